@@ -1,0 +1,134 @@
+"""What the daemon and the import cost: memory, idle CPU, hashing, start, import."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.table import Figures, median, paired
+
+MILLION = """
+import sys, wherry
+from wherry import Artifact
+run = wherry.init(project="bench")
+a = Artifact("million", type="t")
+for i in range(int(sys.argv[1])):
+    with a.new_file(f"{i:07d}") as f:
+        f.write(f"{i % 1000}")  # 1,000 blobs: what is measured is the entries, not the disk
+run.log_artifact(a)
+print(a.wait(1200).version)
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    os.environ["WHERRY_FINISH"] = "detach"
+    work = Path(os.environ["WHERRY_HOME"]).parent / "work"
+    work.mkdir(exist_ok=True)
+    os.chdir(work)
+    figures = Figures("The daemon and the import")
+    figures.add("import wherry, over a bare interpreter (median of 15)", _import(15), "ms", 30)
+    figures.add_least("hashing ÷ openssl dgst -sha256, per core (paired)", _hashing(), "×", 0.9)
+    figures.add("start of the daemon to first answer", _start(), "s", 1.5)
+    figures.add(
+        "first connection to a running daemon, imports included (median of 9)",
+        _connect(9),
+        "ms",
+        100,
+    )
+    figures.add("daemon idle, resident", _resident("VmRSS"), "MiB", 80)
+    figures.add("daemon idle, CPU over 10 s", _idle_cpu(10), "%", 1)
+    _reset_peak()
+    took = _run(MILLION, "1000000")
+    figures.add("a 1,000,000-entry artifact, logged and committed", took, "s")
+    figures.add("daemon's peak while it took it", _resident("VmHWM"), "MiB", 250)
+    figures.show()
+
+
+def _run(source: str, *args: str) -> float:
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", source, *args], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begin
+
+
+def _import(rounds: int) -> float:
+    return median([_run("import wherry") - _run("pass") for _ in range(rounds)]) * 1000
+
+
+def _hashing() -> float:
+    """Throughput of the daemon's own hashing of a file, over openssl's, each on one core."""
+    from wherryd.hashing import digest_batch
+    from wherryd.model import Entry, Source
+
+    path = Path("hash.bin")
+    path.write_bytes(os.urandom(1 << 20) * 512)
+    size = path.stat().st_size
+
+    def ours() -> float:
+        begin = time.perf_counter()
+        digests = digest_batch([Entry("x", size, source=Source(str(path)))])
+        took = time.perf_counter() - begin
+        assert digests
+        return 1 / took
+
+    def openssl() -> float:
+        begin = time.perf_counter()
+        subprocess.run(
+            ["openssl", "dgst", "-sha256", str(path)], check=True, stdout=subprocess.DEVNULL
+        )
+        return 1 / (time.perf_counter() - begin)
+
+    hashlib.sha256(b"warm").digest()
+    ratio = paired(ours, openssl, 5)
+    path.unlink()
+    return ratio
+
+
+_HELLO = """
+from wherry.connection import connect
+from wherry.wire.places import home
+connect(home()).hello()
+"""
+
+
+def _start() -> float:
+    return _run(_HELLO)
+
+
+def _connect(rounds: int) -> float:
+    return median([_run(_HELLO) - _run("pass") for _ in range(rounds)]) * 1000
+
+
+def _pid() -> int:
+    answer = subprocess.run(
+        [sys.executable, "-m", "wherry.cli", "daemon", "status", "--json"],
+        check=True,
+        capture_output=True,
+    )
+    return int(json.loads(answer.stdout)["pid"])
+
+
+def _resident(field: str) -> float:
+    for line in Path(f"/proc/{_pid()}/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise LookupError(field)
+
+
+def _reset_peak() -> None:
+    Path(f"/proc/{_pid()}/clear_refs").write_text("5")
+
+
+def _idle_cpu(seconds: float) -> float:
+    def used() -> float:
+        fields = Path(f"/proc/{_pid()}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    begin = used()
+    time.sleep(seconds)
+    return (used() - begin) / seconds * 100

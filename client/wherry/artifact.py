@@ -1,0 +1,258 @@
+"""``wherry.Artifact``: what users build, log, find and download.
+
+Owns: names, defaults and documentation of its methods. Does not own: what they do (``contents``,
+``life``, ``download``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from wherry import active, listings
+from wherry.building import Building
+from wherry.contents import Contents
+from wherry.errors import NotYet, UsageError
+from wherry.idle import IdleContents
+from wherry.later import LaterArtifact
+from wherry.life import Life, Sender, check_aliases
+from wherry.stored import StoredVersion
+from wherry.wire.canonical import Json, plain_metadata
+from wherry.wire.names import check_name
+
+PENDING = "PENDING"
+COMMITTED = "COMMITTED"
+
+
+class Artifact(Building, LaterArtifact):
+    """One version of an artifact, to be built and logged, or found in a store.
+
+    Args:
+        name: 1 to 128 characters, none of ``/``, ``:`` and control characters.
+        type: likewise; a name belongs to one type for ever.
+        description: free text.
+        metadata: JSON data, 1 MiB at most; numpy scalars and arrays become numbers and lists.
+        incremental: not built yet.
+        use_as: accepted for W&B's sake, without effect; so are the two that follow.
+        storage_region: see ``use_as``.
+        digest_algorithm: see ``use_as``; digests are SHA-256.
+
+    Raises:
+        BadName, BadMetadata: choose another one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type: str,  # noqa: A002 (W&B's name)
+        description: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        incremental: bool = False,
+        use_as: str | None = None,
+        storage_region: str | None = None,
+        digest_algorithm: str | None = None,
+    ) -> None:
+        del use_as, storage_region, digest_algorithm
+        check_name("artifact", name)
+        check_name("type", type)
+        if incremental:
+            raise NotYet("Incremental artifacts are not built yet.", hint="Add all files again.")
+        contents = IdleContents if active.is_disabled() else Contents
+        self._life = Life(name, type, contents(f"artifact {name!r}"))
+        self._life.description = _checked_text(description)
+        self._life.metadata = plain_metadata(metadata)
+
+    def __repr__(self) -> str:
+        return f"<Artifact {self._life.label!r} of type {self.type!r}>"
+
+    # ── its life ───────────────────────────────────────────────────────────────────────────────
+    def log_by(self, sender: Sender, aliases: Sequence[str], tags: Sequence[str] = ()) -> None:
+        """Hand the artifact to the daemon; what ``Run.log_artifact`` calls."""
+        self._life.log(sender, aliases, tags)
+
+    def pretend(self, project: str, version: str = "v0") -> None:
+        """Look like a version in disabled mode; what a disabled run calls."""
+        self._life.pretend(project, version)
+
+    def wait(self, timeout: float | None = None) -> Artifact:
+        """Return when the artifact is a version in the store and has its aliases.
+
+        Args:
+            timeout: seconds; None waits as long as it takes.
+
+        Raises:
+            WaitTimeoutError: names the stage; the work goes on.
+            RequestFailed, or the class that says why it failed.
+            Offline: offline mode holds it.
+            ArtifactNotLoggedError: it was not logged.
+        """
+        self._life.wait(timeout)
+        return self
+
+    def save(self, project: str | None = None, settings: object = None) -> None:
+        """Log the artifact by the active run, or by one made for it.
+
+        Raises:
+            NotYet: it was logged already, and changing a version is not built yet.
+        """
+        if self._life.is_logged:
+            raise NotYet("Changing a version that was logged is not built yet.")
+        active.log_alone(self, project, settings)
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether it was logged, or was found in a store."""
+        return self._life.is_logged
+
+    def is_draft(self) -> bool:
+        """Tell whether this is no version yet."""
+        return self.state == PENDING
+
+    # ── what it is ─────────────────────────────────────────────────────────────────────────────
+    @property
+    def name(self) -> str:
+        """``name``; ``name:v3`` once it is a version."""
+        version = self._life.version_if_known()
+        return f"{self._life.name}:{version}" if version else self._life.name
+
+    @property
+    def type(self) -> str:
+        """The type that the name belongs to."""
+        return self._life.type
+
+    @property
+    def version(self) -> str:
+        """``v3``. Raises ``ArtifactNotLoggedError`` before the commit: ``wait()`` first."""
+        return self._life.version()
+
+    @property
+    def state(self) -> str:
+        """``PENDING`` until it is a version, then ``COMMITTED``."""
+        return COMMITTED if self._life.version_if_known() else PENDING
+
+    @property
+    def aliases(self) -> list[str]:
+        """Its aliases; before the commit those it was given."""
+        self._life.stored_if_known()
+        return self._life.aliases
+
+    @aliases.setter
+    def aliases(self, aliases: Sequence[str]) -> None:
+        self._life.aliases = check_aliases(aliases)
+
+    @property
+    def tags(self) -> list[str]:
+        """Its tags."""
+        return self._life.tags
+
+    @property
+    def metadata(self) -> dict[str, Json]:
+        """Its metadata; may be changed until it is logged."""
+        return self._life.metadata
+
+    @metadata.setter
+    def metadata(self, metadata: Mapping[str, object]) -> None:
+        self._life.metadata = plain_metadata(metadata)
+
+    @property
+    def description(self) -> str | None:
+        """Its description; may be changed until it is logged."""
+        return self._life.description
+
+    @description.setter
+    def description(self, description: str | None) -> None:
+        self._life.description = _checked_text(description)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the entries. Before it is logged that hashes them all; then it waits."""
+        contents = self._life.contents
+        if contents is None or (self._life.is_logged and contents.keeps):
+            return self._stored().record.digest
+        return listings.built_digest(contents)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries whose size is known."""
+        contents = self._life.contents
+        if contents is None:
+            return self._stored().record.size
+        return sum(row.size for row in contents.table.rows() if row.size > 0)
+
+    @property
+    def file_count(self) -> int:
+        """How many entries it has."""
+        return len(self._listing())
+
+    @property
+    def id(self) -> str | None:
+        """The id of the request that made the version; None before the commit."""
+        stored = self._life.stored_if_known()
+        return stored.record.request_id if stored else None
+
+    @property
+    def commit_hash(self) -> str:
+        """SHA-256 of the manifest. Raises ``ArtifactNotLoggedError``."""
+        return self._stored().record.manifest
+
+    @property
+    def created_at(self) -> str | None:
+        """When the version was made, RFC 3339 in UTC; None before the commit."""
+        stored = self._life.stored_if_known()
+        return stored.record.created if stored else None
+
+    @property
+    def updated_at(self) -> str | None:
+        """When the version was last edited; edits are not built yet, so as ``created_at``."""
+        return self.created_at
+
+    @property
+    def project(self) -> str:
+        """The project. Raises ``ArtifactNotLoggedError``."""
+        return self._life.owner()[1]
+
+    @property
+    def entity(self) -> str | None:
+        """The entity that was given. Raises ``ArtifactNotLoggedError``."""
+        return self._life.owner()[0]
+
+    @property
+    def qualified_name(self) -> str:
+        """``entity/project/name:v3``, as ``use_artifact`` takes it; without an entity if none."""
+        return "/".join(part for part in (*self._life.owner(), self.name) if part)
+
+    @property
+    def incremental(self) -> bool:
+        """False; incremental artifacts are not built yet."""
+        return False
+
+    @property
+    def distributed_id(self) -> str | None:
+        """None; drafts are not built yet."""
+        return None
+
+    @property
+    def ttl(self) -> None:
+        """None: nothing expires."""
+
+    @property
+    def url(self) -> None:
+        """None: there is no web page."""
+
+    source_name = name
+    source_version = version
+    source_project = project
+    source_entity = entity
+    source_qualified_name = qualified_name
+
+
+class StoredArtifact(Artifact):
+    """A version that was found in a store; what ``Api().artifact`` and ``use_artifact`` give."""
+
+    def __init__(self, found: StoredVersion) -> None:
+        self._life = Life.of(found)
+
+
+def _checked_text(text: str | None) -> str | None:
+    if text is not None and not isinstance(text, str):
+        raise UsageError(f"The description is a {text.__class__.__name__}.", hint="Use a string.")
+    return text

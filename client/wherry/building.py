@@ -1,0 +1,203 @@
+"""The half of ``wherry.Artifact`` that puts things in.
+
+Owns: the methods' names, defaults and documentation, and the user's paths made plain. Does not own:
+what they do (``contents``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+from wherry import capture, references
+from wherry.contents import Contents
+from wherry.entries import ManifestEntry
+from wherry.errors import ArtifactStateError, BadPath, FileMissing, NotYet, UsageError
+from wherry.reading import Reading, StrPath
+
+
+class Building(Reading):
+    """Adding and removing entries until the artifact is logged."""
+
+    def add_file(
+        self,
+        local_path: StrPath,
+        name: str | None = None,
+        is_tmp: bool = False,
+        skip_cache: bool | None = False,
+        policy: str | None = "mutable",
+        overwrite: bool = False,
+    ) -> ManifestEntry:
+        """Add one file, as it is at this moment.
+
+        Args:
+            local_path: the file; symbolic links are followed.
+            name: its path in the artifact; the file's own name by default.
+            is_tmp: the name is made unique by the file's digest.
+            skip_cache: accepted, without effect.
+            policy: "mutable": the bytes are copied now. "immutable": the file will stay as it is;
+                nothing is copied, and a change before it is sent fails the request.
+            overwrite: replace what was added under this name.
+
+        Raises:
+            PathTaken: another file was added under this name; the same bytes are fine.
+            FileMissing, FileUnreadable, NotAFile, FileChanged: the file.
+            SpoolFull: no room for the copy.
+            ArtifactFinalizedError: the artifact was logged.
+        """
+        del skip_cache
+        local = _local(local_path)
+        path = os.path.basename(local) if name is None else _name(name)
+        if is_tmp:
+            path = _tmp_name(path, local)
+        contents, immutable = self._building(), _is_immutable(policy)
+        contents.add_file(local, path, immutable=immutable, overwrite=overwrite)
+        return self.get_entry(path)
+
+    def add_dir(
+        self,
+        local_path: StrPath,
+        name: str | None = None,
+        skip_cache: bool | None = False,
+        policy: str | None = "mutable",
+        merge: bool = False,
+    ) -> None:
+        """Add all files below a folder; symbolic links are followed, empty folders leave no trace.
+
+        Args:
+            local_path: the folder.
+            name: comes before the files' paths; nothing by default.
+            skip_cache: accepted, without effect.
+            policy: as in ``add_file``.
+            merge: replace what was added under the same names.
+
+        Raises:
+            NotAFile: no folder; a FIFO, socket or device in it; or a link that makes a circle.
+            BadPath: a file's name is not UTF-8.
+            As ``add_file``. Whatever is raised, nothing was added.
+        """
+        del skip_cache
+        contents, immutable = self._building(), _is_immutable(policy)
+        contents.add_folder(_local(local_path), _prefix(name), immutable=immutable, overwrite=merge)
+
+    def new_file(
+        self,
+        name: str,
+        mode: str = "x",
+        encoding: str | None = None,
+        policy: str | None = "mutable",
+    ) -> AbstractContextManager[IO[Any]]:
+        """Write a new file straight into the artifact: ``with artifact.new_file("a.txt") as f:``.
+
+        Args:
+            name: its path in the artifact.
+            mode: "x" refuses a name that is taken, "w" replaces it; with "b" for bytes.
+            encoding: of text, as ``open`` has it.
+            policy: accepted, without effect.
+
+        Raises:
+            PathTaken: there is such an entry, and the mode is "x".
+            SpoolFull: no room; also from the file's own ``write``.
+            Whatever the block raises passes through, and nothing is added.
+        """
+        _is_immutable(policy)
+        return self._building().new_file(_name(name), mode, encoding)
+
+    def add_reference(
+        self,
+        uri: StrPath | ManifestEntry,
+        name: str | None = None,
+        checksum: bool = True,
+        max_objects: int | None = None,
+    ) -> Sequence[ManifestEntry]:
+        """Add what stays where it is; the daemon looks at it after the artifact was logged.
+
+        Args:
+            uri: ``file://`` of a file, or of a folder whose files become an entry each; any other
+                with ``checksum=False`` only, until references are built.
+            name: path of the entry, or what comes before the paths of a folder's files.
+            checksum: False records the URI as it is.
+            max_objects: how many files a folder may have; 10,000 by default.
+
+        Raises:
+            BadURI, FileMissing, NotAFile, NotYet; PathTaken as ``add_file``.
+        """
+        if isinstance(uri, ManifestEntry):
+            raise NotYet("References to other artifacts' entries are not built yet.")
+        limit = references.MAX_OBJECTS if max_objects is None else max_objects
+        prefix = _prefix(name) or None
+        found = references.find(os.fspath(uri), prefix, checksum=checksum, max_objects=limit)
+        self._building().add_references(found)
+        return [entry for path in found if (entry := self._find(path))]
+
+    def add(self, obj: object, name: str, overwrite: bool = False) -> ManifestEntry:
+        """Add a ``Table`` and the like; not built yet."""
+        del name, overwrite
+        raise NotYet(
+            f"Adding a {obj.__class__.__name__} is not built yet.",
+            hint="Save it to a file and use add_file.",
+        )
+
+    def __setitem__(self, name: str, obj: object) -> None:
+        self.add(obj, name)
+
+    def remove(self, item: StrPath | ManifestEntry) -> None:
+        """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""
+        path = item.path if isinstance(item, ManifestEntry) else os.fspath(item)
+        self._building().remove(path)
+
+    def finalize(self) -> None:
+        """Let nothing more be added; ``log_artifact`` does so too."""
+        if self._life.contents is not None:
+            self._life.contents.sealed = True
+
+    def _building(self) -> Contents:
+        if self._life.contents is None:
+            raise ArtifactStateError(
+                f"{self._life.label} is a version and can't be changed.",
+                hint="Make a new Artifact of the same name.",
+            )
+        return self._life.contents
+
+
+def _is_immutable(policy: str | None) -> bool:
+    if policy not in ("mutable", "immutable", None):
+        raise UsageError(f"There is no policy {policy!r}.", hint="Use 'mutable' or 'immutable'.")
+    return policy == "immutable"
+
+
+def _local(path: StrPath) -> str:
+    local = os.fsdecode(os.fspath(path))
+    try:
+        return os.path.abspath(local)
+    except FileNotFoundError as error:
+        raise FileMissing(f"There is no file {local}: the working folder is gone.") from error
+
+
+def _name(name: StrPath) -> str:
+    path = os.fspath(name)
+    if not isinstance(path, str):
+        raise BadPath(f"The name {path!r} is no string.")
+    return path
+
+
+def _prefix(name: str | None) -> str:
+    """What comes before paths; ``images/`` is written as often as ``images``."""
+    prefix = "" if name is None else _name(name)
+    return "" if prefix in (".", "./") else prefix.removesuffix("/")
+
+
+def _tmp_name(path: str, local: str) -> str:
+    """W&B's way: the part before the first dot becomes the beginning of the digest."""
+    import hashlib
+
+    try:
+        with open(local, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise capture.unreadable(local, error) from error
+    folder, slash, base = path.rpartition("/")
+    _, dot, suffix = base.partition(".")
+    return f"{folder}{slash}{digest[:20]}{dot}{suffix}"

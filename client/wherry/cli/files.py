@@ -1,0 +1,210 @@
+"""``wherry put`` and ``wherry get``: files into a store, and back."""
+
+from __future__ import annotations
+
+import enum
+import json as json_text
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wherry import messages as pb
+from wherry.cli import output, params, states
+from wherry.cli.calls import Daemon, settings
+from wherry.cli.progress import choose_progress
+from wherry.cli.waiting import wait_ended
+from wherry.cli.words import count_text, span_text
+from wherry.progress import size_text
+
+if TYPE_CHECKING:
+    from wherry.artifact import Artifact
+    from wherry.wire.settings import Settings
+_JOB_TYPE = "cli_put"
+_LOOK_S = 30.0
+
+
+class Policy(enum.StrEnum):
+    """How a file's bytes are made safe."""
+
+    mutable = "mutable"
+    immutable = "immutable"
+
+
+def put(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder or a URI.")],
+    name: params.Name = None,
+    type_: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            "-t",
+            help="The artifact's type; a name belongs to one type for ever.",
+            callback=params.checked(params.check_type),
+        ),
+    ] = "dataset",
+    description: Annotated[
+        str | None, typer.Option("--description", "-d", help="Free text.")
+    ] = None,
+    alias: params.Aliases = None,
+    metadata: params.Metadata = None,
+    policy: Annotated[
+        Policy, typer.Option("--policy", help="immutable: the files will stay; copy nothing.")
+    ] = Policy.mutable,
+    wait: Annotated[
+        bool | None,
+        typer.Option("--wait/--no-wait", help="Wait until it is committed.", show_default="wait"),
+    ] = None,
+    timeout: params.Timeout = None,
+    project: params.Project = None,
+    store: params.Store = None,
+    json: params.Json = False,
+) -> None:
+    """Log a file or a folder as a new version of an artifact.
+
+    The bytes are captured as they are now. Then it waits, with progress,
+    until the version is committed, and prints its name; with --no-wait it
+    prints the request's id and leaves the rest to the daemon (which is the
+    default where WHERRY_FINISH is detach). If the content equals that of the
+    artifact's highest version, that version is what it becomes. The name is
+    that of the file or folder if none is given.
+
+      wherry put model.pt --name cats/model --type model --alias best
+      wherry put data/ --name pets --metadata '{"source": "camera 3"}'
+      wherry put model.pt --no-wait
+
+    --json gives the keys of one object of `wherry queue --json`.
+    """
+    meant = _meant(path, name, project)
+    chosen = settings(meant[0], store)
+    artifact = _build(path, meant[1], type_, description, metadata, policy)
+    request_id = _log(artifact, alias or [], chosen)
+    if request_id is None:
+        output.note("wherry: disabled mode: nothing was logged")
+        return
+    shall_wait = chosen.finish == "wait" if wait is None else wait
+    limit_s = params.seconds(timeout) if shall_wait else 0.0
+    state = _follow(Daemon(chosen), request_id, limit_s, quiet=json)
+    if json:
+        output.print_json(states.request_json(state))
+    _tell(state, limit_s, waited=shall_wait, as_json=json)
+
+
+def get(
+    artifact: params.Artifact,
+    root: Annotated[
+        str | None,
+        typer.Option("--root", help="The folder to write to; ./artifacts/NAME:VERSION otherwise."),
+    ] = None,
+    type_: params.Type = None,
+    project: params.Project = None,
+    store: params.Store = None,
+    json: params.Json = False,
+) -> None:
+    """Download a version's files, and print the folder that they are in.
+
+    Every file's digest is checked before it gets its name. VERSION is v3, an
+    alias, or latest, which it is if none is named.
+
+      wherry get cats/model:best
+      wherry get model:v3 --root /tmp/model
+
+    --json gives one object: project, name, version, type, path (of the
+    folder), entries (how many), size.
+    """
+    from wherry.api import Api
+
+    overrides = {key: value for key, value in (("project", project), ("store", store)) if value}
+    found = Api(overrides).artifact(artifact, type_)
+    folder = found.download(root)
+    if json:
+        output.print_json(_download_json(found, folder))
+        return
+    output.print_text(folder)
+    what = f"{count_text(found.file_count, 'file')}, {size_text(found.size)}"
+    output.note(f"wherry: {found.qualified_name}: {what}")
+
+
+def _meant(path: str, name: str | None, project: str | None) -> tuple[str | None, str]:
+    """Find the project, None for that of the settings, and the name."""
+    if name is None:
+        return project, os.path.basename(os.path.abspath(path))
+    given, _, plain = name.rpartition("/")
+    if given and project and given != project:
+        raise typer.BadParameter(f"--name says project {given}, --project says {project}")
+    return given or project, plain
+
+
+def _build(
+    path: str,
+    name: str,
+    type_: str,
+    description: str | None,
+    metadata: str | None,
+    policy: Policy,
+) -> Artifact:
+    from wherry.artifact import Artifact
+
+    read = json_text.loads(metadata) if metadata else None
+    artifact = Artifact(name, type_, description=description, metadata=read)
+    if "://" in path:
+        artifact.add_reference(path)
+    elif os.path.isdir(path):
+        artifact.add_dir(path, policy=policy.value)
+    else:
+        artifact.add_file(path, policy=policy.value)
+    return artifact
+
+
+def _log(artifact: Artifact, aliases: list[str], chosen: Settings) -> str | None:
+    """Hand the artifact over; return its request's id, None in disabled mode."""
+    from wherry.starting import init
+
+    run = init(
+        project=chosen.project,
+        store=chosen.store,
+        job_type=chosen.job_type or _JOB_TYPE,
+        settings={"finish": "detach"},  # waiting is ours, with more to see
+    )
+    with run:
+        run.log_artifact(artifact, aliases=aliases)
+    return artifact._life.request_id  # noqa: SLF001 (users have no need of it before the commit)
+
+
+def _follow(
+    daemon: Daemon, request_id: str, limit_s: float | None, *, quiet: bool
+) -> pb.RequestState:
+    if limit_s == 0.0:
+        return next(daemon.wait([request_id], _LOOK_S))
+    outcome = wait_ended(daemon, [request_id], limit_s, choose_progress(quiet=quiet))
+    return outcome.states[0] if outcome.states else next(daemon.wait([request_id], _LOOK_S))
+
+
+def _tell(state: pb.RequestState, limit_s: float | None, *, waited: bool, as_json: bool) -> None:
+    """Say what became of it; exit with 1 where it is not what was asked for."""
+    if state.state in ("failed", "cancelled"):
+        output.note(f"wherry: {states.outcome_text(state)}")
+        raise typer.Exit(1)
+    if state.state == "held":
+        output.note(f"wherry: {states.artifact_text(state)} is held by offline mode: wherry sync")
+    elif waited and state.state != "done":
+        output.note(f"wherry: {states.outcome_text(state)}")
+        output.note(
+            f"wherry: not committed within {span_text(limit_s or 0)}; the daemon goes on with it"
+        )
+        raise typer.Exit(1)
+    if not as_json:
+        done = state.state == "done"
+        output.print_text(states.outcome_text(state) if done else state.request_id)
+
+
+def _download_json(found: Artifact, folder: str) -> dict[str, object]:
+    return {
+        "project": found.project,
+        "name": found.name.rpartition(":")[0],
+        "version": found.version,
+        "type": found.type,
+        "path": os.path.abspath(folder),
+        "entries": found.file_count,
+        "size": found.size,
+    }

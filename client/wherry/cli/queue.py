@@ -1,0 +1,160 @@
+"""``wherry status`` and ``wherry queue``: what there is to do. They change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+
+from wherry import messages as pb
+from wherry.cli import output, params, states
+from wherry.cli.calls import Daemon, has_queue, settings
+from wherry.cli.daemon import daemon_json, daemon_text
+from wherry.cli.words import count_text, local_time, progress_text, short_ids
+
+_ANY_STATE = (*states.NOT_ENDED, *states.ENDED)
+
+
+def status(json: params.Json = False) -> None:
+    """What is not done, and why.
+
+    Shows the daemon, lanes that stand still, and each request that is not
+    done or has failed and was not acknowledged: how far it is, why it waits,
+    when it is tried again, and what to do about it. Starts the daemon if
+    there is something in the queue and none runs.
+
+      wherry status
+      wherry status --json | jq '.requests[] | select(.error)'
+
+    --json gives one object: daemon (as `wherry daemon status --json` has
+    it), counts (number of requests by state), requests (1,000 at most; the
+    keys are those of `wherry queue --json`), stopped (lanes that wait for
+    `wherry retry`: store, project, name, reason), set_aside (files of damaged
+    queues, whose requests are not done).
+    """
+    chosen = settings()
+    daemon = Daemon(chosen)
+    if daemon.running() is None and not has_queue(chosen):
+        found = _nothing()
+    else:
+        found = daemon.status()
+    if json:
+        output.print_json(
+            {
+                "daemon": daemon_json(found.daemon, chosen.home),
+                "counts": {state: found.counts.get(state, 0) for state in _ANY_STATE},
+                "requests": [states.request_json(state) for state in found.requests],
+                "stopped": [states.lane_json(lane) for lane in found.stopped],
+                "set_aside": list(found.set_aside),
+            }
+        )
+    else:
+        _print_status(found)
+
+
+def queue(
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", "-s", help="Only requests in this state; may be given again."),
+    ] = None,
+    project: params.OnlyProject = None,
+    name: params.OnlyName = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 1000,
+    json: params.Json = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print JSON lines, an object a line.")
+    ] = False,
+) -> None:
+    """List the requests that the daemon knows, oldest first.
+
+    Without --state it lists all that are not done. States: held (by offline
+    mode), accepted (being hashed), prepared (being uploaded), uploaded
+    (waiting for its turn), sending (being committed), settled (committed,
+    aliases not moved yet), done, failed, cancelled.
+
+      wherry queue --state failed
+      wherry queue --project cats --name model --json
+
+    --json gives an array, an object a line: request (id), state, project,
+    name, type, store, run, place (in line), ahead (how many of its lane come
+    before it), version, digest, entries, size, bytes_done, error (class),
+    reason, next_try, accepted, acknowledged. What is not known is null.
+    """
+    _check_states(state or ())
+    chosen = settings()
+    daemon = Daemon(chosen)
+    found: Iterable[pb.RequestState] = ()
+    if has_queue(chosen):
+        found = daemon.requests(state or (), project or "", name or "", limit)
+    if jsonl:
+        output.print_lines(map(states.request_json, found))
+    elif json:
+        output.print_array(map(states.request_json, found))
+    else:
+        _print_queue(list(found), limit)
+
+
+def _check_states(given: Iterable[str]) -> None:
+    for state in given:
+        if state not in _ANY_STATE:
+            raise typer.BadParameter(
+                f"{state!r} is no state; they are {', '.join(_ANY_STATE)}", param_hint="--state"
+            )
+
+
+def _nothing() -> pb.StatusReply:
+    return pb.StatusReply()
+
+
+def _print_status(found: pb.StatusReply) -> None:
+    output.print_text(daemon_text(found.daemon, found.started))
+    for line in states.set_aside_sentences(found.set_aside):
+        output.print_text(f"\n{line}" if line.startswith("A ") else f"  {line}")
+    for lane in found.stopped:
+        output.print_text(f"\n{states.artifact_text(lane)} stands still:")
+        for line in states.lane_sentences(lane):
+            output.print_text(f"  {line}")
+    if found.requests:
+        output.print_text()
+    short = short_ids(state.request_id for state in found.requests)
+    output.print_table(
+        ("request", "artifact", "size>", "ahead>", "what happens"),
+        (_status_row(state, short[state.request_id]) for state in found.requests),
+    )
+    output.print_text(f"\n{states.counts_text(found.counts)}")
+
+
+def _status_row(state: pb.RequestState, short_id: str) -> Sequence[str]:
+    told = [states.headline(state), *states.sentences(state, short_id)]
+    return (
+        short_id,
+        states.artifact_text(state),
+        progress_text(state.bytes_done, state.size),
+        str(state.ahead or ""),
+        f"{told[0]}: {' '.join(told[1:])}" if told[1:] else told[0],
+    )
+
+
+def _print_queue(found: Sequence[pb.RequestState], limit: int) -> None:
+    if not found:
+        output.print_text("no such requests")
+        return
+    short = short_ids(state.request_id for state in found)
+    output.print_table(
+        ("place>", "request", "artifact", "size>", "logged", "state"),
+        (_queue_row(state, short[state.request_id]) for state in found),
+    )
+    if len(found) == limit:
+        output.note(f"{count_text(limit, 'request')} shown; --limit shows more")
+
+
+def _queue_row(state: pb.RequestState, short_id: str) -> Sequence[str]:
+    return (
+        str(state.place or ""),
+        short_id,
+        states.artifact_text(state),
+        progress_text(state.bytes_done, state.size),
+        local_time(state.accepted),
+        states.headline(state),
+    )

@@ -1,0 +1,198 @@
+"""``wherry wait``, ``sync`` and ``drain``: commands that return when something has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from wherry import messages as pb
+from wherry.cli import output, params, states
+from wherry.cli.calls import Daemon, has_queue, settings
+from wherry.cli.progress import choose_progress
+from wherry.cli.waiting import Outcome, wait_ended
+from wherry.cli.words import count_text, span_text
+
+_NAMED = 20
+
+
+def wait(
+    requests: params.Requests = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that are not done now.")] = False,
+    timeout: params.Timeout = None,
+    json: params.Json = False,
+) -> None:
+    """Wait until requests are committed.
+
+    Prints the version that each became. The exit code is 1 if one failed,
+    was cancelled, is held by offline mode, or the time was over first; the
+    daemon goes on all the same.
+
+      wherry wait 9f3c21aa
+      wherry wait --all --timeout 10m
+
+    --json gives one object: committed, failed, left (arrays of requests,
+    with the keys of `wherry queue --json`), timed_out.
+    """
+    if bool(requests) == all_:
+        raise typer.BadParameter("name requests, or say --all; one of these")
+    chosen = settings()
+    daemon = Daemon(chosen)
+    ids = daemon.resolve(requests or ())
+    if all_ and has_queue(chosen):
+        ids = [state.request_id for state in daemon.requests(states.WORK)]
+    limit_s = params.seconds(timeout)
+    outcome = wait_ended(daemon, ids, limit_s, choose_progress(quiet=json))
+    if json:
+        output.print_json(_outcome_json(outcome))
+    elif ids:
+        _print_outcome(outcome, limit_s)
+    else:
+        output.print_text("nothing is left to do")
+    if outcome.failed or outcome.left:
+        raise typer.Exit(1)
+
+
+def sync(
+    project: params.OnlyProject = None,
+    name: params.OnlyName = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until all are committed.")
+    ] = True,
+    timeout: params.Timeout = None,
+    json: params.Json = False,
+) -> None:
+    """Send what offline mode has held.
+
+    The requests take their places in line in the order in which they were
+    logged. One that fails stops no other; the exit code is 1 if one did.
+
+      wherry sync
+      wherry sync --project cats --no-wait
+
+    --json gives one object: synced (how many), and as `wherry wait --json`:
+    committed, failed, left, timed_out.
+    """
+    chosen = settings()
+    daemon = Daemon(chosen)
+    synced, ids = _sync(daemon, project, name) if has_queue(chosen) else (0, [])
+    outcome, limit_s = Outcome([], [], [], timed_out=False), params.seconds(timeout)
+    if wait:
+        outcome = wait_ended(daemon, ids, limit_s, choose_progress(quiet=json))
+    if json:
+        output.print_json({"synced": synced, **_outcome_json(outcome)})
+    else:
+        output.print_text(f"{count_text(synced, 'request')} sent on the way")
+        _print_outcome(outcome, limit_s)
+    if outcome.failed or outcome.left:
+        raise typer.Exit(1)
+
+
+def drain(timeout: params.Timeout = None, json: params.Json = False) -> None:
+    """Wait until nothing is left to do.
+
+    For preStop hooks, job epilogs and the minute before a machine goes. If
+    the time is over first, it names what is left and the exit code is 1.
+    Failed requests, and those that offline mode holds, are not left to do:
+    they are counted on standard error.
+
+      wherry drain --timeout 60s
+
+    --json gives one object: drained (true or false), committed (how many),
+    failed, left (arrays of requests, with the keys of `wherry queue
+    --json`), held (how many).
+    """
+    chosen = settings()
+    outcome, held, limit_s = Outcome([], [], [], timed_out=False), 0, params.seconds(timeout)
+    if has_queue(chosen):
+        daemon = Daemon(chosen)
+        outcome = _drain(daemon, limit_s, quiet=json)
+        held = daemon.status().counts.get("held", 0)
+    if json:
+        output.print_json(_drain_json(outcome, held))
+    else:
+        _print_drained(outcome, held, limit_s)
+    if outcome.left:
+        raise typer.Exit(1)
+
+
+def _sync(daemon: Daemon, project: str | None, name: str | None) -> tuple[int, list[str]]:
+    held = daemon.requests(["held"], project or "", name or "")
+    ids = [state.request_id for state in held]
+    if not ids:
+        return 0, []
+    reply = daemon.select("Sync", pb.SelectRequest(request_ids=ids))
+    for line in reply.left_out:
+        output.note(f"wherry: not sent: {line}")
+    return reply.count, ids
+
+
+def _drain(daemon: Daemon, timeout_s: float | None, *, quiet: bool) -> Outcome:
+    """Wait for all there is, and then for what came meanwhile, until there is nothing."""
+    end_s = None if timeout_s is None else time.monotonic() + timeout_s
+    committed: list[pb.RequestState] = []
+    failed: list[pb.RequestState] = []
+    while True:
+        work = list(daemon.requests(states.WORK))
+        left_s = None if end_s is None else end_s - time.monotonic()
+        over = left_s is not None and left_s <= 0
+        if not work or over:
+            return Outcome(committed, failed, work, timed_out=over)
+        ids = [state.request_id for state in work]
+        ended = wait_ended(daemon, ids, left_s, choose_progress(quiet=quiet))
+        committed += ended.committed
+        failed += ended.failed
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, object]:
+    return {
+        "committed": [states.request_json(state) for state in outcome.committed],
+        "failed": [states.request_json(state) for state in outcome.failed],
+        "left": [states.request_json(state) for state in outcome.left],
+        "timed_out": outcome.timed_out,
+    }
+
+
+def _drain_json(outcome: Outcome, held: int) -> dict[str, object]:
+    return {
+        "drained": not outcome.left,
+        "committed": len(outcome.committed),
+        "failed": [states.request_json(state) for state in outcome.failed],
+        "left": [states.request_json(state) for state in outcome.left],
+        "held": held,
+    }
+
+
+def _print_outcome(outcome: Outcome, limit_s: float | None) -> None:
+    for state in outcome.committed:
+        output.print_text(states.outcome_text(state))
+    _name(outcome.failed)
+    _name(outcome.left)
+    if outcome.timed_out:
+        output.note(
+            f"wherry: not all were committed within {span_text(limit_s or 0)}; the daemon goes on"
+        )
+
+
+def _print_drained(outcome: Outcome, held: int, limit_s: float | None) -> None:
+    _name(outcome.failed)
+    _name(outcome.left)
+    if outcome.left:
+        left = count_text(len(outcome.left), "request")
+        output.note(
+            f"wherry: {left} left after {span_text(limit_s or 0)}; what is left stays in the queue"
+        )
+    else:
+        output.print_text(f"nothing is left to do; {len(outcome.committed):,} committed meanwhile")
+    if held:
+        are = count_text(held, "request is", "requests are")
+        output.note(f"wherry: {are} held by offline mode; `wherry sync` sends them")
+
+
+def _name(found: Sequence[pb.RequestState]) -> None:
+    for state in found[:_NAMED]:
+        output.note(f"wherry: {states.outcome_text(state)}")
+    if len(found) > _NAMED:
+        output.note(f"wherry: … and {len(found) - _NAMED:,} more; `wherry queue` lists them")

@@ -1,0 +1,193 @@
+"""What is put into an artifact before it is logged. Owns: the entries and the rules for their paths.
+
+Does not own: how bytes get into the spool (``capture``, ``spool``), the request (``submit``).
+
+Each call adds all it was asked to or nothing: rows are written when the step in the spool has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+from wherry import capture, folders, forks, references
+from wherry.errors import ArtifactFinalizedError, EntryMissing, PathTaken
+from wherry.rows import IN_SPOOL, Kind, Origin, Row, Table, packed
+from wherry.spool import Spool
+from wherry.spool_file import SpoolFile, open_spool_file
+from wherry.wire import names
+
+
+class Contents:
+    """The entries of an artifact that is being built.
+
+    Args:
+        label: names the artifact in messages.
+    """
+
+    #: False where nothing is captured, since nothing shall be logged.
+    keeps = True
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.sealed = False
+        self.spool = Spool()
+        self.table = Table()
+        self.lock = forks.ForkLock()
+
+    def add_file(self, local: str, path: str, *, immutable: bool, overwrite: bool) -> None:
+        """Add one file under ``path``; raises as ``capture`` does, and ``PathTaken``."""
+        self._add(local, Origin(local), (names.check_path(path),), immutable, overwrite)
+
+    def add_folder(self, local: str, prefix: str, *, immutable: bool, overwrite: bool) -> None:
+        """Add all files below a folder, with ``prefix`` before their paths."""
+        if prefix:
+            prefix = f"{names.check_path(prefix)}/"
+        paths = (prefix + path for path in folders.files_below(local))
+        self._add(local, Origin(f"{local}/", len(prefix)), paths, immutable, overwrite)
+
+    def add_references(self, found: references.Found) -> None:
+        """Add references; a path that is taken must have the same URI."""
+        with self.changing():
+            new = {}
+            for path, reference in found.items():
+                taken = self.table.get(names.check_path(path))
+                if taken is None:
+                    new[path] = reference
+                elif self.table.origin(path, taken) != reference.uri:
+                    raise self._taken(path)
+            for path, reference in new.items():
+                origin = self.table.add_origin(Origin(reference.uri))
+                kind = Kind.REFERENCE if reference.checksum else Kind.UNCHECKED
+                self.table.put(path, Row(kind, 0, origin, 0, reference.size, 0, 0, 0))
+
+    @contextlib.contextmanager
+    def new_file(self, path: str, mode: str, encoding: str | None) -> Iterator[IO[str] | IO[bytes]]:
+        """Open a new entry for writing; it is added when the block ends without an exception."""
+        names.check_path(path)
+        with self.changing():
+            self._check_free(path, overwrite="x" not in mode)
+        with open_spool_file(self.spool, self.lock, mode, encoding) as written:
+            yield written.file
+        with self.changing():
+            self._check_free(path, overwrite="x" not in mode)
+            with self.spool.step():
+                row = self._keep(written)
+            self._put(path, row)
+
+    def remove(self, path: str) -> None:
+        """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""
+        with self.changing():
+            below = [path] if path in self.table else self._below(f"{path.rstrip('/')}/")
+            if not below:
+                raise EntryMissing(f"{self.label} has no entry {path!r}.")
+            for each in below:
+                row = self.table.get(each)
+                self.table.remove(each)
+                self._discard(row)
+
+    def check_tree(self, paths: Iterable[str]) -> None:
+        """Make sure that no entry is also the folder of another.
+
+        Args:
+            paths: all of them, sorted.
+
+        Raises:
+            PathTaken: no folder on any machine could take a download of both.
+        """
+        last = ""
+        for path in paths:
+            folder = path.rpartition("/")[0]
+            if folder != last:
+                last = folder
+                self._check_folder(folder, path)
+
+    def used_files(self) -> set[int]:
+        """Find the spool files that entries use, by number."""
+        return {row.file for row in self.table.rows() if row.kind in IN_SPOOL}
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the artifact for a change. Raises ``ArtifactFinalizedError`` after it was logged."""
+        with self.lock:
+            if self.sealed:
+                raise ArtifactFinalizedError(
+                    f"{self.label} was logged or finalized and can't be changed any more.",
+                    hint="Make a new Artifact of the same name for the next version.",
+                )
+            self.own()
+            yield
+
+    def own(self) -> None:
+        """In a forked child, make the captures the child's own; the lock is held."""
+        if self.spool.generation != forks.generation():
+            self.spool.adopt(self.used_files())
+
+    def _add(
+        self,
+        local: str,
+        origin: Origin,
+        paths: Iterable[str],
+        immutable: bool,
+        overwrite: bool,
+    ) -> None:
+        with self.changing():
+            number = self.table.add_origin(origin)
+            added: list[str] = []
+            rows = bytearray()
+            with self.spool.step():
+                for path in paths:
+                    local = origin.at(path)
+                    if not overwrite and self._there_already(path, local):
+                        continue
+                    row = capture.capture(self.spool, local, number, immutable=immutable)
+                    rows += packed(row)
+                    added.append(path)
+            replaced = [self.table.get(path) for path in added] if overwrite else []
+            self.table.put_many(added, rows)
+            for old in replaced:
+                self._discard(old)
+
+    def _there_already(self, path: str, local: str) -> bool:
+        taken = self.table.get(path)
+        if taken is None:
+            return False
+        if taken.kind <= Kind.IN_PLACE and capture.same_bytes(self.spool, taken, local):
+            return True
+        raise self._taken(path)
+
+    def _check_free(self, path: str, overwrite: bool) -> None:
+        if not overwrite and path in self.table:
+            raise self._taken(path)
+
+    def _taken(self, path: str) -> PathTaken:
+        return PathTaken(
+            f"{self.label} has another entry {path!r} already.",
+            hint="Add it under another name, remove() that entry first, or use overwrite=True.",
+        )
+
+    def _check_folder(self, folder: str, path: str) -> None:
+        while folder:
+            if folder in self.table:
+                raise PathTaken(
+                    f"{self.label} has an entry {folder!r}, which {path!r} needs as a folder.",
+                    hint="Remove one of the two, or make a new Artifact and add one elsewhere.",
+                )
+            folder = folder.rpartition("/")[0]
+
+    def _keep(self, written: SpoolFile) -> Row:
+        file, offset = written.settle(self.spool)
+        return Row(Kind.COPIED, file, -1, offset, written.size, 0, 0, 0)
+
+    def _put(self, path: str, row: Row) -> None:
+        old = self.table.get(path)
+        self.table.put(path, row)
+        self._discard(old)
+
+    def _below(self, folder: str) -> list[str]:
+        return [path for path in self.table.paths() if path.startswith(folder)]
+
+    def _discard(self, row: Row | None) -> None:
+        if row is not None and row.kind in IN_SPOOL:
+            self.spool.discard(row.file)

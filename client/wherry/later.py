@@ -1,0 +1,94 @@
+"""What artifacts and runs will be able to do. Owns: saying "not yet" under the names that programs call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from wherry.errors import MissingDistributedId, NotYet, WherryError
+from wherry.run_facts import RunFacts
+
+
+class LaterArtifact:
+    """The part of ``Artifact`` that is not built yet; every call raises ``NotYet``."""
+
+    def __reduce__(self) -> NoReturn:
+        raise NotYet(
+            "Artifacts can't be copied or pickled yet.",
+            hint="Log it here, or hand over the files' paths and build it there.",
+        )
+
+    def new_draft(self) -> NoReturn:
+        """Make a new version from this one."""
+        raise NotYet(
+            "new_draft() is not built yet.", hint="Make a new Artifact and add what it shall have."
+        )
+
+    def delete(self, delete_aliases: bool = False) -> NoReturn:
+        """Delete this version."""
+        del delete_aliases
+        raise NotYet("Deleting versions is not built yet.")
+
+    def link(self, target_path: str, aliases: list[str] | None = None) -> NoReturn:
+        """Link this version to another collection."""
+        del target_path, aliases
+        raise NotYet("Linking versions elsewhere is not built yet.")
+
+    def unlink(self) -> NoReturn:
+        """Undo ``link``."""
+        raise NotYet("Linking versions elsewhere is not built yet.")
+
+    def logged_by(self) -> NoReturn:
+        """Find the run that logged this version."""
+        raise NotYet("logged_by() is not built yet; the version's record in the store has the run.")
+
+    def used_by(self) -> NoReturn:
+        """Find the runs that used this version."""
+        raise NotYet("used_by() is not built yet.")
+
+
+class LaterRun(RunFacts):
+    """The part of ``Run`` that is not built yet; every call raises."""
+
+    def upsert_artifact(
+        self,
+        artifact_or_path: object,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 (W&B's name)
+        aliases: Sequence[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> NoReturn:
+        """Add to a draft; not built yet. Raises ``MissingDistributedId`` without group and id."""
+        del artifact_or_path, name, type, aliases
+        raise _draft_error("upsert_artifact", self.group, distributed_id)
+
+    def finish_artifact(
+        self,
+        artifact_or_path: object,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 (W&B's name)
+        aliases: Sequence[str] | None = None,
+        distributed_id: str | None = None,
+    ) -> NoReturn:
+        """Finish a draft; not built yet. Raises ``MissingDistributedId`` without group and id."""
+        del artifact_or_path, name, type, aliases
+        raise _draft_error("finish_artifact", self.group, distributed_id)
+
+    def link_artifact(self, *_: object, **__: object) -> NoReturn:
+        """Link a version elsewhere; not built yet."""
+        raise NotYet("Linking versions elsewhere is not built yet.")
+
+    link_model = link_artifact
+
+    def log_code(self, *_: object, **__: object) -> NoReturn:
+        """Log the program's source; not built yet."""
+        raise NotYet("log_code() is not built yet.", hint="Use log_artifact with the folder.")
+
+
+def _draft_error(call: str, group: str | None, distributed_id: str | None) -> WherryError:
+    if not (distributed_id or group):
+        return MissingDistributedId(
+            f"{call}() needs a group or a distributed_id.",
+            hint="Call wherry.init(group=…), or give distributed_id.",
+        )
+    return NotYet(f"{call}() is not built yet.", hint="Use log_artifact from one run.")

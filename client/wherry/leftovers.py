@@ -1,0 +1,47 @@
+"""Folders in the spool of artifacts that were dropped without being logged.
+
+Owns: noticing that one is dropped, and removing its folder later. Does not own: what processes leave
+that have ended, which the daemon sweeps.
+
+A finalizer may run anywhere: in any thread, in the middle of any call, in a forked child. So it only
+makes a note, and whoever makes the next folder removes what is noted, unless there was a fork meanwhile:
+then a child may still want it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from typing import TypeVar
+
+from wherry import forks
+
+_Watched = TypeVar("_Watched")
+
+_dropped: list[tuple[str, int]] = []
+
+
+def watch(owner: _Watched, path: str) -> weakref.finalize[..., _Watched]:
+    """Note when ``owner`` is dropped; ``detach()`` what is returned when its folder is given away."""
+    noted = weakref.finalize(owner, _dropped.append, (path, forks.count()))
+    noted.atexit = False
+    return noted
+
+
+def remove() -> None:
+    """Remove the folders of what was dropped since the last call."""
+    while _dropped:
+        try:
+            path, count = _dropped.pop()
+        except IndexError:  # another thread was faster
+            return
+        if count == forks.count():
+            _remove_folder(path)
+
+
+def _remove_folder(path: str) -> None:
+    with contextlib.suppress(OSError):
+        for item in os.scandir(path):
+            os.unlink(item)
+        os.rmdir(path)

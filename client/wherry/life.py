@@ -1,0 +1,254 @@
+"""Where one artifact stands: being built, handed over, a version in a store.
+
+Owns: the way from one to the next, and what is known at each. Does not own: the entries
+(``contents``), the messages (``submit``, ``ticket``, ``stored``), what users see (``artifact``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from wherry import messages as pb
+from wherry import recent, stored
+from wherry.connection import connect
+from wherry.contents import Contents
+from wherry.errors import (
+    ArtifactNotLoggedError,
+    ArtifactStateError,
+    NotYet,
+    UsageError,
+    WherryError,
+)
+from wherry.stored import Place, StoredVersion
+from wherry.submit import Submission
+from wherry.ticket import Ticket
+from wherry.wire import VERSION, names
+from wherry.wire.canonical import Json, metadata_bytes, plain_metadata
+
+
+class Sender(NamedTuple):
+    """The run that logs, as a request has it."""
+
+    home: Path
+    store: str
+    project: str
+    entity: str | None
+    run: pb.Run
+    inputs: Sequence[str]
+    offline: bool
+    power: bool
+
+
+class Life:
+    """One artifact.
+
+    Args:
+        name: checked.
+        type_: checked.
+        contents: None for a version that was found in a store.
+    """
+
+    def __init__(self, name: str, type_: str, contents: Contents | None) -> None:
+        self.name = name
+        self.type = type_
+        self.contents = contents
+        self.description: str | None = None
+        self.metadata: dict[str, Json] = {}
+        self.aliases: list[str] = []
+        self.tags: list[str] = []
+        self.place: Sender | None = None  # who logged it
+        self.nowhere = ""  # in disabled mode: the version that it is said to be …
+        self.nowhere_project = ""  # … and its project
+        self._submission: Submission | None = None
+        self._ticket: Ticket | None = None
+        self._stored: StoredVersion | None = None
+
+    @classmethod
+    def of(cls, found: StoredVersion) -> Life:
+        """Make the life of a version that is in a store."""
+        record = found.record
+        life = cls(record.name, record.type, None)
+        life._become(found)
+        return life
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether there is anything to wait for, or a version already."""
+        return bool(self._ticket or self._stored or self.nowhere)
+
+    @property
+    def request_id(self) -> str | None:
+        """The request's id, once the daemon has it."""
+        return self._ticket.request_id if self._ticket else None
+
+    # ── logging ────────────────────────────────────────────────────────────────────────────────
+    def log(self, sender: Sender, aliases: Sequence[str], tags: Sequence[str]) -> None:
+        """Hand the artifact over; the second time, note that this run logged it too.
+
+        Raises as ``Submission.send``; ``PathTaken``, ``BadMetadata``, ``NotYet``.
+        """
+        if self.contents is None:
+            raise NotYet(
+                f"Logging {self.name}, which is a version already, is not built yet.",
+                hint="use_artifact() notes that this run uses it.",
+            )
+        if not self.contents.keeps:
+            raise ArtifactStateError(
+                f"{self.label} was built in disabled mode, which keeps nothing.",
+                hint="Make the Artifact after init() of the run that shall log it.",
+            )
+        with self.contents.lock:
+            if self._ticket is None:
+                self._submit(self.contents, sender, aliases, tags)
+            if not self._was_sent_by(sender, aliases):
+                self._link(sender, aliases)
+
+    def pretend(self, project: str, version: str) -> None:
+        """In disabled mode: look like a version, and be none."""
+        self.nowhere, self.nowhere_project = version, project
+        if self.contents is not None:
+            self.contents.sealed = True
+
+    def _submit(
+        self, contents: Contents, sender: Sender, aliases: Sequence[str], tags: Sequence[str]
+    ) -> None:
+        if self._submission is None:
+            contents.own()
+            contents.check_tree(contents.table.paths())
+            header = self._header(sender, aliases, tags)
+            contents.sealed = True
+            self.place = sender
+            self._submission = Submission(sender.home, contents, header)
+        reply = self._submission.send()
+        ticket = Ticket(sender.home, reply.request_id, self.label, held=not reply.place)
+        self._ticket = ticket
+        recent.note(Place(sender.home, sender.store, sender.project, self.name), ticket)
+
+    def _header(self, sender: Sender, aliases: Sequence[str], tags: Sequence[str]) -> pb.LogHeader:
+        self.metadata = plain_metadata(self.metadata)
+        self.aliases = list(dict.fromkeys(check_aliases([*self.aliases, *aliases])))
+        self.tags = list(dict.fromkeys([*self.tags, *tags]))
+        return pb.LogHeader(
+            store=sender.store,
+            project=sender.project,
+            entity=sender.entity or "",
+            name=self.name,
+            type=self.type,
+            description=self.description,
+            metadata=metadata_bytes(self.metadata),
+            aliases=self.aliases,
+            tags=self.tags,
+            run=sender.run,
+            inputs=list(sender.inputs),
+            offline=sender.offline,
+            power=sender.power,
+            client=f"wherry {VERSION}",
+        )
+
+    def _was_sent_by(self, sender: Sender, aliases: Sequence[str]) -> bool:
+        sent = self._submission.header if self._submission else None
+        return bool(sent and sent.run.id == sender.run.id and set(aliases) <= set(sent.aliases))
+
+    def _link(self, sender: Sender, aliases: Sequence[str]) -> None:
+        assert self._ticket is not None and self.place is not None
+        if self.place.home != sender.home:
+            raise UsageError(
+                f"{self.label} was logged in {self.place.home}; this run's home is {sender.home}."
+            )
+        request = pb.LinkRequest(
+            request_id=self._ticket.request_id, run=sender.run, aliases=aliases
+        )
+        connect(sender.home).unary("Link", request, pb.LinkReply)
+        self._ticket.ask_anew()  # the daemon has aliases to set
+        self.aliases = list(dict.fromkeys([*self.aliases, *aliases]))
+
+    # ── afterwards ─────────────────────────────────────────────────────────────────────────────
+    @property
+    def label(self) -> str:
+        """Names the artifact in messages."""
+        project = self.place.project if self.place else ""
+        return f"{project}/{self.name}" if project else self.name
+
+    def owner(self) -> tuple[str | None, str]:
+        """Give entity and project. Raises ``ArtifactNotLoggedError``."""
+        if self.place is not None:
+            return self.place.entity, self.place.project
+        if self._stored is not None:
+            return None, self._stored.record.project
+        if self.nowhere:
+            return None, self.nowhere_project
+        raise ArtifactNotLoggedError(
+            f"{self.label} belongs to no project before it is logged.",
+            hint="run.log_artifact(artifact)",
+        )
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when it is a version; raises as ``Ticket.wait``, and ``ArtifactNotLoggedError``."""
+        if self._ticket is not None:
+            self._ticket.wait(timeout_s)
+        elif not self.is_logged:
+            raise ArtifactNotLoggedError(
+                f"{self.label} was not logged, so there is nothing to wait for.",
+                hint="Log it first: run.log_artifact(artifact).",
+            )
+
+    def version(self) -> str:
+        """Give ``v3``.
+
+        Raises:
+            ArtifactNotLoggedError: it is not committed yet.
+            Offline: and will not be before ``wherry sync``.
+            RequestFailed and whatever the request failed with.
+        """
+        if self.nowhere:
+            return self.nowhere
+        if self._stored is not None:
+            return f"v{self._stored.record.version}"
+        state = self._ticket.committed() if self._ticket else None
+        if state is not None:
+            return f"v{state.version}"
+        raise ArtifactNotLoggedError(
+            f"{self.label} has no version before it is committed.",
+            hint="artifact.wait() returns when it is."
+            if self._ticket
+            else "Log it first, then call wait(): run.log_artifact(artifact).wait()",
+        )
+
+    def version_if_known(self) -> str | None:
+        """Give ``v3``, or None while there is no version, whatever the reason."""
+        try:
+            return self.version() if self.is_logged else None
+        except WherryError:
+            return None
+
+    def stored(self) -> StoredVersion:
+        """Give the version as the store has it; waits until it is committed."""
+        if self._stored is None:
+            self.wait()
+            if self.place is None:
+                raise ArtifactStateError(f"{self.label} was logged in disabled mode.")
+            place = Place(self.place.home, self.place.store, self.place.project, self.name)
+            self._become(stored.find(place, self.version()))
+        assert self._stored is not None
+        return self._stored
+
+    def stored_if_known(self) -> StoredVersion | None:
+        """Give the version as the store has it if it is committed."""
+        if self._stored is None and (self.nowhere or self.version_if_known() is None):
+            return None
+        return self.stored()
+
+    def _become(self, found: StoredVersion) -> None:
+        self._stored = found
+        self.metadata = found.metadata
+        record = found.record
+        self.description = record.description if record.HasField("description") else None
+        self.aliases, self.tags = list(record.aliases), list(record.tags)
+
+
+def check_aliases(aliases: Sequence[str] | str | None) -> list[str]:
+    """Check what ``aliases=`` says; ``latest`` and empty strings add nothing. Raises ``BadName``."""
+    given = [aliases] if isinstance(aliases, str) else list(aliases or ())
+    return [names.check_alias(alias) for alias in given if alias not in ("", "latest")]

@@ -1,0 +1,171 @@
+"""The half of ``wherry.Artifact`` that gives things back.
+
+Owns: the methods' names, defaults and documentation. Does not own: what they do (``download``,
+``on_disk``, ``listings``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from wherry import download, listings, on_disk
+from wherry.entries import ManifestEntry
+from wherry.errors import ArtifactNotLoggedError, EntryMissing, NotYet, UsageError
+from wherry.life import Life
+from wherry.manifest import Manifest
+from wherry.stored import StoredVersion
+
+StrPath = str | os.PathLike[str]
+
+# What W&B's objects are called in an artifact, between their names and ".json".
+_OBJECTS = ("table", "partitioned-table", "joined-table", "image-file")
+
+
+class Reading:
+    """Looking at entries, and bringing them to this machine."""
+
+    _life: Life
+
+    def download(
+        self,
+        root: StrPath | None = None,
+        allow_missing_references: bool = False,
+        skip_cache: bool | None = None,
+        path_prefix: StrPath | None = None,
+        multipart: bool | None = None,
+    ) -> str:
+        """Bring the files to this machine; waits until the artifact is committed.
+
+        Args:
+            root: folder; ``./artifacts/<name>:<version>`` by default. Nothing is written outside.
+            allow_missing_references: pass over references that are gone.
+            skip_cache: accepted, without effect; so is ``multipart``.
+            path_prefix: only entries whose paths begin so.
+            multipart: see ``skip_cache``.
+
+        Returns:
+            The folder.
+
+        Raises:
+            StoreDamaged: bytes are not those that were logged; that file is not written.
+            ReferenceFailed, BadPath, DownloadError, StoreError, CommError.
+        """
+        del skip_cache, multipart
+        if self._life.nowhere:
+            folder = self._root(root)
+            os.makedirs(folder, exist_ok=True)
+            return folder
+        stored, paths = self._stored(), None
+        if path_prefix is not None:
+            prefix = os.fspath(path_prefix)
+            paths = [path for path in stored.entries() if path.startswith(prefix)]
+        folder = self._root(root)
+        download.download(stored, folder, paths, allow_missing=allow_missing_references)
+        return folder
+
+    def checkout(self, root: StrPath | None = None) -> str:
+        """Make a folder hold exactly this version: download, and delete files that are no entries."""
+        folder = self.download(root)
+        if not self._life.nowhere:
+            on_disk.remove_others(folder, self._stored().entries())
+        return folder
+
+    def verify(self, root: StrPath | None = None) -> None:
+        """Make sure that a folder holds exactly this version. Raises ``NotAsLogged``."""
+        if not self._life.nowhere:
+            entries = self._stored().entries()
+            on_disk.verify(self._root(root), entries, self._life.label)
+
+    def file(self, root: StrPath | None = None) -> str:
+        """Download the only file of a single-file artifact; return its path.
+
+        Raises:
+            UsageError: it has none, or several.
+        """
+        paths = list(self.manifest.entries)
+        if len(paths) != 1:
+            raise UsageError(
+                f"{self._life.label} has {len(paths):,} files.", hint="Use download()."
+            )
+        return self.download_entry(paths[0], None if root is None else os.fspath(root))
+
+    def get_entry(self, name: StrPath) -> ManifestEntry:
+        """Find the entry of a path. Raises ``EntryMissing``, which is a ``KeyError`` too."""
+        path = os.fspath(name)
+        entry = self._find(path)
+        if entry is None:
+            raise EntryMissing(f"{self._life.label} has no entry {path!r}.")
+        return entry
+
+    get_path = get_entry
+
+    def get(self, name: str) -> None:
+        """Read back what ``add`` put in; None where ``name`` is no such thing.
+
+        Raises:
+            NotYet: it is one.
+        """
+        paths = self.manifest.entries
+        if any(f"{name}.{kind}.json" in paths for kind in _OBJECTS):
+            raise NotYet(f"Reading {name!r} back is not built yet.", hint="Use get_entry().")
+
+    def __getitem__(self, name: str) -> None:
+        return self.get(name)
+
+    def files(self, names: Sequence[str] | None = None, per_page: int = 50) -> list[ManifestEntry]:
+        """List the entries, or those of ``names``; ``per_page`` has no effect.
+
+        Raises:
+            EntryMissing: there is none of such a name.
+        """
+        del per_page
+        if names:
+            return [self.get_entry(path) for path in names]
+        return list(self.manifest.entries.values())
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact contains: ``manifest.entries`` maps paths to entries."""
+        return Manifest(self._listing(), self._life.label)
+
+    def entry_digest(self, path: str) -> str | None:
+        """Find an entry's digest; what ``entry.digest`` calls."""
+        contents = self._life.contents
+        row = contents.table.get(path) if contents else None
+        if contents is None or row is None or (self._life.is_logged and contents.keeps):
+            entry = self._stored().entries().get(path)
+            return entry.digest if entry else None
+        return listings.entry_digest(contents, path, row)
+
+    def download_entry(self, path: str, root: str | None) -> str:
+        """Bring one entry to this machine; what ``entry.download`` calls."""
+        stored, folder = self._stored(), self._root(root)
+        download.download(stored, folder, [path], allow_missing=False)
+        return os.path.join(folder, path)
+
+    def entry_url(self, path: str) -> str:
+        """Name an entry of this version; what ``entry.ref_url`` calls."""
+        version, (_, project) = self._life.version(), self._life.owner()
+        return f"wherry-artifact://{project}/{self._life.name}:{version}/{path}"
+
+    def _stored(self) -> StoredVersion:
+        if not self._life.is_logged:
+            raise ArtifactNotLoggedError(
+                f"{self._life.label} was not logged.", hint="run.log_artifact(artifact).wait()"
+            )
+        return self._life.stored()
+
+    def _listing(self) -> listings.BuiltListing | listings.StoredListing:
+        contents = self._life.contents
+        if contents is None:
+            return listings.StoredListing(self, self._stored())
+        return listings.BuiltListing(self, contents)
+
+    def _find(self, path: str) -> ManifestEntry | None:
+        return self._listing().entry(path)
+
+    def _root(self, root: StrPath | None) -> str:
+        if root is not None:
+            return os.fspath(root)
+        return os.path.join(".", "artifacts", f"{self._life.name}:{self._life.version()}")

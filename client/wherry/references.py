@@ -1,0 +1,126 @@
+"""What ``add_reference`` records. Owns: which entries a URI stands for at the call, and their names.
+
+Does not own: checksums, which the daemon asks for after the call that logged the artifact.
+Only ``file://`` is understood yet; of other schemes only what nobody shall look at (``checksum=False``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from wherry import capture, folders
+from wherry.errors import BadURI, NotYet, UsageError
+from wherry.wire import names
+
+MAX_OBJECTS = 10_000
+UNKNOWN_SIZE = -1
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+
+
+class Reference(NamedTuple):
+    """Where an entry's bytes are; ``size`` in bytes, -1 where nobody asked."""
+
+    uri: str
+    size: int
+    checksum: bool
+
+
+Found = dict[str, Reference]
+
+
+def is_uri(text: str) -> bool:
+    """Tell a URI from a path."""
+    return _URI.fullmatch(text) is not None
+
+
+def find(uri: str, name: str | None, *, checksum: bool, max_objects: int) -> Found:
+    """Find the entries that a URI stands for, by path.
+
+    Args:
+        uri: of a file, or a folder whose files become one entry each.
+        name: the entry's path, or for a folder what comes before its files' paths.
+        checksum: False records the URI as it is, of whatever scheme, and nobody looks at it.
+        max_objects: how many files a folder may have.
+
+    Raises:
+        BadURI: no URI, or a ``file://`` one of another host.
+        NotYet: a scheme other than ``file`` with ``checksum``.
+        UsageError: a folder has more files than ``max_objects``.
+        FileMissing, FileUnreadable, NotAFile, BadPath: as ``add_file`` and ``add_dir``.
+    """
+    scheme, rest = _split(uri)
+    if not checksum:
+        path = names.check_path(name or unquote(_base_name(rest.partition("?")[0])))
+        return {path: Reference(uri, UNKNOWN_SIZE, False)}
+    if scheme != "file":
+        raise NotYet(
+            f"References to {scheme}:// are not built yet: {uri}.",
+            hint="checksum=False records the URI as it is; add_file keeps the bytes.",
+        )
+    local, seen, encoded = locate(uri)
+    if stat.S_ISDIR(seen.st_mode):
+        return _find_below(uri, local, name, max_objects, quote if encoded else str)
+    if not stat.S_ISREG(seen.st_mode):
+        raise capture.not_a_file(local, capture.kind_of(seen.st_mode))
+    path = names.check_path(name or _base_name(local))
+    return {path: Reference(uri, seen.st_size, True)}
+
+
+def locate(uri: str) -> tuple[str, os.stat_result, bool]:
+    """Find the file or folder that a ``file://`` URI means (RFC 8089).
+
+    Programs write such URIs with and without percent-encoding: what is there decides, as in the
+    daemon.
+
+    Returns:
+        Its path, what ``stat`` says of it, and whether the URI is percent-encoded.
+
+    Raises:
+        BadURI: it names another host, or no path.
+        FileMissing, FileUnreadable: it is not there, or may not be looked at.
+    """
+    scheme, rest = _split(uri)
+    host, slash, path = rest.partition("/")
+    if scheme != "file" or host not in ("", "localhost") or not slash or "\0" in unquote(path):
+        raise BadURI(f"{uri!a} names no file of this machine.", hint="Write file:///absolute/path.")
+    plain, decoded = slash + path, slash + unquote(path)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return plain, os.stat(plain), False
+    try:
+        return decoded, os.stat(decoded), True
+    except OSError as error:
+        raise capture.unreadable(decoded, error) from error
+
+
+def _find_below(
+    uri: str, local: str, name: str | None, max_objects: int, write: Callable[[str], str]
+) -> Found:
+    prefix = f"{names.check_path(name)}/" if name else ""
+    base, folder = uri.rstrip("/"), local.rstrip("/")
+    found: Found = {}
+    for path in folders.files_below(folder or "/"):
+        if len(found) == max_objects:
+            raise UsageError(
+                f"{uri} has more than {max_objects:,} files; nothing was added.",
+                hint="Raise max_objects, or reference its folders one by one.",
+            )
+        size = os.stat(f"{folder}/{path}").st_size
+        found[prefix + path] = Reference(f"{base}/{write(path)}", size, True)
+    return found
+
+
+def _split(uri: str) -> tuple[str, str]:
+    found = _URI.fullmatch(uri)
+    if found is None:
+        raise BadURI(f"{uri!a} is no URI.", hint="Write scheme://…; add_file takes paths.")
+    return found[1].lower(), found[2]
+
+
+def _base_name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]

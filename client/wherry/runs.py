@@ -1,0 +1,277 @@
+"""``wherry.Run``: one stretch of a user's program. Owns: what logging and using mean in a run.
+
+Does not own: how a run begins (``starting``), an artifact's way (``life``), waiting at the end
+(``finishing``).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from wherry import active, exits, finishing, recent, references, stored
+from wherry import messages as pb
+from wherry.artifact import Artifact, StoredArtifact
+from wherry.errors import (
+    ArtifactStateError,
+    CommError,
+    NotCommitted,
+    Offline,
+    UsageError,
+    WherryError,
+)
+from wherry.later import LaterRun
+from wherry.life import Sender, check_aliases
+from wherry.notices import say
+from wherry.reading import StrPath
+from wherry.run_facts import Given
+from wherry.wire import names
+from wherry.wire.settings import Settings
+
+_MAX_NAME = names.MAX_NAME_CHARACTERS
+_UNSAFE = re.compile(r"[/:\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Run(LaterRun):
+    """A run; ``wherry.init`` makes it. As a context manager it finishes at the end.
+
+    Args:
+        settings: those that count.
+        given: what else was said.
+        config: of the user's.
+    """
+
+    def __init__(self, settings: Settings, given: Given, config: object) -> None:
+        super().__init__(settings, given, config)
+        self._inputs: dict[str, None] = {}
+        self._finished = False
+        # One byte that forked children share: whether any of them has logged in this run.
+        self._logged = mmap.mmap(-1, 1)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id!r} in project {self.project!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.finish(0)
+        else:
+            self._finish_beside(error)
+
+    # ── logging and using ──────────────────────────────────────────────────────────────────────
+    def log_artifact(
+        self,
+        artifact_or_path: Artifact | StrPath,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 (W&B's name)
+        aliases: Sequence[str] | str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Artifact:
+        """Log an artifact: on return it is safe and has its place in line.
+
+        Args:
+            artifact_or_path: an ``Artifact``; or a file, a folder or a URI to make one from.
+            name: of what is made from a path; ``run-<id>-<base name>`` by default.
+            type: likewise; ``unspecified`` by default.
+            aliases: names for this version; ``latest`` it is anyway.
+            tags: free words.
+
+        Returns:
+            The artifact. Its ``wait()`` returns when it is in the store.
+
+        Raises:
+            TypeTaken: the name belongs to another type.
+            BadName: an alias is none.
+            SpoolFull, CommError: nothing was logged; calling again is safe.
+        """
+        self._check_active()
+        checked, words = check_aliases(aliases), _check_tags(tags)
+        artifact = self._artifact_of(artifact_or_path, name, type)
+        if self.disabled:
+            artifact.pretend(self.project)
+        else:
+            self._logged[0] = 1  # before: an answer may get lost
+            artifact.log_by(self._sender(), checked, words)
+        return artifact
+
+    def use_artifact(
+        self,
+        artifact_or_name: Artifact | str,
+        type: str | None = None,  # noqa: A002 (W&B's name)
+        aliases: Sequence[str] | str | None = None,
+        use_as: str | None = None,
+    ) -> Artifact:
+        """Find an artifact and note that this run uses it; waits for one that was just logged.
+
+        Args:
+            artifact_or_name: ``name:alias``, ``project/name:v3``, or an ``Artifact``; one that was
+                not logged yet is logged.
+            type: what it has to be of.
+            aliases: for an ``Artifact`` that is logged by this.
+            use_as: accepted, without effect.
+
+        Raises:
+            NotFoundError: no such artifact, version or alias.
+            TypeTaken: it is of another type.
+            Offline: offline mode holds it.
+        """
+        del use_as
+        self._check_active()
+        if isinstance(artifact_or_name, Artifact):
+            return self._use_object(artifact_or_name, type, aliases)
+        return self._use_name(artifact_or_name, type)
+
+    def log_model(
+        self, path: StrPath, name: str | None = None, aliases: Sequence[str] | None = None
+    ) -> Artifact:
+        """Log a file or folder as an artifact of type ``model``."""
+        return self.log_artifact(path, name, "model", aliases)
+
+    def use_model(self, name: str) -> str:
+        """Download a model; return its file, or the folder where it has several."""
+        artifact = self.use_artifact(name)
+        folder = artifact.download()
+        paths = list(artifact.manifest.entries)
+        return os.path.join(folder, paths[0]) if len(paths) == 1 else folder
+
+    def log(self, data: Mapping[str, object], *_: object, **__: object) -> None:
+        """Accept metrics and drop them: they are not Wherry's."""
+        active.log(data)
+
+    # ── the end ────────────────────────────────────────────────────────────────────────────────
+    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
+        """End the run; in ``wait`` mode return when its artifacts are in the store.
+
+        Waiting ends after 60 s without progress and at Ctrl-C: the daemon goes on. Where the home
+        may not outlive the script it ends only after ``WHERRY_FINISH_TIMEOUT`` or at Ctrl-C.
+
+        Args:
+            exit_code: accepted, without effect; so is ``quiet``.
+            quiet: see ``exit_code``.
+
+        Raises:
+            NotCommitted: the home may not outlive the script, and something is not in the store.
+        """
+        del exit_code, quiet
+        if self._finished:
+            return
+        self._finished = True
+        active.leave(self)
+        if self.settings.mode != "online" or self.settings.finish != "wait" or not self._logged[0]:
+            return
+        lasts = finishing.home_lasts(self.settings.home_lasts, os.environ)
+        rules = finishing.Rules(None if lasts else self.settings.finish_timeout)
+        finishing.finish_run(self.settings.home, self.id, rules)
+
+    def _finish_beside(self, error: BaseException) -> None:
+        """Finish while an exception is on its way: it is the user's, and stays the one that is seen."""
+        try:
+            self.finish(1)
+        except NotCommitted as failure:
+            say(f"NotCommitted: {failure}")
+            if not (isinstance(error, SystemExit) and error.code):
+                exits.note_failure()
+
+    # ── inside ─────────────────────────────────────────────────────────────────────────────────
+    def _check_active(self) -> None:
+        if self._finished:
+            raise ArtifactStateError(
+                f"The run {self.id} is finished.", hint="Call wherry.init() for a new one."
+            )
+
+    def _sender(self) -> Sender:
+        settings = self.settings
+        run = pb.Run(
+            id=self.id,
+            name=self._given.name or "",
+            group=self.group or "",
+            job_type=self.job_type or "",
+            project=self.project,
+            entity=self.entity or "",
+        )
+        return Sender(
+            home=settings.home,
+            store=settings.store,
+            project=settings.project,
+            entity=self.entity,
+            run=run,
+            inputs=list(self._inputs),
+            offline=self.offline,
+            power=settings.durability == "power",
+        )
+
+    def _artifact_of(
+        self, given: Artifact | StrPath, name: str | None, type_: str | None
+    ) -> Artifact:
+        if isinstance(given, Artifact):
+            return given
+        path = os.fsdecode(given)
+        base = os.path.basename(os.path.normpath(path))
+        artifact = Artifact(name or self._name_for(base), type_ or "unspecified")
+        if references.is_uri(path):
+            artifact.add_reference(path)
+        elif os.path.isdir(path):
+            artifact.add_dir(path)
+        else:
+            artifact.add_file(path)
+        return artifact
+
+    def _name_for(self, base: str) -> str:
+        return _UNSAFE.sub("_", f"run-{self.id}-{base}")[:_MAX_NAME]
+
+    def _use_object(
+        self, artifact: Artifact, type_: str | None, aliases: Sequence[str] | str | None
+    ) -> Artifact:
+        if type_ is not None and artifact.type != type_:
+            raise UsageError(f"{artifact!r} is not of type {type_!r}.")
+        if not artifact.is_logged:
+            self.log_artifact(artifact, aliases=aliases)
+        artifact.wait()
+        self._note_input(artifact)
+        return artifact
+
+    def _use_name(self, text: str, type_: str | None) -> Artifact:
+        ref = names.parse_artifact_ref(text)
+        if self.disabled:
+            artifact = Artifact(ref.name, type_ or "unspecified")
+            version = ref.version if names.is_version(ref.version) else "v0"
+            artifact.pretend(ref.project or self.project, version)
+            return artifact
+        settings, project = self.settings, ref.project or self.project
+        place = stored.Place(settings.home, settings.store, project, ref.name)
+        self._wait_for_own(place)
+        found = stored.find(place, ref.version, type_)
+        artifact = StoredArtifact(found)
+        self._note_input(artifact)
+        return artifact
+
+    def _wait_for_own(self, place: stored.Place) -> None:
+        ticket = recent.find(place)
+        if ticket is None:
+            return
+        try:
+            ticket.wait(None)
+        except (Offline, CommError):
+            raise
+        except WherryError:
+            return  # it failed, so what is in the store is what there is
+
+    def _note_input(self, artifact: Artifact) -> None:
+        if not self.disabled:
+            self._inputs[f"{artifact.project}/{artifact.name}"] = None
+
+
+def _check_tags(tags: Sequence[str] | None) -> list[str]:
+    words = [tags] if isinstance(tags, str) else list(tags or ())
+    return [names.check_name("tag", word) for word in words]

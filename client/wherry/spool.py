@@ -1,0 +1,266 @@
+"""One artifact's folder in this process's session: the spool files, and what goes wrong with them.
+
+Owns: making the folder, packing small pieces back to back, taking everything back when a step fails,
+a folder of its own for a forked child. Does not own: how a user's file is read (``capture``), which
+path a spool file belongs to (``contents``).
+
+Nothing here is a promise before the daemon has the request: what a killed process leaves behind lies
+in a session that nobody locks, and is swept with it. No file stays open between two steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from wherry import copying, forks, leftovers, session
+from wherry.errors import ArtifactStateError, CaptureError, SpoolFull
+from wherry.wire import places
+from wherry.wire.failpoints import failpoint
+
+_FOLDER_MADE = failpoint("capture.folder.made")
+_FILE_MADE = failpoint("capture.file.made")
+_BEFORE_WRITE = failpoint("capture.pack.before-write")
+_WRITTEN = failpoint("capture.pack.written")
+
+#: Files below this many bytes share a spool file.
+SMALL_BYTES = 1 << 20
+_PACK_BYTES = 64 << 20
+_BUFFER_BYTES = 1 << 20
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINK = {
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EMLINK,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+}
+
+
+class _Mark(NamedTuple):
+    """How far the spool was when a step began."""
+
+    files: int
+    pack: int
+    end: int
+
+
+class Spool:
+    """Where one artifact's captured bytes are. Its owner's lock is held around every call."""
+
+    def __init__(self) -> None:
+        self.generation = forks.generation()
+        self.home = ""
+        self.session = ""
+        self.folder = ""  # its name in the session; "" until something needs it
+        self.files: list[str] = []  # names by number
+        self._path = ""
+        self._packs: set[int] = set()  # numbers of those that hold many pieces
+        self._pack = -1  # the one that grows
+        self._end = 0  # bytes of it that are taken, written or not
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._left_behind: weakref.finalize[..., Spool] | None = None
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Capture something whole or not at all: an error inside takes everything back."""
+        mark = _Mark(len(self.files), self._pack, self._end)
+        try:
+            yield
+            self._flush()
+        except BaseException:
+            self._undo(mark)
+            raise
+
+    def append(self, data: bytes) -> tuple[int, int]:
+        """Put a small piece behind the others; return its spool file's number and its offset.
+
+        It is written at the end of the step, at the latest. Raises ``SpoolFull``, ``CaptureError``.
+        """
+        if self._pack < 0 or self._end + len(data) > _PACK_BYTES:
+            self._flush()
+            number, opened = self.create()
+            os.close(opened)
+            self._packs.add(number)
+            self._pack, self._end = number, 0
+        place = self._pack, self._end
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        self._end += len(data)
+        if self._waiting_bytes >= _BUFFER_BYTES:
+            self._flush()
+        return place
+
+    def create(self) -> tuple[int, int]:
+        """Make an empty spool file; return its number and the file, open for reading and writing."""
+        name = session.random_id()
+        try:
+            opened = os.open(
+                f"{self.path()}/{name}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise self.refused(error) from error
+        self.files.append(name)
+        _FILE_MADE()
+        return len(self.files) - 1, opened
+
+    def enroll(self, path: str) -> int:
+        """Take a file on the spool's disk over as a spool file; return its number."""
+        name = session.random_id()
+        os.rename(path, f"{self.path()}/{name}")
+        self.files.append(name)
+        return len(self.files) - 1
+
+    def link(self, local: str) -> int | None:
+        """Hard-link a user's file into the spool; None where no link can be had.
+
+        Args:
+            local: no symbolic link itself: link(2) does not follow one.
+        """
+        name = session.random_id()
+        try:
+            os.link(local, f"{self.path()}/{name}")
+        except OSError as error:
+            if error.errno in _NO_LINK:
+                return None
+            if error.errno in FULL:
+                raise self.refused(error) from error
+            raise
+        self.files.append(name)
+        return len(self.files) - 1
+
+    def file(self, number: int) -> str:
+        """Name a spool file by its absolute path."""
+        return f"{self._path}/{self.files[number]}"
+
+    def discard(self, number: int) -> None:
+        """Give back a spool file that no entry uses any more; a pack stays."""
+        if number not in self._packs:
+            with contextlib.suppress(OSError):
+                os.unlink(self.file(number))
+
+    def path(self) -> str:
+        """Name the artifact's folder by its absolute path; the first call makes it."""
+        if not self._path:
+            try:
+                self._make_folder()
+            except OSError as error:
+                raise self.refused(error) from error
+        return self._path
+
+    def adopt(self, used: Iterable[int]) -> None:
+        """In a forked child: have a folder of its own, with links to what the parent captured.
+
+        The parent's folder becomes the daemon's when the parent logs its artifact, and the parent
+        goes on writing in its own pack.
+
+        Raises:
+            ArtifactStateError: the parent has logged the artifact, and its captures went with it.
+        """
+        old, self._path = self._path, ""
+        try:
+            for number in sorted(used):
+                os.link(f"{old}/{self.files[number]}", f"{self.path()}/{self.files[number]}")
+        except FileNotFoundError as error:
+            self._path = old
+            raise ArtifactStateError(
+                "What the parent process captured for this artifact is gone: the parent logged it.",
+                hint="Build and log an artifact in the same process.",
+            ) from error
+        except OSError as error:
+            self._path = old
+            raise self.refused(error) from error
+        self.generation = forks.generation()
+        self._pack = -1
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    def give_away(self) -> None:
+        """The daemon may have the folder from now on: leave it alone."""
+        if self._left_behind is not None:
+            self._left_behind.detach()
+
+    def sync(self, used: Iterable[int]) -> None:
+        """Make the captured bytes and their names survive a power loss. Raises ``CaptureError``."""
+        try:
+            for number in sorted(used):
+                sync_path(self.file(number))
+            folder = self._path
+            for _ in range(5):  # the artifact's, the session's, sessions/, spool/, the home
+                sync_path(folder)
+                folder = os.path.dirname(folder)
+        except OSError as error:
+            raise self.refused(error) from error
+
+    def refused(self, error: OSError) -> CaptureError:
+        """Make the error for a write to the spool that failed."""
+        spool = f"{self.home}/{places.SPOOL}"
+        if error.errno in FULL:
+            return SpoolFull(
+                f"There is no room in the spool {spool}: {error.strerror}.",
+                hint="Free space there, or set WHERRY_HOME to a folder on a larger disk;"
+                " `wherry status` shows what waits to be sent.",
+            )
+        return CaptureError(
+            f"The spool {spool} can't be written: {error.strerror}.",
+            hint="Set WHERRY_HOME to a folder of yours on a local disk.",
+        )
+
+    def _make_folder(self) -> None:
+        leftovers.remove()
+        self.home = self.home or str(places.home())
+        current = session.current(self.home)
+        folder = session.random_id()
+        path = f"{current.path}/{folder}"
+        os.mkdir(path, 0o700)
+        _FOLDER_MADE()
+        self.session, self.folder, self._path = current.id, folder, path
+        self._left_behind = leftovers.watch(self, path)
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        data, offset = b"".join(self._waiting), self._end - self._waiting_bytes
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        _BEFORE_WRITE()
+        try:
+            opened = os.open(self.file(self._pack), os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                copying.write_all(opened, data, offset)
+            finally:
+                os.close(opened)
+        except copying.WriteFailed as error:
+            raise self.refused(error.cause) from error
+        except OSError as error:
+            raise self.refused(error) from error
+        _WRITTEN()
+
+    def _undo(self, mark: _Mark) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._pack, self._end = mark.pack, mark.end
+        # What can't be taken back is overwritten or swept; the error that led here says more.
+        for number in range(mark.files, len(self.files)):
+            with contextlib.suppress(OSError):
+                os.unlink(self.file(number))
+        del self.files[mark.files :]
+        self._packs = {number for number in self._packs if number < mark.files}
+        with contextlib.suppress(OSError):
+            if mark.pack >= 0:
+                os.truncate(self.file(mark.pack), mark.end)
+
+
+def sync_path(path: str) -> None:
+    """Make a file's bytes, or a folder's names, survive a power loss."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

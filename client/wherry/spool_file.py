@@ -1,0 +1,115 @@
+"""Files that a user writes straight into the spool. Owns: ``new_file``'s file object and its end.
+
+Does not own: the path that it gets in the artifact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING
+
+from wherry import forks, session
+from wherry.errors import CaptureError, UsageError
+from wherry.spool import FULL, SMALL_BYTES, Spool
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class SpoolFile:
+    """One file while it is written, and until it has its place in the spool."""
+
+    def __init__(self, path: str, file: IO[str] | IO[bytes]) -> None:
+        self.path = path
+        self.file = file
+        self.size = 0  # bytes, once it is closed
+
+    def settle(self, spool: Spool) -> tuple[int, int]:
+        """Put it where spool files are, in a step; return the number and the offset there."""
+        try:
+            if self.size >= SMALL_BYTES:
+                return spool.enroll(self.path), 0
+            with open(self.path, "rb", buffering=0) as opened:
+                data = opened.readall()
+            place = spool.append(data)
+            os.unlink(self.path)
+            return place
+        except OSError as error:
+            raise spool.refused(error) from error
+
+
+@contextlib.contextmanager
+def open_spool_file(
+    spool: Spool, lock: forks.ForkLock, mode: str, encoding: str | None
+) -> Iterator[SpoolFile]:
+    """Open a file in the spool; without an exception it is closed and measured at the end.
+
+    Args:
+        lock: guards ``spool``.
+        mode: as ``open`` has it, for writing: "x" or "w", with "b", "t" and "+".
+        encoding: for text; None as ``open`` has it.
+
+    Raises:
+        UsageError: another mode.
+        SpoolFull, CaptureError: writing failed, also from the user's own ``write``.
+    """
+    _check_mode(mode)
+    with lock:
+        path = f"{spool.path()}/{session.random_id()}"
+    written = SpoolFile(path, _open(path, mode, encoding, spool.refused))
+    try:
+        yield written
+        written.file.close()
+        written.size = os.stat(path).st_size
+    except BaseException:
+        # What is still in the buffer may not be writable; the exception says more.
+        with contextlib.suppress(OSError, CaptureError):
+            written.file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+class _Raw(io.FileIO):
+    """A file whose disk may be full, in our words."""
+
+    def __init__(self, path: str, mode: str, refused: Callable[[OSError], CaptureError]) -> None:
+        super().__init__(path, mode)
+        self._refused = refused
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno in FULL:
+                raise self._refused(error) from error
+            raise
+
+
+def _check_mode(mode: str) -> None:
+    kinds, rest = set(mode) & set("xw"), set(mode) - set("xwbt+")
+    if len(kinds) != 1 or rest or len(set(mode)) != len(mode) or {"b", "t"} <= set(mode):
+        raise UsageError(
+            f"new_file can't open a file in mode {mode!r}.",
+            hint="Use 'x' or 'w', with 'b' for bytes.",
+        )
+
+
+def _open(
+    path: str, mode: str, encoding: str | None, refused: Callable[[OSError], CaptureError]
+) -> IO[str] | IO[bytes]:
+    try:
+        raw = _Raw(path, "x+" if "+" in mode else "x", refused)
+    except OSError as error:
+        raise refused(error) from error
+    os.chmod(path, 0o600)
+    buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+    if "b" not in mode:
+        return io.TextIOWrapper(buffered, encoding=encoding)
+    if encoding is not None:
+        buffered.close()
+        raise ValueError("binary mode takes no encoding")
+    return buffered

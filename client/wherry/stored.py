@@ -1,0 +1,114 @@
+"""A version that is in a store, as the daemon reads it. Owns: its record and its manifest, once read.
+
+Does not own: bytes (``download``), what users see of it (``artifact``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from wherry import messages as pb
+from wherry.connection import connect
+from wherry.wire.canonical import Json
+
+
+class StoredEntry(NamedTuple):
+    """One line of a manifest; ``size`` in bytes, None for a reference whose server tells none."""
+
+    digest: str | None
+    size: int | None
+    ref: str | None
+    version: str | None
+
+
+class StoredVersion:
+    """One version.
+
+    Args:
+        home: whose daemon reads it.
+        record: as the daemon gave it.
+    """
+
+    def __init__(self, home: Path, record: pb.Version) -> None:
+        self.home = home
+        self.record = record
+        self._entries: dict[str, StoredEntry] | None = None
+
+    @property
+    def metadata(self) -> dict[str, Json]:
+        """The metadata as logged."""
+        text = self.record.metadata
+        return cast("dict[str, Json]", json.loads(text)) if text else {}
+
+    def entries(self) -> dict[str, StoredEntry]:
+        """Read the manifest, at the first call; entries by path, in order."""
+        if self._entries is None:
+            self._entries = dict(self._read())
+        return self._entries
+
+    def _read(self) -> Iterator[tuple[str, StoredEntry]]:
+        record = self.record
+        request = pb.ReadManifestRequest(
+            store=record.store, project=record.project, manifest=record.manifest
+        )
+        for batch in connect(self.home).server_stream("ReadManifest", request, pb.EntryBatch):
+            for entry in batch.entries:
+                yield entry.path, _entry(entry)
+
+
+class Place(NamedTuple):
+    """Where an artifact is."""
+
+    home: Path  # whose daemon reads
+    store: str  # address
+    project: str
+    name: str
+
+
+def find(place: Place, version: str, type_: str | None = None) -> StoredVersion:
+    """Find one version in a store.
+
+    Args:
+        version: "v3", an alias, or "" for the latest.
+        type_: None for any.
+
+    Raises:
+        NotFoundError: no such artifact, version or alias.
+        TypeTaken: the artifact is of another type.
+        StoreError: the store can't be read now.
+    """
+    request = pb.GetVersionRequest(
+        store=place.store,
+        project=place.project,
+        name=place.name,
+        version=version,
+        type=type_ or "",
+    )
+    record = connect(place.home).unary("GetVersion", request, pb.Version, timeout_s=READ_TIMEOUT_S)
+    return StoredVersion(place.home, record)
+
+
+def find_all(place: Place, type_: str | None = None) -> Iterator[StoredVersion]:
+    """Find an artifact's versions, newest first. Raises as ``find``."""
+    request = pb.ListVersionsRequest(
+        store=place.store, project=place.project, name=place.name, type=type_ or ""
+    )
+    for record in connect(place.home).server_stream("ListVersions", request, pb.Version):
+        yield StoredVersion(place.home, record)
+
+
+#: For one record; the daemon itself tries a store that does not answer a few times.
+READ_TIMEOUT_S = 120.0
+
+
+def _entry(entry: pb.Entry) -> StoredEntry:
+    reference = entry.reference if entry.HasField("reference") else None
+    return StoredEntry(
+        entry.digest or None,
+        entry.size if entry.size >= 0 else None,
+        reference.uri if reference else None,
+        (reference.version or None) if reference else None,
+    )

@@ -1,0 +1,150 @@
+"""Hands an artifact's request over to the daemon: one call, whose answer is the promise.
+
+Owns: the request's id, its messages, syncing before them where ``power`` is asked for. Does not own:
+what the artifact contains (``contents``), what happens then (``ticket``).
+
+The header is made once and kept: whatever is cut off or repeated, the daemon sees the same request
+under the same id, and takes it once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from wherry import messages as pb
+from wherry.connection import connect
+from wherry.contents import Contents
+from wherry.errors import FileUnreadable, UsageError
+from wherry.rows import IN_SPOOL, REFERENCES, Kind, Row
+from wherry.spool import sync_path
+from wherry.wire.failpoints import failpoint
+
+_BEFORE_SYNC = failpoint("log.sync.before")
+_BEFORE_CALL = failpoint("log.call.before")
+_BEFORE_ENTRIES = failpoint("log.entries.before")
+_BEFORE_END = failpoint("log.end.before")
+_ANSWERED = failpoint("log.call.answered")
+
+_BATCH_BYTES = 128 << 10
+_ENTRY_BYTES = 64  # of an entry's message, beside its texts
+_TIMEOUT_S = 600.0
+
+
+class Submission:
+    """One artifact's request.
+
+    Args:
+        home: whose daemon gets it.
+        contents: sealed.
+        header: complete but for the id and the captured files' folder.
+    """
+
+    def __init__(self, home: Path, contents: Contents, header: pb.LogHeader) -> None:
+        self._home = home
+        self._contents = contents
+        self.header = header
+        self.synced = False
+        header.request_id = new_request_id()
+
+    def send(self) -> pb.LogReply:
+        """Send the request, again if need be, and return when it is durable.
+
+        The lock of the contents is held.
+
+        Raises:
+            TypeTaken: the name belongs to another type.
+            CommError: there is no daemon; calling again sends the same request.
+            SpoolFull, CaptureError: with ``power``, the disk took no sync.
+        """
+        contents, spool = self._contents, self._contents.spool
+        if (spool.home or str(self._home)) != str(self._home):
+            raise UsageError(
+                f"{contents.label} was captured in {spool.home}, and the run belongs to {self._home}.",
+                hint="Set WHERRY_HOME before the first Artifact is made, and leave it.",
+            )
+        spool.home = str(self._home)
+        spool.path()
+        self.header.session, self.header.folder = spool.session, spool.folder
+        if self.header.power and not self.synced:
+            self._sync()
+        spool.give_away()
+        _BEFORE_CALL()
+        reply = connect(self._home).client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+        _ANSWERED()
+        return reply
+
+    def _sync(self) -> None:
+        _BEFORE_SYNC()
+        table, spool = self._contents.table, self._contents.spool
+        spool.sync(self._contents.used_files())
+        for path in table.paths():
+            row = table.get(path)
+            if row is not None and row.kind == Kind.IN_PLACE:
+                _sync_in_place(table.origin(path, row) or "")
+        self.synced = True
+
+    def _messages(self) -> Iterator[pb.LogMessage]:
+        yield pb.LogMessage(header=self.header)
+        _BEFORE_ENTRIES()
+        for batch in self._batches():
+            yield pb.LogMessage(entries=batch)
+        _BEFORE_END()
+        yield pb.LogMessage(end=pb.LogEnd(entries=len(self._contents.table)))
+
+    def _batches(self) -> Iterator[pb.EntryBatch]:
+        batch, size = pb.EntryBatch(), 0
+        for path in self._contents.table.paths():
+            entry = self._entry(path)
+            batch.entries.append(entry)
+            size += _ENTRY_BYTES + 4 * len(path)
+            if size >= _BATCH_BYTES:
+                yield batch
+                batch, size = pb.EntryBatch(), 0
+        if size:
+            yield batch
+
+    def _entry(self, path: str) -> pb.Entry:
+        table = self._contents.table
+        row = table.get(path)
+        assert row is not None, path
+        if row.kind in IN_SPOOL:
+            return pb.Entry(path=path, size=row.size, captured=self._captured(row))
+        origin = table.origin(path, row) or ""
+        if row.kind in REFERENCES:
+            checksum = row.kind == Kind.REFERENCE
+            reference = pb.Reference(uri=origin, checksum=checksum, max_objects=1, named=True)
+            return pb.Entry(path=path, size=row.size, reference=reference)
+        return pb.Entry(path=path, size=row.size, in_place=pb.InPlace(file=origin, stat=_stat(row)))
+
+    def _captured(self, row: Row) -> pb.Captured:
+        file = self._contents.spool.files[row.file]
+        if row.kind == Kind.LINKED:
+            return pb.Captured(file=file, linked=True, stat=_stat(row))
+        return pb.Captured(file=file, offset=row.offset)
+
+
+def new_request_id() -> str:
+    """Make a UUID of version 7 (RFC 9562 section 5.7); its random bits are the system's."""
+    number = int.from_bytes(_milliseconds().to_bytes(6) + os.urandom(10))
+    number = number & ~(0xF << 76) | 0x7 << 76
+    number = number & ~(0x3 << 62) | 0x2 << 62
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _stat(row: Row) -> pb.Stat:
+    return pb.Stat(device=row.device, inode=row.inode, size=row.size, mtime_ns=row.mtime_ns)
+
+
+def _sync_in_place(local: str) -> None:
+    try:
+        sync_path(local)
+    except OSError as error:
+        raise FileUnreadable(f"{local} can't be synced: {error.strerror}.") from error

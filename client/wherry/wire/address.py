@@ -1,0 +1,179 @@
+"""Addresses of stores: one spelling for one store (design section 2, ``WHERRY_STORE``).
+
+Owns: reading and normalizing a store's URI, and which parts of the environment are credentials for
+it. Does not own: opening the store. Credentials are never part of an address.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from wherry.errors import BadURI, NotYet
+
+_FORMS = "Use file:///folder or s3://bucket/prefix?endpoint_url=…&region=…"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_OPTIONS = ("addressing", "endpoint_url", "region")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+)
+
+
+class StoreAddress(NamedTuple):
+    """A normalized address, taken apart."""
+
+    scheme: str  # "file" or "s3"
+    bucket: str  # "" for a folder
+    path: str  # of a folder: absolute; of a bucket: the prefix, without slashes at its ends
+    options: dict[str, str]  # endpoint_url, region, addressing ("path" or "virtual")
+
+
+def normalize_store(uri: str | os.PathLike[str], environ: Mapping[str, str]) -> str:
+    """Write a store's URI in the one form by which lanes, done-records and credentials are kept.
+
+    Args:
+        uri: ``file:///folder``, a plain path, or ``s3://bucket/prefix`` with the options
+            ``endpoint_url``, ``region`` and ``addressing`` (``path`` or ``virtual``).
+        environ: where the URI names none, the endpoint is ``AWS_ENDPOINT_URL_S3``, else
+            ``AWS_ENDPOINT_URL``, and the region ``AWS_REGION``, else ``AWS_DEFAULT_REGION``.
+
+    Raises:
+        BadURI: it can't be understood, or has credentials in it.
+        NotYet: ``gs://``.
+    """
+    text = os.fspath(uri)
+    if not text or _CONTROL.search(text):
+        raise BadURI(f"The store {text!a} is no URI.", hint=_FORMS)
+    scheme = _SCHEME.match(text)
+    match scheme and scheme[1].lower():
+        case None:
+            return _folder(os.path.expanduser(text))
+        case "file":
+            return _folder(_file_path(text))
+        case "s3":
+            return _s3(text, environ)
+        case "gs":
+            raise NotYet(f"Stores on Google Cloud Storage are not built yet: {text}.", hint=_FORMS)
+    raise BadURI(f"Wherry knows no store of the kind {_masked(text)}.", hint=_FORMS)
+
+
+def split_store(address: str) -> StoreAddress:
+    """Take an address that ``normalize_store`` made apart."""
+    scheme, _, rest = address.partition("://")
+    if scheme == "file":
+        return StoreAddress(scheme, "", unquote(rest), {})
+    place, _, query = rest.partition("?")
+    bucket, _, prefix = place.partition("/")
+    return StoreAddress(scheme, bucket, prefix, dict(parse_qsl(query)))
+
+
+def credentials_from(environ: Mapping[str, str]) -> dict[str, str]:
+    """Pick the AWS credentials, and the ways to them, that this process has in its environment.
+
+    The daemon may have been started by another process, with other ones or none.
+    """
+    return {name: environ[name] for name in _CREDENTIALS if environ.get(name)}
+
+
+def _file_path(uri: str) -> str:
+    rest = uri[len("file:") :]
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        if host not in ("", "localhost"):
+            raise BadURI(f"The store {_masked(uri)} lies on another host.", hint=_FORMS)
+        rest = slash + path
+    if "?" in rest or "#" in rest:
+        raise BadURI(f"The store {uri} has a query; a folder has none.", hint=_FORMS)
+    return unquote(rest)
+
+
+def _folder(path: str) -> str:
+    if not path or "\0" in path:  # percent-encoded
+        raise BadURI("The store's folder has no name.", hint=_FORMS)
+    # `..` after a symbolic link leads elsewhere than the text says
+    path = os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)
+    return "file://" + quote("/" + path.lstrip("/"), safe="/", errors="surrogateescape")
+
+
+def _s3(uri: str, environ: Mapping[str, str]) -> str:
+    place, _, query = uri.partition("://")[2].partition("?")
+    bucket, _, prefix = place.partition("/")
+    if "@" in bucket:
+        raise BadURI(f"The store {_masked(uri)} has credentials in it.", hint=_NO_CREDENTIALS)
+    if not _BUCKET.fullmatch(bucket):
+        raise BadURI(f"{bucket!r} is no bucket's name.", hint=_FORMS)
+    prefix = prefix.strip("/")
+    if prefix and any(segment in ("", ".", "..") for segment in prefix.split("/")):
+        raise BadURI(f"The prefix {prefix!r} has an empty, '.' or '..' segment.", hint=_FORMS)
+    options = _s3_options(uri, query, environ)
+    written = "&".join(f"{name}={quote(options[name], safe=':/')}" for name in sorted(options))
+    return f"s3://{bucket}{prefix and '/' + prefix}{written and '?' + written}"
+
+
+_NO_CREDENTIALS = (
+    "Give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws/credentials."
+)
+
+
+def _s3_options(uri: str, query: str, environ: Mapping[str, str]) -> dict[str, str]:
+    given = parse_qsl(query, keep_blank_values=True)
+    for name, _ in given:
+        if name not in _OPTIONS:
+            secret = re.search("key|secret|token|password|signature|credential", name.lower())
+            raise BadURI(
+                f"The store {_masked(uri)} has the option {name!r}.",
+                hint=_NO_CREDENTIALS if secret else f"Its options are {', '.join(_OPTIONS)}.",
+            )
+    options = {name: value for name, value in given if value}
+    options.setdefault("endpoint_url", _endpoint_from(environ))
+    options.setdefault("region", environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", ""))
+    if options["endpoint_url"]:
+        options["endpoint_url"] = _endpoint(options["endpoint_url"])
+    if options.get("addressing", "path") not in ("path", "virtual"):
+        raise BadURI(f"addressing={options['addressing']} is unknown.", hint="'path' or 'virtual'.")
+    return {name: value for name, value in options.items() if value}
+
+
+def _endpoint_from(environ: Mapping[str, str]) -> str:
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return ""
+    return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
+
+
+def _endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if "@" in parts.netloc:
+        raise BadURI(f"The endpoint {_masked(url)} has credentials in it.", hint=_NO_CREDENTIALS)
+    if parts.scheme not in _DEFAULT_PORTS or not host or parts.query or parts.fragment:
+        raise BadURI(f"The endpoint {url} is no http or https URL.", hint=_FORMS)
+    host = f"[{host}]" if ":" in host else host
+    explicit = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{host}{explicit}{parts.path.rstrip('/')}"
+
+
+def _masked(uri: str) -> str:
+    """The URI for a message: what stands before an @ and values of options may be secret."""
+    return re.sub(r"//[^/@]*@", "//***@", re.sub(r"=[^&]*", "=***", uri))

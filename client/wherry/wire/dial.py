@@ -1,0 +1,71 @@
+"""The socket to a daemon: connecting, and who is at the other end.
+
+Owns: what the errors of ``connect`` mean, and the check that the peer is this user (design section 4,
+Private). Does not own: where the socket is (``places``), what is said on it (``transport``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import sys
+
+from wherry.errors import CommError
+from wherry.wire.status import ConnectionLost
+
+
+class NobodyListens(ConnectionLost):
+    """There is no socket, or it is one that a daemon left behind."""
+
+
+def dial(path: str, timeout_s: float) -> socket.socket:
+    """Connect to the daemon at ``path``.
+
+    Raises:
+        NobodyListens: there is no socket, or nobody at it.
+        ConnectionLost: it can't be reached just now.
+        CommError: it may not be used, or another user listens there.
+    """
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(timeout_s)
+        connected.connect(path)
+        _check_peer(connected, path)
+    except OSError as error:
+        connected.close()
+        raise _connect_error(path, error) from error
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def _connect_error(path: str, error: OSError) -> CommError:
+    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return NobodyListens(f"No daemon listens at {path}.")
+    if error.errno in (errno.EAGAIN, errno.ECONNRESET, errno.EINTR) or isinstance(
+        error, TimeoutError
+    ):
+        return ConnectionLost(f"The daemon at {path} takes no connection just now.")
+    return CommError(f"The socket {path} can't be used: {error.strerror or error}.")
+
+
+def _check_peer(connected: socket.socket, path: str) -> None:
+    uid = _peer_uid(connected)
+    if uid != os.geteuid():
+        raise CommError(
+            f"User {uid} listens at {path}, and this is user {os.geteuid()}.",
+            hint="Remove that socket if it is not yours to use, or set another WHERRY_HOME.",
+        )
+
+
+def _peer_uid(connected: socket.socket) -> int:
+    if sys.platform == "darwin":
+        # struct xucred {u_int cr_version; uid_t cr_uid; …} of LOCAL_PEERCRED at SOL_LOCAL
+        found = connected.getsockopt(0, 1, 76)
+        return int(struct.unpack_from("=II", found)[1])
+    # struct ucred {pid_t pid; uid_t uid; gid_t gid} (unix(7))
+    found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    return int(struct.unpack("iII", found)[1])

@@ -1,0 +1,292 @@
+"""The daemon: builds its parts, wires them, starts them, and lets them end.
+
+Owns: which part gets what, what a start does first, leaving within 10 s. Does not own: anything that a
+part does.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from wherry.wire import places
+from wherry.wire.failpoints import failpoint
+from wherryd.capture.durability import Durability, boot_id
+from wherryd.capture.freeing import Freer
+from wherryd.capture.intake import Intake
+from wherryd.capture.sessions import Sweeper
+from wherryd.capture.streams import Streams
+from wherryd.clock import Clock, SystemClock
+from wherryd.commit.committer import Committer
+from wherryd.config import Config
+from wherryd.life import Life
+from wherryd.log import get_logger
+from wherryd.model import Lane, State
+from wherryd.news import News
+from wherryd.opened import OpenedStores
+from wherryd.prepare.stage import Preparer
+from wherryd.progress import Progress
+from wherryd.queue.base import Filter
+from wherryd.queue.database import ThreadDatabase
+from wherryd.queue.files import set_aside
+from wherryd.queue.reserve import Reserve
+from wherryd.queue.sqlite import SqliteQueue
+from wherryd.rpc.calls import Calls
+from wherryd.rpc.meeting import Identity
+from wherryd.rpc.server import Server
+from wherryd.stores.base import ObjectStore
+from wherryd.stores.credentials import CredentialSets
+from wherryd.stores.opening import make_folder, open_store
+from wherryd.stores.probe import probe
+from wherryd.together import all_of
+from wherryd.transfer.contact import Contacts
+from wherryd.transfer.stage import Transferrer
+from wherryd.upkeep import Upkeep
+
+#: The daemon leaves within 10 s. Counted from the beginning: steps, then calls, then all has ended.
+_STEPS_S = 7.0
+_CALLS_S = 8.5
+_LEAVE_S = 9.8
+#: Of these in between.
+_COMMITS_S = 2.0
+_LAST_SYNC_S = 0.5
+#: For the last answers to get out; idle connections take it every time.
+_ANSWERS_S = 0.1
+
+_QUEUE_OPEN = failpoint("app.start.queue-open")
+_BOUND = failpoint("app.start.bound")
+_BEFORE_END = failpoint("app.leave.before-end")
+
+_log = get_logger("app")
+
+
+class Daemon(msgspec.Struct, frozen=True):
+    """The parts, wired."""
+
+    clock: Clock
+    news: News
+    queue: SqliteQueue
+    stores: OpenedStores
+    life: Life
+    server: Server
+    preparer: Preparer
+    transferrer: Transferrer
+    committer: Committer
+    freer: Freer
+    durability: Durability
+    upkeep: Upkeep
+
+
+async def serve(
+    config: Config,
+    leave_on: Callable[[Life], Coroutine[object, object, None]],
+    holds_home: Callable[[], bool],
+) -> None:
+    """Be the daemon of a home, until it leaves.
+
+    The caller holds the instance lock.
+
+    Args:
+        leave_on: runs beside the daemon and makes it leave, on a signal say.
+        holds_home: whether the instance lock is still the home's; blocks for a moment.
+
+    Raises:
+        QueueError: the queue can't be opened.
+        ExceptionGroup: a part has failed; its errors are in there.
+    """
+    async with _built(config, holds_home) as daemon, anyio.create_task_group() as tasks:
+        await daemon.server.bind()
+        daemon.life.begin()
+        _BOUND()
+        tasks.start_soon(leave_on, daemon.life)
+        _log.info("ready", home=str(config.home), pid=os.getpid())
+        await daemon.freer.sweep_manifests()
+        for part in (
+            daemon.preparer,
+            daemon.transferrer,
+            daemon.committer,
+            daemon.freer,
+            daemon.durability,
+            daemon.upkeep,
+        ):
+            tasks.start_soon(part.run)
+        await daemon.life.wait_leaving()
+        _log.info("leaving", why=daemon.life.why)
+        await _leave(daemon)
+        tasks.cancel_scope.cancel()
+    _BEFORE_END()
+    _log.info("ended")
+
+
+# ── building ───────────────────────────────────────────────────────────────────────────────────
+@asynccontextmanager
+async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterator[Daemon]:
+    clock, news = SystemClock(), News()
+    await anyio.to_thread.run_sync(_make_folders, config)
+    async with AsyncExitStack() as end:
+        reserve = Reserve(config.reserve)
+        database = await ThreadDatabase.open(config.queue, clock, reserve=reserve)
+        # Twice closed is no harm; left open, its threads would keep this process for ever.
+        end.push_async_callback(database.aclose)
+        queue = await SqliteQueue.open(database, news, clock)
+        end.push_async_callback(queue.aclose)
+        _QUEUE_OPEN()
+        credentials = CredentialSets()
+        stores = OpenedStores(partial(_open_store, config, credentials, clock), clock)
+        end.push_async_callback(stores.aclose)
+        daemon = await _wire(config, holds_home, clock, news, queue, stores, credentials, reserve)
+        end.push_async_callback(daemon.server.stop, 0.0)
+        await daemon.durability.check_boot()
+        yield daemon
+
+
+async def _wire(
+    config: Config,
+    holds_home: Callable[[], bool],
+    clock: Clock,
+    news: News,
+    queue: SqliteQueue,
+    stores: OpenedStores,
+    credentials: CredentialSets,
+    reserve: Reserve,
+) -> Daemon:
+    progress, streams, life = Progress(), Streams(), Life(clock, news)
+    spool, manifests = str(config.spool), str(config.manifests)
+    preparer = Preparer(
+        manifests,
+        os.cpu_count() or 1,
+        queue,
+        news,
+        clock,
+        progress,
+        lambda: life.is_pressed,
+        reserve.give_up,
+    )
+    contacts = Contacts(stores, lambda store: probe(store, clock), queue, clock)
+    transferrer = Transferrer(
+        manifests,
+        contacts,
+        config.max_transfers,
+        queue,
+        news,
+        clock,
+        progress,
+        lambda: life.is_pressed,
+    )
+    committer = Committer(queue, stores.registry, clock, news)
+
+    def are_kept() -> bool:
+        return bool(set_aside(config.queue))
+
+    def nudge(address: str) -> None:
+        preparer.crew.nudge()
+        transferrer.nudge(address)
+        committer.nudge(address)
+
+    async def restart_lane(lane: Lane) -> None:
+        await committer.restart_lane(lane)
+        nudge(lane.store)
+
+    calls = Calls(
+        identity=Identity(config.home, await queue.home_id(), places.socket_path(config.home)),
+        default_store=config.store,
+        queue=queue,
+        news=news,
+        clock=clock,
+        life=life,
+        progress=progress,
+        intake=Intake(spool, queue, streams),
+        stores=stores,
+        credentials=credentials,
+        restart_lane=restart_lane,
+        nudge=nudge,
+        trouble_of=lambda lane: transferrer.troubles.of(lane.store, lane.project),
+        set_aside=partial(set_aside, config.queue),
+    )
+    freer = Freer(spool, manifests, queue, news, clock, are_kept)
+    server = Server(calls.identity.socket, calls.handlers())
+    return Daemon(
+        clock=clock,
+        news=news,
+        queue=queue,
+        stores=stores,
+        life=life,
+        server=server,
+        preparer=preparer,
+        transferrer=transferrer,
+        committer=committer,
+        freer=freer,
+        durability=Durability(spool, await anyio.to_thread.run_sync(boot_id), queue, news, clock),
+        upkeep=Upkeep(
+            config,
+            holds_home,
+            queue,
+            Sweeper(spool, queue, streams, are_kept),
+            freer,
+            server,
+            life,
+            clock,
+            reserve.renew,
+        ),
+    )
+
+
+async def _open_store(
+    config: Config, credentials: CredentialSets, clock: Clock, address: str
+) -> ObjectStore:
+    if address == config.default_store:
+        await make_folder(address)
+    # In a thread, since an S3 store's libraries take a tenth of a second to import.
+    return await anyio.to_thread.run_sync(open_store, address, credentials.source(address), clock)
+
+
+def _make_folders(config: Config) -> None:
+    sessions = config.home / places.SESSIONS
+    for folder in (config.spool, config.manifests, sessions):
+        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+# ── leaving ────────────────────────────────────────────────────────────────────────────────────
+async def _leave(daemon: Daemon) -> None:
+    """Let running steps end. Whatever has not ended then goes on at the next start, as after a kill."""
+    began = daemon.clock.monotonic()
+    last = threading.Timer(
+        _LEAVE_S, os._exit, (0,)
+    )  # a thread that syncs a file can't be cancelled
+    last.daemon = True
+    last.start()
+    await daemon.server.tell_leaving()
+    with anyio.move_on_after(_STEPS_S):
+        await all_of(
+            daemon.transferrer.crew.leave,
+            daemon.preparer.crew.leave,
+            partial(_wait_committed, daemon),
+            daemon.durability.sync_all,
+        )
+    await daemon.server.hide()
+    with anyio.move_on_after(_CALLS_S - (daemon.clock.monotonic() - began)):
+        await daemon.life.wait_no_call()
+    await daemon.server.stop(_ANSWERS_S)
+    with anyio.move_on_after(_LAST_SYNC_S):
+        await daemon.durability.sync_all()  # of requests that came in meanwhile
+
+
+async def _wait_committed(daemon: Daemon) -> None:
+    """Let the records that are on their way arrive."""
+    with (
+        anyio.move_on_after(_COMMITS_S),
+        daemon.news.watch(State.SETTLED, State.DONE, State.SENDING) as watch,
+    ):
+        while True:
+            await watch.wait_news()
+            under_way = await daemon.queue.find(Filter(states=(State.SENDING, State.SETTLED)))
+            if all(request.error for request in under_way):
+                return

@@ -1,0 +1,1 @@
+"""Capture, the daemon's part: the spool's upkeep. The client captures."""

@@ -1,0 +1,154 @@
+"""Freeing the spool of requests that are done or cancelled.
+
+Owns: a request's entries in the queue, its folder below ``spool/``, its manifest's file. Does not own:
+folders that were never logged (``sessions``). Failed requests keep theirs: a retry needs the bytes.
+
+The rows go first, then the files, then the note that all is free; whatever a kill leaves, ``unfreed``
+names the request again, and every step may be done twice. Files that can't be deleted now are not
+noted as free; they are tried again every minute, and at the next start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from wherry.errors import NotFoundError, QueueError
+from wherry.wire.failpoints import failpoint
+from wherryd.clock import Clock
+from wherryd.log import get_logger
+from wherryd.model import State
+from wherryd.news import News
+from wherryd.queue.base import Queue, Request
+from wherryd.together import all_of
+
+#: Requests that end within this time are freed together.
+_GATHER_S = 0.2
+_PAUSE_S = 5.0
+#: Until files that could not be deleted are tried again.
+_AGAIN_S = 60.0
+_PAGE = 100
+_SHARING = 10
+#: A failed request makes its manifest again when it is retried.
+_ENDED = (State.DONE, State.FAILED, State.CANCELLED)
+
+_BEFORE_ROWS = failpoint("capture.free.before-rows")
+_BEFORE_FILES = failpoint("capture.free.before-files")
+_BEFORE_NOTE = failpoint("capture.free.before-note")
+
+_log = get_logger("capture")
+
+
+class Freer:
+    """Frees what ended requests hold, at once and after a restart.
+
+    Args:
+        spool: the spool's folder.
+        manifests: folder of the manifests' files.
+        is_kept: whether what no request of this queue needs has to stay; blocks for a moment.
+    """
+
+    def __init__(
+        self,
+        spool: str,
+        manifests: str,
+        queue: Queue,
+        news: News,
+        clock: Clock,
+        is_kept: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._spool = spool
+        self._manifests = manifests
+        self._queue = queue
+        self._news = news
+        self._clock = clock
+        self._is_kept = is_kept
+        self._stuck: dict[int, float] = {}  # when to try these rows again, by the monotonic clock
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        with self._news.watch(State.DONE, State.CANCELLED) as watch:
+            while True:
+                with anyio.move_on_after(_AGAIN_S if self._stuck else None):
+                    await watch.wait_news()
+                await self._clock.sleep(_GATHER_S)
+                try:
+                    while ended := await self._unfreed():
+                        await self._free_all(ended)
+                except QueueError as error:
+                    _log.warning("freeing is put off", error=str(error))
+                    await self._clock.sleep(_PAUSE_S)
+                    watch.wake()
+
+    async def has_work(self) -> bool:
+        """Whether an ended request holds what may be deleted now."""
+        return bool(await self._unfreed())
+
+    async def _unfreed(self) -> list[Request]:
+        now = self._clock.monotonic()
+        self._stuck = {row: again for row, again in self._stuck.items() if now < again}
+        found = await self._queue.unfreed(_PAGE + len(self._stuck))
+        return [request for request in found if request.row not in self._stuck]
+
+    async def sweep_manifests(self) -> None:
+        """Delete manifests' files that no request needs; only while nothing is prepared."""
+        if await anyio.to_thread.run_sync(self._is_kept):
+            return
+        for row in await anyio.to_thread.run_sync(self._list_manifests):
+            try:
+                request = await self._queue.get(row)
+            except NotFoundError:
+                pass
+            else:
+                if request.state not in _ENDED:
+                    continue
+            try:
+                await anyio.to_thread.run_sync(self._remove_manifest, row)
+            except OSError as error:
+                _log.warning("a manifest can't be deleted", row=row, error=str(error))
+
+    async def _free_all(self, ended: list[Request]) -> None:
+        """A few at once share the queue's syncs."""
+        for start in range(0, len(ended), _SHARING):
+            chunk = ended[start : start + _SHARING]
+            await all_of(*(partial(self._free, request) for request in chunk))
+
+    async def _free(self, request: Request) -> None:
+        _BEFORE_ROWS()
+        await self._queue.drop_entries(request.row)
+        _BEFORE_FILES()
+        try:
+            await anyio.to_thread.run_sync(self._remove_files, request)
+        except OSError as error:
+            _log.warning("files can't be deleted", request=request.id, error=str(error))
+            self._stuck[request.row] = self._clock.monotonic() + _AGAIN_S
+            return
+        _BEFORE_NOTE()
+        await self._queue.note_freed(request.row)
+
+    def _remove_files(self, request: Request) -> None:
+        self._remove_manifest(request.row)
+        if request.folder:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(os.path.join(self._spool, request.folder))
+
+    def _remove_manifest(self, row: int) -> None:
+        for name in (f"{row}.zst", f"{row}.zst.tmp"):
+            try:
+                os.unlink(os.path.join(self._manifests, name))
+            except FileNotFoundError:
+                pass
+
+    def _list_manifests(self) -> list[int]:
+        try:
+            names = os.listdir(self._manifests)
+        except FileNotFoundError:
+            return []
+        stems = {name.partition(".")[0] for name in names}
+        return [int(stem) for stem in stems if stem.isdecimal()]

@@ -1,0 +1,225 @@
+"""One Log stream, from its header to its place in line.
+
+Owns: staging entries in bounded pieces, their order, that the captured files are there, giving
+up a stream that is cut. Does not own: messages (``rpc``), the transaction that makes the request durable
+(``queue.accept``), what was never logged (``sessions``).
+
+What a kill leaves: staged rows without a request, which the queue sweeps at its start; the captured
+files stay with their session, and the client, if it lives, sends the stream again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from wherry.errors import FileChanged, FileMissing, PathTaken, ProtocolError, QueueError
+from wherry.wire.failpoints import failpoint
+from wherryd.capture.streams import Streams
+from wherryd.log import get_logger
+from wherryd.model import Entry, Lane, RunInfo
+from wherryd.queue.base import Accepted, Filter, NewRequest, Queue
+
+STAGE_AT_ONCE = 1000
+_FEW = 16
+
+_BEFORE_STAGE = failpoint("capture.log.before-stage")
+_AFTER_STAGE = failpoint("capture.log.after-stage")
+_BEFORE_ACCEPT = failpoint("capture.log.before-accept")
+_AFTER_ACCEPT = failpoint("capture.log.after-accept")
+
+_log = get_logger("capture")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a request is, but for its entries."""
+
+    id: str
+    lane: Lane
+    type: str
+    description: str | None
+    metadata: str
+    aliases: list[str]
+    tags: list[str]
+    inputs: list[str]
+    run: RunInfo
+    client: str
+    folder: str  # below the spool; "" where nothing was captured
+    offline: bool
+    power: bool
+
+
+class Intake:
+    """Takes requests in.
+
+    Args:
+        spool: the spool's folder.
+    """
+
+    def __init__(self, spool: str, queue: Queue, streams: Streams) -> None:
+        self._spool = spool
+        self._queue = queue
+        self._streams = streams
+
+    @asynccontextmanager
+    async def receive(self, header: Header) -> AsyncIterator[Stream]:
+        """Take one stream; unless it has come to its end, nothing is left of it.
+
+        Raises ``FileMissing`` where the captured files are being swept.
+        """
+        row = self._queue.new_row()
+        with self._streams.taking(header.folder) if header.folder else nullcontext():
+            stream = Stream(row, header, os.path.join(self._spool, header.folder), self._queue)
+            try:
+                yield stream
+            finally:
+                if not stream.is_accepted:
+                    await self._abandon(row)
+
+    async def _abandon(self, row: int) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._queue.abandon(row)
+            except QueueError as error:
+                _log.warning("staged rows stay until the next start", error=str(error))
+
+
+class Stream:
+    """A stream that is coming in."""
+
+    def __init__(self, row: int, header: Header, folder: str, queue: Queue) -> None:
+        self._row = row
+        self._header = header
+        self._folder = folder
+        self._queue = queue
+        self._waiting: list[Entry] = []
+        self._last = ""
+        self._count = 0
+        self._size = 0
+        self._is_known = False
+        self.is_accepted = False
+
+    def place_of(self, name: str) -> str:
+        """The path of a spool file of this request. Raises ``ProtocolError`` for what is no plain name."""
+        if not self._header.folder or name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise ProtocolError(f"{name!r} is no file of the request's folder")
+        return os.path.join(self._folder, name)
+
+    async def add(self, entries: Iterable[Entry]) -> None:
+        """Take the next entries.
+
+        Raises:
+            PathTaken: a path came before.
+            ProtocolError: paths do not ascend.
+            FileMissing, FileChanged: captured bytes are not there.
+        """
+        for entry in entries:
+            self._check_order(entry.path)
+            self._count += 1
+            self._size += max(0, entry.size)
+            self._waiting.append(entry)
+            if len(self._waiting) >= STAGE_AT_ONCE:
+                await self._stage()
+
+    async def end(self, count: int, body: bytes) -> Accepted:
+        """Make the request durable and give it its place in line; raises as ``queue.accept``.
+
+        Args:
+            count: how many entries the client has sent.
+            body: SHA-256 of what was asked.
+        """
+        if count != self._count:
+            raise ProtocolError(f"{count} entries were announced and {self._count} came")
+        await self._stage()
+        header = self._header
+        request = NewRequest(
+            id=header.id,
+            body=body,
+            lane=header.lane,
+            type=header.type,
+            description=header.description,
+            metadata=header.metadata,
+            aliases=header.aliases,
+            tags=header.tags,
+            inputs=header.inputs,
+            run=header.run,
+            client=header.client,
+            folder=header.folder,
+            entries=self._count,
+            size=self._size,
+            offline=header.offline,
+            synced=header.power,
+        )
+        _BEFORE_ACCEPT()
+        accepted = await self._queue.accept(self._row, request)
+        self.is_accepted = True
+        _AFTER_ACCEPT()
+        return accepted
+
+    def _check_order(self, path: str) -> None:
+        # Code points and UTF-8 bytes have the same order.
+        if path <= self._last:
+            if path == self._last:
+                raise PathTaken(f"{path!r} is in the artifact twice")
+            raise ProtocolError(f"{path!r} comes after {self._last!r}: paths must ascend")
+        self._last = path
+
+    async def _stage(self) -> None:
+        entries, self._waiting = self._waiting, []
+        if not entries:
+            return
+        await self._verify(entries)
+        _BEFORE_STAGE()
+        await self._queue.stage(self._row, entries)
+        _AFTER_STAGE()
+
+    async def _verify(self, entries: Sequence[Entry]) -> None:
+        """Look whether the captured bytes are there, unless the request was accepted before: then they
+        may have been sent and freed, and the client only missed the answer.
+        """
+        if self._is_known:
+            return
+        try:
+            if len(entries) <= _FEW:  # a look at a local disk is cheaper than the way to a thread
+                check_captured(entries, self._folder)
+            else:
+                await anyio.to_thread.run_sync(check_captured, entries, self._folder)
+        except (FileMissing, FileChanged):
+            self._is_known = bool(await self._queue.find(Filter(ids=(self._header.id,))))
+            if not self._is_known:
+                raise
+
+
+def check_captured(entries: Iterable[Entry], folder: str) -> None:
+    """Look whether spool files are there and long enough. Blocks.
+
+    Args:
+        entries: those whose source lies in ``folder`` are looked at.
+
+    Raises ``FileMissing`` or ``FileChanged``.
+    """
+    path, size = "", 0
+    for entry in entries:
+        source = entry.source
+        if source is None or os.path.dirname(source.file) != folder:
+            continue
+        if source.file != path:
+            path, size = source.file, _size_of(source.file)
+        if size < source.offset + entry.size:
+            raise FileChanged(f"{path} has {size} bytes; {entry.path!r} ends beyond")
+
+
+def _size_of(path: str) -> int:
+    try:
+        seen = os.lstat(path)
+    except FileNotFoundError as exc:
+        raise FileMissing(f"the captured file {path} is not there") from exc
+    if not stat.S_ISREG(seen.st_mode):
+        raise FileChanged(f"{path} is no regular file")
+    return seen.st_size

@@ -1,0 +1,144 @@
+"""Which lanes have commits to do.
+
+Owns: one worker a lane with work, one task a lane for the aliases of its settled requests, the
+restart of a stopped lane. Does not own: the steps of a commit (``worker``), their rules (``lane``).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wherry.errors import QueueError, StoreError
+from wherryd.clock import Clock
+from wherryd.commit.naming import Namer
+from wherryd.commit.pauses import Nudge, Pauses
+from wherryd.commit.worker import LaneWorker
+from wherryd.defects import NoteDefect, note_defect
+from wherryd.log import get_logger
+from wherryd.model import Lane, State
+from wherryd.news import News, Watch
+from wherryd.queue.base import Queue, Request
+from wherryd.registry.base import Registry
+
+OpenRegistry = Callable[[str], Awaitable[Registry]]
+
+#: After trouble that concerns no request: longest pause before a lane is taken up again.
+_PAUSE_S = 10.0
+
+_log = get_logger("commit")
+
+
+class Committer:
+    """Commits what is uploaded, lane by lane in order, and gives versions their aliases.
+
+    Args:
+        open_registry: gives the registry of a store's address; cheap when asked again.
+        note_defect: is told of exceptions that nobody expected.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        open_registry: OpenRegistry,
+        clock: Clock,
+        news: News,
+        note_defect: NoteDefect = note_defect,
+    ) -> None:
+        self._queue = queue
+        self._open_registry = open_registry
+        self._clock = clock
+        self._news = news
+        self._note_defect = note_defect
+        self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
+        self._working: set[Lane] = set()
+        self._naming: set[Lane] = set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        states = (State.UPLOADED, State.SENDING, State.SETTLED)
+        async with anyio.create_task_group() as tasks:
+            with self._news.watch(*states) as watch:
+                while True:
+                    await watch.wait_news()
+                    try:
+                        await self._start_workers(tasks, watch)
+                        await self._start_naming(tasks, watch)
+                    except QueueError as error:
+                        _log.warning("queue can't be read", error=str(error))
+                        await self._clock.sleep(_PAUSE_S)
+                        watch.wake()
+
+    def nudge(self, address: str) -> None:
+        """Let all that waits for this store try again now."""
+        self._nudges[address].nudge()
+
+    async def restart_lane(self, lane: Lane) -> None:
+        """Take the store as it is now for the one that counts: the user has looked.
+
+        Raises ``StoreError`` when the store can't be read.
+        """
+        registry = await self._open_registry(lane.store)
+        identity = await registry.identify() or await registry.found(self._clock.token())
+        stamps = await registry.list_versions(lane.project, lane.name)
+        highest, request = (stamps[-1].version if stamps else -1), ""
+        if highest >= 0:
+            stored = await registry.read_version(lane.project, lane.name, highest)
+            if stored is None:
+                raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
+            request = stored.record.request
+        await self._queue.restart_lane(lane, identity.store, highest, request)
+        self._news.tell(State.UPLOADED)
+
+    async def _start_workers(self, tasks: TaskGroup, watch: Watch) -> None:
+        stopped = await self._queue.stopped()
+        for lane in await self._queue.lanes():
+            if lane not in self._working and lane not in stopped:
+                self._working.add(lane)
+                tasks.start_soon(self._work, lane, watch)
+
+    async def _work(self, lane: Lane, watch: Watch) -> None:
+        async with self._kept_going(f"the lane {lane.project}/{lane.name}"):
+            registry, pauses = await self._open_registry(lane.store), self._pauses(lane)
+            worker = LaneWorker(lane, registry, self._queue, self._clock, pauses, self._note_defect)
+            with self._news.watch(lane) as news:
+                await worker.run(news)
+        self._working.discard(lane)
+        watch.wake()  # a request may have come in since the worker looked last
+
+    async def _start_naming(self, tasks: TaskGroup, watch: Watch) -> None:
+        settled: defaultdict[Lane, list[Request]] = defaultdict(list)
+        for request in await self._queue.unaliased():
+            settled[request.lane].append(request)
+        for lane in settled.keys() - self._naming:
+            self._naming.add(lane)
+            tasks.start_soon(self._name, lane, settled[lane], watch)
+
+    async def _name(self, lane: Lane, requests: list[Request], watch: Watch) -> None:
+        async with self._kept_going(f"the aliases of {lane.project}/{lane.name}"):
+            registry, pauses = await self._open_registry(lane.store), self._pauses(lane)
+            namer = Namer(lane, registry, self._queue, self._clock, pauses, self._note_defect)
+            for request in requests:
+                await namer.name(request)
+        self._naming.discard(lane)
+        watch.wake()  # others may have settled meanwhile
+
+    @asynccontextmanager
+    async def _kept_going(self, what: str) -> AsyncIterator[None]:
+        """Outlive what goes wrong beside a request, and pause after it."""
+        try:
+            yield
+        except (StoreError, QueueError) as error:
+            _log.warning("commits are put off", of=what, error=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
+            self._note_defect(error, what)
+        else:
+            return
+        await self._clock.sleep(self._clock.random() * _PAUSE_S)
+
+    def _pauses(self, lane: Lane) -> Pauses:
+        return Pauses(self._queue, self._clock, self._nudges[lane.store])

@@ -1,0 +1,112 @@
+"""Gives settled versions their aliases.
+
+Owns: writing alias objects, for requests that are settled (the row first, then the alias) and for
+users. Does not own: what an alias becomes (``aliases``), or the lane's order: a move that comes
+late or twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from wherry.errors import QueueError, StoreError
+from wherry.wire.failpoints import failpoint
+from wherryd.clock import Clock
+from wherryd.commit.aliases import given_by_logging, moved_by_user, worth_giving
+from wherryd.commit.pauses import Pauses
+from wherryd.defects import NoteDefect, note_defect
+from wherryd.model import Lane
+from wherryd.queue.base import Queue, Request, WrongState
+from wherryd.registry.base import Registry
+from wherryd.stores.base import EtagMismatch, ObjectExists, WriteConflict
+
+_BEFORE_MOVE = failpoint("commit.alias.before-move")
+_AFTER_MOVE = failpoint("commit.alias.after-move")
+
+_RACED = (EtagMismatch, ObjectExists, WriteConflict)
+
+
+class Namer:
+    """Moves the aliases of one artifact."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        registry: Registry,
+        queue: Queue,
+        clock: Clock,
+        pauses: Pauses,
+        note_defect: NoteDefect = note_defect,
+    ) -> None:
+        self._lane = lane
+        self._registry = registry
+        self._queue = queue
+        self._clock = clock
+        self._pauses = pauses
+        self._note_defect = note_defect
+
+    async def name(self, request: Request) -> None:
+        """Give a settled request's version its aliases, and mark the request done."""
+        for alias in worth_giving(request.aliases):
+            while not await self._tried_give(request, alias):
+                pass
+        while not await self._tried_end(request):
+            pass
+
+    async def _tried_give(self, request: Request, alias: str) -> bool:
+        assert request.version is not None
+        try:
+            given = await self._give(alias, request.version)
+        except (StoreError, QueueError) as error:
+            await self._pauses.wait_after(request.row, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
+            await self._pauses.wait_after(request.row, self._note_defect(error, request.id))
+            return False
+        if not given:
+            await self._pauses.wait_shortly()
+        return given
+
+    async def _give(self, alias: str, version: int) -> bool:
+        """Move the alias where it must move; False when somebody else moved it meanwhile."""
+        lane = self._lane
+        stored = await self._registry.read_alias(lane.project, lane.name, alias)
+        there = stored.alias if stored else None
+        moved = given_by_logging(there, alias, version, self._clock.token())
+        if moved is None:
+            return True
+        _BEFORE_MOVE()
+        try:
+            await self._registry.write_alias(
+                lane.project, lane.name, moved, stored.etag if stored else None
+            )
+        except _RACED:
+            return False
+        _AFTER_MOVE()
+        return True
+
+    async def _tried_end(self, request: Request) -> bool:
+        try:
+            await self._queue.done(request.row, request.aliases)
+        except WrongState:
+            return True
+        except QueueError:
+            await self._pauses.wait_shortly()
+            return False
+        return True
+
+    async def move(self, alias: str, version: int | None) -> None:
+        """Move (or, with None, remove) an alias because a user said so. Raises ``StoreError``."""
+        lane = self._lane
+        stamps = await self._registry.list_versions(lane.project, lane.name)
+        highest = stamps[-1].version if stamps else -1
+        while True:
+            stored = await self._registry.read_alias(lane.project, lane.name, alias)
+            there = stored.alias if stored else None
+            moved = moved_by_user(there, alias, version, highest, self._clock.token())
+            try:
+                await self._registry.write_alias(
+                    lane.project, lane.name, moved, stored.etag if stored else None
+                )
+            except _RACED:
+                await self._pauses.wait_shortly()
+            else:
+                return

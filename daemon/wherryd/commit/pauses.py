@@ -1,0 +1,66 @@
+"""How long a step waits after an error, and what is told meanwhile.
+
+Owns: growing pauses with full jitter, the row's reason, being woken early. Does not own: which
+errors are worth another try (``wherry.errors.StoreError`` says so).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import anyio
+
+from wherry.errors import QueueError, WherryError
+from wherryd.clock import Clock
+from wherryd.public import public_name
+from wherryd.queue.base import Queue, WrongState
+
+FIRST_S = 0.5
+LONGEST_S = 60.0
+#: After 409: another conditional write is under way, and over in a moment.
+SHORT_S = 0.2
+
+
+class Nudge:
+    """Ends the pauses of all who wait for one store: new credentials, or the user said so."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def nudge(self) -> None:
+        """Let everybody try again now."""
+        self._event.set()
+        self._event = anyio.Event()
+
+    async def wait_nudged(self, at_most_s: float) -> None:
+        """Return when nudged, or after ``at_most_s`` seconds."""
+        with anyio.move_on_after(at_most_s):
+            await self._event.wait()
+
+
+class Pauses:
+    """The pauses of one line of work."""
+
+    def __init__(self, queue: Queue, clock: Clock, nudge: Nudge) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._nudge = nudge
+        self._failures = 0
+
+    def went_well(self) -> None:
+        """The next pause is a first one again."""
+        self._failures = 0
+
+    async def wait_after(self, row: int, error: WherryError) -> None:
+        """Tell in the request's row why it waits, and wait: up to 0.5, 1, 2, … 60 s."""
+        pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        next_try = self._clock.now() + pause_s
+        # Cancelled meanwhile, or a disk so full that not even the reason can be told: pause all the same.
+        with suppress(WrongState, QueueError):
+            await self._queue.wait_until(row, public_name(error), str(error), next_try)
+        await self._nudge.wait_nudged(pause_s)
+
+    async def wait_shortly(self) -> None:
+        """Wait up to 0.2 s."""
+        await self._nudge.wait_nudged(self._clock.random() * SHORT_S)

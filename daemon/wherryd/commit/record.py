@@ -1,0 +1,44 @@
+"""The bytes of a version's record, made once for each number that is tried.
+
+Owns: which of a request's fields stand in the record. Does not own: their format (``registry``).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from wherryd.clock import rfc3339
+from wherryd.commit.aliases import worth_giving
+from wherryd.model import VersionRecord
+from wherryd.queue.base import Request
+from wherryd.registry.records import encode
+
+
+def make_record(request: Request, number: int) -> bytes:
+    """Write the record of ``request`` as version ``number``.
+
+    ``created`` is when the request got its place in line, so that the same request and number give
+    the same bytes, and the versions' times ascend in the order of one home.
+    """
+    assert request.manifest and request.digest and request.content
+    return encode(
+        VersionRecord(
+            format=1,
+            version=number,
+            request=request.id,
+            type=request.type,
+            description=request.description,
+            metadata=msgspec.json.decode(request.metadata),
+            entries=request.entries,
+            size=request.size,
+            manifest=request.manifest,
+            digest=request.digest,
+            content=request.content,
+            run=request.run,
+            inputs=request.inputs,
+            aliases=worth_giving(request.aliases),
+            created=rfc3339(request.accepted),
+            client=request.client,
+            tags=request.tags,
+        )
+    )

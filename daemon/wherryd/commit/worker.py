@@ -1,0 +1,235 @@
+"""One lane's commits, one after the other.
+
+Owns: doing the steps that ``lane.decide`` names, for the first request of one lane; pauses after
+store errors. Does not own: the rules (``lane``), which lanes have work (``committer``), aliases.
+
+What a kill leaves: before ``queue.attempt`` returned, nothing was sent; after it, number and bytes
+are in the queue and count as sent, and the next start settles them at that number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import msgspec
+
+from wherry.errors import QueueError, StoreChanged, StoreError, UsageError
+from wherry.wire.failpoints import failpoint
+from wherryd.clock import Clock
+from wherryd.commit.aliases import worth_giving
+from wherryd.commit.lane import (
+    Attempt,
+    Confirm,
+    Fail,
+    Memory,
+    Put,
+    Read,
+    ReadType,
+    Settle,
+    Step,
+    Stop,
+    decide,
+)
+from wherryd.commit.pauses import Pauses
+from wherryd.commit.record import make_record
+from wherryd.defects import NoteDefect, note_defect
+from wherryd.model import Lane, State
+from wherryd.news import Watch
+from wherryd.public import public_name
+from wherryd.queue.base import Known, Queue, Request, WrongState
+from wherryd.registry.base import Registry
+from wherryd.stores.base import ObjectExists, WriteConflict
+from wherryd.together import all_of
+
+_AFTER_CONFIRM = failpoint("commit.store.after-confirm")
+_AFTER_CLAIM = failpoint("commit.type.after-claim")
+_BEFORE_ATTEMPT = failpoint("commit.record.before-queue")
+_BEFORE_SEND = failpoint("commit.record.before-send")
+_AFTER_SEND = failpoint("commit.record.after-send")
+_BEFORE_SETTLE = failpoint("commit.request.before-settle")
+_AFTER_SETTLE = failpoint("commit.request.after-settle")
+
+
+class LaneWorker:
+    """Brings the requests of one lane to their versions, in order.
+
+    Args:
+        lane: whose requests.
+        registry: the lane's store.
+        pauses: how long to wait after an error; shared by the lanes of a store.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        registry: Registry,
+        queue: Queue,
+        clock: Clock,
+        pauses: Pauses,
+        note_defect: NoteDefect = note_defect,
+    ) -> None:
+        self._lane = lane
+        self._registry = registry
+        self._queue = queue
+        self._clock = clock
+        self._pauses = pauses
+        self._note_defect = note_defect
+        self._memory = Memory()
+        self._kept: Known | None = None
+
+    async def run(self, watch: Watch) -> None:
+        """Work until the lane has no request left, or is stopped."""
+        while True:
+            await watch.wait_news()
+            while head := await self._look():
+                if not await self._advance(head):
+                    return
+            if not await self._queue.line(self._lane, limit=1):
+                return
+
+    async def _look(self) -> Request | None:
+        """Look at the lane's first request; None where there is none or it can't go yet.
+
+        The second is noticed as well, before the first is sent, so that what this worker writes
+        counts as seen after the second was accepted.
+        """
+        line = await self._queue.line(self._lane, limit=2)
+        self._memory.notice(line)
+        if line and line[0].state in (State.UPLOADED, State.SENDING):
+            return line[0]
+        return None
+
+    async def _advance(self, head: Request) -> bool:
+        """Do steps until the request has ended or something is in the way; False: lane stopped."""
+        try:
+            while not isinstance(step := self._decide(head), Settle | Fail | Stop):
+                head = await self._do(step, head)
+                self._pauses.went_well()
+            await self._end(step, head)
+        except WrongState:
+            return True  # cancelled meanwhile: look again
+        except StoreError as error:
+            self._memory.broken()
+            await self._pauses.wait_after(head.row, error)
+            return True
+        except (WriteConflict, QueueError):
+            # 409 is over in a moment; a queue that can't be written can't be told the reason either.
+            await self._pauses.wait_shortly()
+            return True
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
+            self._memory.broken()
+            await self._pauses.wait_after(head.row, self._note_defect(error, head.id))
+            return True
+        return not isinstance(step, Stop)
+
+    def _decide(self, head: Request) -> Step:
+        store_id = self._kept.store_id if self._kept else ""
+        return decide(self._memory, head, store_id, self._clock.monotonic())
+
+    async def _do(self, step: Step, head: Request) -> Request:
+        """Do a step after which the request still has to become a version; return it as it is then."""
+        match step:
+            case Confirm():
+                await self._confirm()
+            case ReadType():
+                await self._claim(head)
+            case Read(numbers):
+                await self._read(numbers)
+            case Attempt(number):
+                return await self._attempt(head, number)
+            case Put(number):
+                await self._put(head, number)
+        return head
+
+    async def _end(self, step: Settle | Fail | Stop, head: Request) -> None:
+        match step:
+            case Settle(version):
+                await self._settle(head, version)
+            case Fail(error, reason):
+                await self._queue.fail(head.row, error, reason)
+            case Stop(reason):
+                await self._queue.wait_until(head.row, StoreChanged.__name__, reason, None)
+                await self._queue.stop_lane(self._lane, reason)
+
+    # ── steps that ask ─────────────────────────────────────────────────────────────────────────
+    async def _confirm(self) -> None:
+        kept = await self._queue.known(self._lane)
+        project, name = self._lane.project, self._lane.name
+        tick = self._memory.ask()
+        identity = await self._registry.identify()
+        if identity is None or identity.store != kept.store_id:
+            there = f"the store {identity.store}" if identity else "no store"
+            self._memory.changed = f"at {self._lane.store} is {there}, not {kept.store_id}"
+            return
+        record = None
+        if kept.highest >= 0:
+            record = await self._registry.read_version(project, name, kept.highest)
+        above = await self._registry.list_versions(project, name, after=kept.highest)
+        self._kept = kept
+        self._memory.confirmed(kept, record, above, tick, self._clock.monotonic())
+        _AFTER_CONFIRM()
+
+    async def _claim(self, head: Request) -> None:
+        project, name = self._lane.project, self._lane.name
+        try:
+            there = await self._registry.read_type(project, name)
+            self._memory.type = there or await self._registry.claim_type(project, name, head.type)
+        except UsageError as error:  # the store folds case, and has the name in another one
+            await self._queue.fail(head.row, public_name(error), str(error))
+            raise WrongState("failed") from error
+        _AFTER_CLAIM()
+        await self._learn()
+
+    async def _read(self, numbers: tuple[int, ...]) -> None:
+        tick = self._memory.ask()
+        read_version = partial(self._registry.read_version, self._lane.project, self._lane.name)
+        found = await all_of(*(partial(read_version, number) for number in numbers))
+        for number, stored in zip(numbers, found, strict=True):
+            self._memory.read(number, stored, tick)
+
+    # ── steps that change ──────────────────────────────────────────────────────────────────────
+    async def _attempt(self, head: Request, number: int) -> Request:
+        await self._learn()
+        record = make_record(head, number)
+        _BEFORE_ATTEMPT()
+        await self._queue.attempt(head.row, number, record)
+        return msgspec.structs.replace(head, state=State.SENDING, number=number, record=record)
+
+    async def _put(self, head: Request, number: int) -> None:
+        assert head.record is not None
+        tick = self._memory.ask()
+        _BEFORE_SEND()
+        try:
+            await self._registry.create_version(
+                self._lane.project, self._lane.name, number, head.record
+            )
+        except ObjectExists:
+            self._memory.refused(number)
+        else:
+            self._memory.created(number, head, tick)
+        _AFTER_SEND()
+
+    async def _settle(self, head: Request, version: int) -> None:
+        _BEFORE_SETTLE()
+        changes: list[Callable[[], Awaitable[None]]]
+        changes = [partial(self._queue.settle, head.row, version), self._learn]
+        if not worth_giving(head.aliases):
+            changes.append(partial(self._queue.done, head.row, ()))
+        # Side by side, so that they share one transaction and its sync; in this order.
+        await all_of(*changes)
+        _AFTER_SETTLE()
+
+    async def _learn(self) -> None:
+        """Keep the highest number that was read, and the type, where they are new."""
+        memory, kept = self._memory, self._kept
+        top = memory.seen.get(memory.highest)
+        assert kept is not None
+        if top is not None and memory.highest > kept.highest:
+            known = Known(kept.store_id, memory.type, memory.highest, top.request)
+        elif memory.type != kept.type:
+            known = Known(kept.store_id, memory.type, kept.highest, kept.highest_request)
+        else:
+            return
+        await self._queue.learn(self._lane, known)
+        self._kept = known

@@ -1,0 +1,227 @@
+"""Works on the requests that are in one state, a bounded number at once.
+
+Owns: looking for requests when there is news, one task each, ending the tasks of cancelled requests,
+the queue's own trouble (a full disk), pauses of a request that meets a defect, leaving. Does not own:
+which request is next (``choose``, a pure function of its stage), what is done with it, or pauses after
+a store's errors.
+
+A task is started only for a request that the queue shows in the state, and moves it out of that state
+in the queue; so a killed daemon finds it there again, and a step may be done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import anyio
+from anyio.abc import TaskGroup
+
+from wherry.errors import Defect, QueueError
+from wherryd.clock import Clock
+from wherryd.defects import note_defect
+from wherryd.log import get_logger
+from wherryd.model import Lane, State
+from wherryd.news import News, Watch
+from wherryd.public import public_name
+from wherryd.queue.base import Filter, Queue, Request, WrongState
+
+#: Requests looked at beyond those that are worked on.
+LOOK_AHEAD = 64
+LOOK_AHEAD_IN_LANE = 16
+#: While many requests come in at once: a pause before each look, and so few starts after it.
+_COURTESY_S = 0.1
+_COURTESY_STARTS = 2
+#: The disk is full, say: longest pause before the same step is tried again.
+_QUEUE_PAUSE_S = 2.0
+#: After a defect the request rests for up to 1, 2, 4, … 600 s; all others go on.
+_FIRST_REST_S = 1.0
+_LONGEST_REST_S = 600.0
+#: Timers may fire a little early.
+_MARGIN_S = 0.05
+
+Choose = Callable[[Sequence[Request], Sequence[Request]], Sequence[Request]]
+
+
+class Crew:
+    """One stage's tasks.
+
+    Args:
+        state: the requests to work on are in this one.
+        choose: gives, out of (candidates by place, requests that are worked on), those to start.
+        work: brings one request to its next state and returns True, or returns False with the request
+            where it was; then ``wake`` or ``wake_in`` is its to call.
+        left_out: addresses of stores whose requests are not to be looked at now.
+        is_blocked: whether a lane's requests can't be started now, for a reason finer than its store.
+        is_pressed: whether to stand back for requests that come in: training waits for those.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        choose: Choose,
+        work: Callable[[Request], Awaitable[bool]],
+        queue: Queue,
+        news: News,
+        clock: Clock,
+        left_out: Callable[[], tuple[str, ...]] = tuple,
+        is_blocked: Callable[[Lane], bool] = lambda _: False,
+        is_pressed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._state = state
+        self._choose = choose
+        self._work = work
+        self._queue = queue
+        self._news = news
+        self._clock = clock
+        self._left_out = left_out
+        self._is_blocked = is_blocked
+        self._is_pressed = is_pressed
+        self._busy: dict[int, tuple[Request, anyio.CancelScope]] = {}
+        self._defects: dict[int, int] = {}  # how many a request's row has met
+        self._resting: dict[int, float] = {}  # until when, by the monotonic clock
+        self._watch: Watch | None = None
+        self._tasks: TaskGroup | None = None
+        self._leaving = False
+        self._is_more = False  # the last look saw more than could be started
+        self._idle = anyio.Event()
+        self._log = get_logger(str(state))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._end_cancelled)
+            with self._news.watch(self._state) as self._watch:
+                while True:
+                    await self._watch.wait_news()
+                    if self._is_pressed():
+                        await self._clock.sleep(_COURTESY_S)
+                    if not self._leaving:
+                        await self._start_tasks(tasks)
+
+    def wake(self) -> None:
+        """Look again for what can be done."""
+        if self._watch is not None:
+            self._watch.wake()
+
+    def nudge(self) -> None:
+        """Try again now what rests: the user said so."""
+        self._resting.clear()
+        self.wake()
+
+    def wake_in(self, seconds: float) -> None:
+        """Look again after a pause."""
+        if self._tasks is not None:
+            self._tasks.start_soon(self._wake_later, seconds)
+
+    async def leave(self) -> None:
+        """Start nothing more, and return when nothing runs."""
+        self._leaving = True
+        while self._busy:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether a task should end at its next step."""
+        return self._leaving
+
+    async def _wake_later(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self.wake()
+
+    async def _start_tasks(self, tasks: TaskGroup) -> None:
+        # One that ends while the queue is asked may be in the answer all the same.
+        begun = set(self._busy)
+        try:
+            found = await self._find()
+        except QueueError as error:
+            await self._pause(error)
+            self.wake()
+            return
+        candidates = [each for each in found if each.row not in begun]
+        chosen = self._choose(candidates, [request for request, _ in self._busy.values()])
+        if self._is_pressed():
+            chosen = chosen[:_COURTESY_STARTS]
+        self._is_more = len(chosen) < len(candidates) or len(found) >= LOOK_AHEAD
+        for request in chosen:
+            scope = anyio.CancelScope()
+            self._busy[request.row] = request, scope
+            tasks.start_soon(self._run_task, request, scope)
+
+    async def _find(self) -> list[Request]:
+        now = self._clock.monotonic()
+        self._resting = {row: until for row, until in self._resting.items() if now < until}
+        limit = len(self._busy) + len(self._resting) + LOOK_AHEAD
+        wanted = Filter(states=(self._state,), without_stores=self._left_out(), limit=limit)
+        found = await self._queue.find(wanted)
+        free = self._free(found)
+        if len(found) < limit or any(request.row not in self._busy for request in free):
+            return free
+        return await self._find_beyond()
+
+    async def _find_beyond(self) -> list[Request]:
+        """Look lane by lane: all that stands in front is blocked."""
+        found: list[Request] = []
+        for lane in await self._queue.lanes():
+            if not self._is_blocked(lane) and lane.store not in self._left_out():
+                found += await self._queue.line(lane, LOOK_AHEAD_IN_LANE)
+        return [request for request in self._free(found) if request.state is self._state]
+
+    def _free(self, found: Sequence[Request]) -> list[Request]:
+        return [
+            request
+            for request in found
+            if request.row not in self._resting and not self._is_blocked(request.lane)
+        ]
+
+    async def _run_task(self, request: Request, scope: anyio.CancelScope) -> None:
+        is_done = True
+        try:
+            with scope:
+                is_done = await self._work(request)
+            self._defects.pop(request.row, None)
+        except WrongState:
+            self._log.info("request has moved on", request=request.id)
+        except QueueError as error:
+            await self._pause(error)
+            is_done = False
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
+            await self._rest(request, note_defect(error, request.id))
+            is_done = False
+        finally:
+            del self._busy[request.row]
+            self._idle.set()
+        # A look costs a question to the queue: not where nothing can have changed for us.
+        if self._is_more or not is_done:
+            self.wake()
+
+    async def _end_cancelled(self) -> None:
+        with self._news.watch(State.CANCELLED) as watch:
+            while True:
+                await watch.wait_news()
+                ids = tuple(request.id for request, _ in self._busy.values())
+                if not ids:
+                    continue
+                try:
+                    cancelled = await self._queue.find(Filter(states=(State.CANCELLED,), ids=ids))
+                except QueueError:
+                    continue  # the task itself will hear it from the queue
+                for request in cancelled:
+                    if request.row in self._busy:
+                        self._busy[request.row][1].cancel()
+
+    async def _rest(self, request: Request, defect: Defect) -> None:
+        met = self._defects.get(request.row, 0)
+        self._defects[request.row] = met + 1
+        pause_s = self._clock.random() * min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(met, 20))
+        self._resting[request.row] = self._clock.monotonic() + pause_s
+        next_try = self._clock.now() + pause_s
+        with suppress(WrongState, QueueError):  # it rests, whether or not the row can say so
+            await self._queue.wait_until(request.row, public_name(defect), str(defect), next_try)
+        self.wake_in(pause_s + _MARGIN_S)
+
+    async def _pause(self, error: QueueError) -> None:
+        self._log.warning("queue can't be written", error=str(error))
+        await self._clock.sleep(self._clock.random() * _QUEUE_PAUSE_S)

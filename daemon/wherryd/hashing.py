@@ -1,0 +1,158 @@
+"""The SHA-256 of captured bytes.
+
+Owns: reading spool files (and the user's, where ``immutable`` shares them) and telling when they are
+not what was captured. Does not own: which thread does it, or when digests are kept (``prepare``).
+
+Everything here blocks; hashlib lets other threads run while it works on a buffer. Each spool file is
+opened once for all entries that lie in it back to back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from types import TracebackType
+from typing import Self
+
+from wherry.errors import FileChanged, FileMissing, FileUnreadable
+from wherryd.model import Entry, FileStat, Source
+
+#: Larger buffers were measured to be no faster, and leave the processor's cache.
+_BUFFER_BYTES = 1 << 19
+
+#: (path, digest, size), as ``queue.save_digests`` takes them.
+Digest = tuple[str, str, int]
+
+
+class SourceFile:
+    """A file that holds captured bytes, open for reading.
+
+    Raises:
+        FileMissing: nothing is there.
+        FileUnreadable: it is there and can't be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as exc:
+            raise FileMissing(f"{path} is gone, and its bytes were not sent yet") from exc
+        except OSError as exc:
+            raise FileUnreadable(f"{path} can't be read: {exc.strerror}") from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._descriptor)
+
+    def check(self, entry: Entry) -> None:
+        """Raise ``FileChanged`` where a file that is shared with the user is not as it was captured."""
+        stat = source_of(entry).stat
+        if stat is None:
+            return
+        seen = os.fstat(self._descriptor)
+        if stat != FileStat(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns):
+            raise FileChanged(
+                f"The file of the entry {entry.path} changed after it was added as immutable",
+                hint='Log it again, with policy="mutable" if it is still being written.',
+            )
+
+    def feed(self, sha256: hashlib._Hash, offset: int, size: int) -> None:
+        """Hash ``size`` bytes from ``offset``. Raises ``FileChanged`` if they are not there."""
+        buffer = _buffer()
+        while size:
+            count = self._read(buffer[:size], offset)
+            if not count:
+                raise FileChanged(
+                    f"{self.path} ends at byte {offset}: it was cut off after capture"
+                )
+            sha256.update(buffer[:count])
+            offset, size = offset + count, size - count
+
+    def _read(self, buffer: memoryview, offset: int) -> int:
+        try:
+            return os.preadv(self._descriptor, [buffer], offset)
+        except OSError as exc:
+            raise FileUnreadable(f"{self.path} can't be read: {exc.strerror}") from exc
+
+
+class SlowHash:
+    """The digest of one large entry, made in steps, so that small ones get their turn between them."""
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+        self._source = source_of(entry)
+        self._sha256 = hashlib.sha256()
+        self._done = 0
+        self._file = SourceFile(self._source.file)
+
+    def step(self, limit_bytes: int) -> int:
+        """Hash up to ``limit_bytes`` more and return how many; 0: all is hashed."""
+        if not self._done:
+            self._file.check(self._entry)
+        size = min(limit_bytes, self._entry.size - self._done)
+        self._file.feed(self._sha256, self._source.offset + self._done, size)
+        self._done += size
+        return size
+
+    def digest(self) -> Digest:
+        """Check the file once more and return the result."""
+        self._file.check(self._entry)
+        return self._entry.path, f"sha256:{self._sha256.hexdigest()}", self._entry.size
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._file.close()
+
+
+def digest_batch(entries: Sequence[Entry]) -> list[Digest]:
+    """Hash small entries, one after the other.
+
+    Raises:
+        FileMissing, FileUnreadable: a file is gone or can't be read.
+        FileChanged: it is not as it was captured.
+    """
+    return [digest for file, group in _by_file(entries) for digest in _digest_file(file, group)]
+
+
+def source_of(entry: Entry) -> Source:
+    """Where the bytes of an entry that is no reference lie."""
+    assert entry.source is not None, entry
+    return entry.source
+
+
+def _by_file(entries: Sequence[Entry]) -> Iterator[tuple[str, Iterator[Entry]]]:
+    return groupby(entries, key=lambda entry: source_of(entry).file)
+
+
+def _digest_file(path: str, entries: Iterator[Entry]) -> Iterator[Digest]:
+    with SourceFile(path) as file:
+        for entry in entries:
+            source = source_of(entry)
+            sha256 = hashlib.sha256()
+            file.check(entry)
+            file.feed(sha256, source.offset, entry.size)
+            file.check(entry)
+            yield entry.path, f"sha256:{sha256.hexdigest()}", entry.size
+
+
+_of_thread = threading.local()
+
+
+def _buffer() -> memoryview:
+    """The thread's own buffer, made once."""
+    buffer: memoryview | None = getattr(_of_thread, "buffer", None)
+    if buffer is None:
+        buffer = _of_thread.buffer = memoryview(bytearray(_BUFFER_BYTES))
+    return buffer

@@ -1,0 +1,96 @@
+"""A daemon's life: who is using it, and whether it is leaving. Ground floor: no I/O.
+
+Owns: calls under way, when the last one ended, the wish to leave. Does not own: what leaving takes
+(``app``), or whether there is work (``queue``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from wherry.errors import DaemonLeaving
+from wherryd.clock import Clock
+from wherryd.news import News
+
+#: Topic of the news that the daemon begins to leave.
+LEAVING = "leaving"
+#: So many requests within so many seconds.
+_PRESSURE, _PRESSURE_S = 4, 0.1
+
+
+class Life:
+    """From the first call to the last."""
+
+    def __init__(self, clock: Clock, news: News) -> None:
+        self._clock = clock
+        self._news = news
+        self._calls = 0
+        self._requests = deque([float("-inf")] * _PRESSURE, maxlen=_PRESSURE)
+        self._last_call = clock.monotonic()
+        self._leaving = anyio.Event()
+        self._call_ended = anyio.Event()
+        self.started = clock.now()
+        self.why = ""
+
+    def begin(self) -> None:
+        """Count the quiet from now on: nobody could call before."""
+        self._last_call = self._clock.monotonic()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Count a call while it is under way."""
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            self._last_call = self._clock.monotonic()
+            self._call_ended.set()
+
+    def note_request(self) -> None:
+        """Count a request that is coming in."""
+        self._requests.append(self._clock.monotonic())
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether requests come in so fast that other work should stand back a little."""
+        oldest = self._requests[0]
+        return self._clock.monotonic() - oldest < _PRESSURE_S
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the last call ended; 0 while one is under way."""
+        return 0.0 if self._calls else self._clock.monotonic() - self._last_call
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether no new request is taken."""
+        return self._leaving.is_set()
+
+    def leave(self, why: str) -> None:
+        """Take no new request, let running steps end, and end."""
+        if not self.is_leaving:
+            self.why = why
+            self._leaving.set()
+            self._news.tell(LEAVING)
+
+    async def wait_leaving(self) -> None:
+        """Return when the daemon begins to leave."""
+        await self._leaving.wait()
+
+    async def wait_no_call(self) -> None:
+        """Return when no call is under way."""
+        while self._calls:
+            self._call_ended = anyio.Event()
+            await self._call_ended.wait()
+
+    def check_staying(self) -> None:
+        """Raise ``DaemonLeaving`` where a new request can't be taken."""
+        if self.is_leaving:
+            raise DaemonLeaving(
+                f"the daemon is about to end ({self.why})", hint="Call again: the next one answers."
+            )

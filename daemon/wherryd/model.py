@@ -1,0 +1,145 @@
+"""The plain data that passes between stages. Ground floor: no I/O, no logic.
+
+Sizes and offsets are bytes, times are seconds since 1970 in UTC unless the name says otherwise,
+digests are ``sha256:<hex>`` for bytes that we hashed.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class State(enum.StrEnum):
+    """Where a request is. The arrows stand in ``queue/schema.sql``."""
+
+    HELD = "held"  # by offline mode; has no place in line
+    ACCEPTED = "accepted"  # durable, in its place in line
+    PREPARED = "prepared"  # every entry has its digest; the manifest is made
+    UPLOADED = "uploaded"  # all that the version names is in the store
+    SENDING = "sending"  # number and record are in the queue; the record may be on its way
+    SETTLED = "settled"  # it is a version; aliases may be missing
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Lane(msgspec.Struct, frozen=True, order=True):
+    """Requests in one lane commit in order; lanes run in parallel."""
+
+    store: str  # address
+    project: str
+    name: str
+
+
+class RunInfo(msgspec.Struct, frozen=True, omit_defaults=False):
+    """The run that logged a version, as the version's record has it."""
+
+    id: str
+    name: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+
+
+class FileStat(msgspec.Struct, frozen=True):
+    """What tells whether an ``immutable`` file changed."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where an entry's bytes lie on this machine."""
+
+    file: str  # absolute path
+    offset: int = 0
+    stat: FileStat | None = None  # set: the bytes are shared with the user's file and checked
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """Bytes that stay where they are."""
+
+    uri: str
+    checksum: bool = True
+    max_objects: int = 10_000
+    version: str | None = None
+    resolved: str | None = None  # RFC 3339
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One path in a version, while the daemon works on it."""
+
+    path: str
+    size: int
+    digest: str | None = None  # None until it was made
+    source: Source | None = None
+    reference: Reference | None = None
+
+
+class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a manifest (design section 6)."""
+
+    path: str
+    digest: str | None
+    size: int | None
+    ref: str | None = None
+    version: str | None = None
+    resolved: str | None = None
+    pack: str | None = None
+    offset: int | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What making a manifest found out."""
+
+    manifest: str  # digest of the plain bytes; its key in the store
+    digest: str  # of the entries alone; ``artifact.digest``
+    entries: int
+    size: int
+
+
+class VersionRecord(msgspec.Struct, frozen=True):
+    """A version's record in the store: ``versions/v00000000.json``."""
+
+    format: int
+    version: int
+    request: str
+    type: str
+    description: str | None
+    metadata: dict[str, Any]
+    entries: int
+    size: int
+    manifest: str
+    digest: str
+    content: str
+    run: RunInfo
+    inputs: list[str]
+    aliases: list[str]
+    created: str
+    client: str
+    tags: list[str] = []
+
+
+class Tombstone(msgspec.Struct, frozen=True):
+    """What stands in a deleted version's place."""
+
+    format: int
+    version: int
+    request: str
+    digest: str
+    content: str
+    deleted: str
+
+
+class Alias(msgspec.Struct, frozen=True):
+    """An alias object: ``aliases/<alias>.json``."""
+
+    format: int
+    alias: str
+    version: int | None  # None: removed
+    highest: int  # highest number that was ever given to it
+    write: str  # fresh for each write, so that no ETag comes twice

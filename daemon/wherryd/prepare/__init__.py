@@ -1,0 +1,1 @@
+"""Prepare: the digests that are missing, and the manifest."""

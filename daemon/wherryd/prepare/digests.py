@@ -1,0 +1,122 @@
+"""The missing digests of a request's entries, made in worker threads and kept as they come.
+
+Owns: how entries are cut into pieces of work, how many threads work at once, when digests go into the
+queue. Does not own: reading and hashing (``hashing``), which request is next (``stage``).
+
+A killed daemon has lost at most half a GiB's digests of each request; they are made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from wherry.wire.failpoints import failpoint
+from wherryd.hashing import Digest, SlowHash, digest_batch
+from wherryd.model import Entry
+from wherryd.together import all_of
+
+#: Bytes hashed in one go: about 35 ms, after which other requests get their turn.
+PIECE_BYTES = 64 << 20
+#: Bytes hashed before the digests are kept.
+KEEP_BYTES = 512 << 20
+
+_BEFORE_SAVE = failpoint("prepare.digests.before-save")
+_AFTER_SAVE = failpoint("prepare.digests.after-save")
+
+_T = TypeVar("_T")
+Save = Callable[[Sequence[Digest]], Awaitable[None]]
+
+
+class Hashers:
+    """The threads that hash, shared by all requests.
+
+    Args:
+        threads: how many work at once; more than there are cores makes nothing faster.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._limiter = anyio.CapacityLimiter(threads)
+
+    async def make_digests(
+        self, entries: Sequence[Entry], save: Save, count: Callable[[int], None]
+    ) -> dict[str, Digest]:
+        """Hash entries that have a source, several at once, and keep the digests.
+
+        Args:
+            save: keeps digests durably.
+            count: is told of bytes as they are hashed.
+
+        Raises ``CaptureError`` (``hashing``) at the first file that is not as it was captured.
+        """
+        pieces = cut(entries)
+        keeper = _Keeper(save)
+        await all_of(*[partial(self._work, pieces, keeper, count)] * self._threads)
+        await keeper.flush()
+        return keeper.made
+
+    async def _work(
+        self, pieces: Iterator[Sequence[Entry]], keeper: _Keeper, count: Callable[[int], None]
+    ) -> None:
+        for piece in pieces:
+            if piece[0].size > PIECE_BYTES:
+                digests = [await self._hash_slowly(piece[0], count)]
+            else:
+                digests = await self._in_thread(partial(digest_batch, piece))
+                count(sum(entry.size for entry in piece))
+            await keeper.keep(digests)
+
+    async def _hash_slowly(self, entry: Entry, count: Callable[[int], None]) -> Digest:
+        slow = await self._in_thread(partial(SlowHash, entry))
+        try:
+            while done := await self._in_thread(partial(slow.step, PIECE_BYTES)):
+                count(done)
+            return await self._in_thread(slow.digest)
+        finally:
+            slow.close()
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+
+class _Keeper:
+    """Gathers digests and saves them in batches."""
+
+    def __init__(self, save: Save) -> None:
+        self._save = save
+        self._unsaved: list[Digest] = []
+        self._unsaved_bytes = 0
+        self.made: dict[str, Digest] = {}
+
+    async def keep(self, digests: Sequence[Digest]) -> None:
+        self._unsaved.extend(digests)
+        self._unsaved_bytes += sum(size for _, _, size in digests)
+        if self._unsaved_bytes >= KEEP_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        unsaved, self._unsaved, self._unsaved_bytes = self._unsaved, [], 0
+        if unsaved:
+            _BEFORE_SAVE()
+            await self._save(unsaved)
+            _AFTER_SAVE()
+        self.made.update((digest[0], digest) for digest in unsaved)
+
+
+def cut(entries: Sequence[Entry], piece_bytes: int = PIECE_BYTES) -> Iterator[Sequence[Entry]]:
+    """Cut entries into runs of at most ``piece_bytes``; a larger entry is a run of its own."""
+    piece: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if piece and size + entry.size > piece_bytes:
+            yield piece
+            piece, size = [], 0
+        piece.append(entry)
+        size += entry.size
+    if piece:
+        yield piece

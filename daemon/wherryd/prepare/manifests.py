@@ -1,0 +1,152 @@
+"""A request's manifest, written while its entries pass by.
+
+Owns: pages from the queue, the digests that they miss, the manifest's file. Does not own: the file's
+form (``registry.manifest``), which request is next (``stage``). Memory: one page of entries.
+
+A kill leaves the digests that were kept, and no file or a whole one: the next start makes what is
+missing and writes the file anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from wherry.errors import BadPath, FileChanged, FileMissing, FileUnreadable, ReferenceFailed
+from wherryd.clock import Clock, rfc3339
+from wherryd.hashing import Digest
+from wherryd.model import Entry, Manifest
+from wherryd.prepare.digests import Hashers
+from wherryd.prepare.references import locate
+from wherryd.progress import Progress
+from wherryd.queue.base import Queue, Request
+from wherryd.registry.manifest import ManifestWriter
+
+PAGE = 1000
+_T = TypeVar("_T")
+
+
+class ManifestMaker:
+    """Makes manifests out of what the queue and the spool hold.
+
+    Args:
+        folder: where the files go, ``<request row>.zst`` each.
+    """
+
+    def __init__(
+        self, folder: str, queue: Queue, hashers: Hashers, progress: Progress, clock: Clock
+    ) -> None:
+        self._folder = folder
+        self._queue = queue
+        self._hashers = hashers
+        self._progress = progress
+        self._clock = clock
+
+    async def make(self, request: Request) -> Manifest:
+        """Make all missing digests, and the manifest's file.
+
+        Raises ``CaptureError``, ``ReferenceFailed`` or ``BadPath`` where the request can't succeed, and
+        ``SpoolFull`` where there is no room for the file now.
+        """
+        async with _File(os.path.join(self._folder, f"{request.row}.zst")) as file:
+            page = await self._queue.entries(request.row, None, PAGE)
+            while len(page) == PAGE:
+                await file.add(await self._complete(request, page))
+                page = await self._queue.entries(request.row, page[-1].path, PAGE)
+            return await file.finish(await self._complete(request, page))
+
+    async def _complete(self, request: Request, page: Sequence[Entry]) -> list[Entry]:
+        """The page's entries with their digests."""
+        missing = [entry for entry in page if entry.digest is None]
+        self._count(request.row, sum(entry.size for entry in page if entry.digest is not None))
+        made = await self._hash(request.row, [entry for entry in missing if entry.source])
+        checked = [entry for entry in missing if entry.reference and entry.reference.checksum]
+        made |= await self._resolve(request.row, checked)
+        return [_completed(entry, made, self._clock.now(), request.accepted) for entry in page]
+
+    async def _resolve(self, row: int, entries: Sequence[Entry]) -> dict[str, Digest]:
+        if not entries:
+            return {}
+        located = await anyio.to_thread.run_sync(partial(locate, entries))
+        try:
+            return await self._hash(row, located)
+        except (FileChanged, FileMissing, FileUnreadable) as exc:
+            raise ReferenceFailed(
+                f"a reference changed while it was read: {exc.message}", hint="Then: wherry retry"
+            ) from exc
+
+    async def _hash(self, row: int, entries: Sequence[Entry]) -> dict[str, Digest]:
+        if not entries:
+            return {}
+        save = partial(self._queue.save_digests, row)
+        return await self._hashers.make_digests(entries, save, partial(self._count, row))
+
+    def _count(self, row: int, size_bytes: int) -> None:
+        self._progress.add(row, size_bytes)
+
+
+def _completed(entry: Entry, made: dict[str, Digest], now: float, accepted: float) -> Entry:
+    digest = made.get(entry.path)
+    if digest is not None:
+        entry = msgspec.structs.replace(entry, digest=digest[1], size=digest[2])
+    if entry.reference is None or entry.reference.resolved:
+        return entry
+    if entry.digest is None:  # nobody looks at it, so nobody knows its size
+        return msgspec.structs.replace(entry, size=entry.size or -1)
+    # Kept by a daemon that was killed: it was resolved then, and not before it was accepted.
+    resolved = rfc3339(now if digest is not None else accepted)
+    reference = msgspec.structs.replace(entry.reference, resolved=resolved)
+    return msgspec.structs.replace(entry, reference=reference)
+
+
+class _File:
+    """A ``ManifestWriter`` in a worker thread; a small manifest goes there and back once."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._writer: ManifestWriter | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if kind is not None and self._writer is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._writer.__exit__, kind, exc, tb)
+
+    async def add(self, entries: Sequence[Entry]) -> None:
+        await _in_thread(partial(self._add, entries))
+
+    async def finish(self, entries: Sequence[Entry]) -> Manifest:
+        return await _in_thread(partial(self._finish, entries))
+
+    def _add(self, entries: Sequence[Entry]) -> None:
+        if self._writer is None:
+            os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
+            self._writer = ManifestWriter(self._path)
+        self._writer.add_batch(entries)
+
+    def _finish(self, entries: Sequence[Entry]) -> Manifest:
+        self._add(entries)
+        assert self._writer is not None
+        with self._writer as writer:
+            return writer.finish()
+
+
+async def _in_thread(call: Callable[[], _T]) -> _T:
+    """Call it in a worker thread; what can't stand in a manifest is the request's fault."""
+    try:
+        return await anyio.to_thread.run_sync(call)
+    except ValueError as exc:
+        if isinstance(exc, BadPath):
+            raise
+        raise BadPath(str(exc)) from exc

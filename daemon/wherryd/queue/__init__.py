@@ -1,0 +1,1 @@
+"""The durable queue: what the daemon has promised, in one SQLite database."""

@@ -1,0 +1,359 @@
+"""The queue as the stages see it. Owns: the verbs and what they promise.
+
+Does not own: what a stage does with a request, or which number it tries (``commit``).
+
+Every method that changes something returns after the change is durable (group commit: many callers
+share one sync). A method that names a request which is not in a state that the change may start
+from raises ``WrongState`` and changes nothing, so that every step may be done twice. The change of a
+caller that is cancelled while it waits may be made all the same.
+
+Any method may raise ``QueueError`` when the database can't be used, and ``QueueFull`` when its disk is
+full: then nothing was changed, and the same call may be made again. While another program holds the
+database, callers wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from wherry.errors import QueueError, SpoolFull
+from wherryd.model import Entry, Lane, Manifest, RunInfo, State
+
+
+class QueueFull(SpoolFull, QueueError):
+    """The disk that holds the queue is full. Users see ``SpoolFull``; stages catch ``QueueError``."""
+
+
+class WrongState(Exception):
+    """The request is not in a state that this change may start from (cancelled meanwhile, say)."""
+
+
+class NewRequest(msgspec.Struct, frozen=True):
+    """A request as it comes in; the columns of ``requests`` of the same names."""
+
+    id: str
+    body: bytes
+    lane: Lane
+    type: str
+    description: str | None
+    metadata: str
+    aliases: list[str]
+    tags: list[str]
+    inputs: list[str]
+    run: RunInfo
+    client: str
+    folder: str
+    entries: int
+    size: int
+    offline: bool = False
+    synced: bool = False  # the captured bytes survive a power loss already
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A row of ``requests``."""
+
+    row: int
+    id: str
+    place: int | None
+    state: State
+    lane: Lane
+    type: str
+    description: str | None
+    metadata: str
+    aliases: list[str]
+    tags: list[str]
+    inputs: list[str]
+    run: RunInfo
+    client: str
+    folder: str
+    accepted: float
+    floor: int
+    floor_store: str
+    entries: int
+    size: int
+    manifest: str | None
+    digest: str | None
+    content: str | None
+    number: int | None
+    record: bytes | None
+    version: int | None
+    error: str
+    reason: str
+    next_try: float | None
+    acknowledged: bool
+    ended: float | None
+    logged: float = 0.0  # when it first became durable; ``accepted`` is renewed by sync and retry
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What this home knows of an artifact in the store that counts now."""
+
+    store_id: str  # "" before the first contact
+    type: str | None
+    highest: int
+    highest_request: str
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer to a request that is durable."""
+
+    row: int
+    place: int | None  # None: held by offline mode
+    again: bool  # the same request had been accepted before
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A further run that logged a request's artifact, and the aliases that it gave."""
+
+    run: RunInfo
+    aliases: list[str]
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which requests a listing shows; empty fields do not narrow it."""
+
+    states: tuple[State, ...] = ()
+    ids: tuple[str, ...] = ()
+    run_id: str = ""  # requests that this run logged, or is linked to
+    project: str = ""
+    name: str = ""
+    not_acknowledged: bool = False  # failed ones only where nobody has acknowledged them
+    without_stores: tuple[str, ...] = ()  # addresses whose requests are left out
+    limit: int = 1000
+
+
+class Queue(Protocol):
+    """One home's queue."""
+
+    # ── coming in (rpc) ────────────────────────────────────────────────────────────────────────
+    def new_row(self) -> int:
+        """A row number for a stream that begins; never given twice."""
+        ...
+
+    async def stage(self, row: int, entries: Sequence[Entry]) -> None:
+        """Take a batch of a stream's entries; nothing until ``accept``. Raises ``PathTaken``.
+
+        A small stream's entries are held in memory, and become durable together with its request.
+        After an error the stream is to be abandoned.
+        """
+        ...
+
+    async def accept(self, row: int, request: NewRequest) -> Accepted:
+        """Make the request durable and give it its place in line.
+
+        The same id with the same body again gives the first answer, whatever became of the request,
+        and forgets what was staged for this row.
+
+        Raises ``RequestIdTaken`` (same id, another body) and ``TypeTaken`` (this home knows that the
+        name belongs to another type, in the store or by an earlier request that has not ended).
+        """
+        ...
+
+    async def abandon(self, row: int) -> None:
+        """Forget a stream that was cut before its end; nothing if its request was accepted."""
+        ...
+
+    async def link(self, request_id: str, run: RunInfo, aliases: Sequence[str]) -> None:
+        """Note that a further run logged this request's artifact. Raises ``NotFoundError``."""
+        ...
+
+    async def links(self, request_id: str) -> list[Link]:
+        """The further runs that logged this request's artifact."""
+        ...
+
+    # ── looking ────────────────────────────────────────────────────────────────────────────────
+    async def find(self, filter_: Filter) -> list[Request]:
+        """Requests by place; held ones last."""
+        ...
+
+    async def get(self, row: int) -> Request:
+        """One request. Raises ``NotFoundError``."""
+        ...
+
+    async def counts(self) -> dict[State, int]:
+        """How many requests are in each state."""
+        ...
+
+    async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
+        """A request's entries by path, from the first path above ``after``."""
+        ...
+
+    async def ahead(self, row: int) -> int:
+        """How many requests of its lane come before it and have not ended."""
+        ...
+
+    async def folders(self) -> set[str]:
+        """Folders below spool/ that requests still need: not those of requests that are done or
+        cancelled, or whose failure was acknowledged.
+        """
+        ...
+
+    # ── prepare ────────────────────────────────────────────────────────────────────────────────
+    async def save_digests(self, row: int, digests: Sequence[tuple[str, str, int]]) -> None:
+        """Write (path, digest, size) of entries of a request that is accepted."""
+        ...
+
+    async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
+        """accepted → prepared."""
+        ...
+
+    # ── transfer ───────────────────────────────────────────────────────────────────────────────
+    async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
+        """Which of these the lane's project is known to hold in the store that counts now."""
+        ...
+
+    async def note_sent(
+        self, lane: Lane, blobs: Sequence[tuple[str, int]], store_id: str | None = None
+    ) -> None:
+        """Done-records: (digest, size) of bytes that are in the store that counts now.
+
+        Args:
+            store_id: the store that counted when the bytes were sent; if it does no longer, nothing
+                is noted. None: not checked.
+        """
+        ...
+
+    async def uploaded(self, row: int, store_id: str | None = None) -> None:
+        """prepared → uploaded.
+
+        Args:
+            store_id: the store that counted when the upload began; ``WrongState`` if it does no
+                longer. None: not checked.
+        """
+        ...
+
+    # ── commit ─────────────────────────────────────────────────────────────────────────────────
+    async def lanes(self) -> list[Lane]:
+        """Lanes with requests that have a place and are not settled."""
+        ...
+
+    async def line(self, lane: Lane, limit: int = 100) -> list[Request]:
+        """The lane's requests that have a place and have not settled or ended, by place."""
+        ...
+
+    async def unaliased(self) -> list[Request]:
+        """Requests that are settled and not done."""
+        ...
+
+    async def known(self, lane: Lane) -> Known:
+        """What this home knows of the artifact."""
+        ...
+
+    async def learn(self, lane: Lane, known: Known) -> None:
+        """Keep the artifact's type and highest number. A lower highest does not replace a higher."""
+        ...
+
+    async def store_id(self, address: str) -> str:
+        """The id of the store that counts now; "" before the first contact."""
+        ...
+
+    async def set_store_id(self, address: str, store_id: str, *, probed: bool) -> None:
+        """First contact. Raises ``StoreChanged`` where another store counts: see ``restart_lane``."""
+        ...
+
+    async def probed(self, address: str) -> bool:
+        """Whether the store that counts now passed the probe."""
+        ...
+
+    async def attempt(self, row: int, number: int, record: bytes) -> None:
+        """uploaded or sending → sending. Number and bytes, before they are first sent.
+
+        From ``sending`` only a higher number, or the same one with the same bytes.
+        """
+        ...
+
+    async def settle(self, row: int, version: int) -> None:
+        """uploaded or sending → settled, as this version."""
+        ...
+
+    async def done(self, row: int, given: Sequence[str]) -> None:
+        """settled → done. ``given``: the aliases that were given; ``WrongState`` if there are more now."""
+        ...
+
+    # ── what goes wrong, and what the user says ────────────────────────────────────────────────
+    async def wait_until(self, row: int, error: str, reason: str, next_try: float | None) -> None:
+        """Why a request waits. No change of state; ("", "", None) when it goes on."""
+        ...
+
+    async def fail(self, row: int, error: str, reason: str) -> None:
+        """held, accepted, prepared or uploaded → failed."""
+        ...
+
+    async def cancel(self, row: int) -> None:
+        """held, accepted, prepared or uploaded → cancelled."""
+        ...
+
+    async def retry(self, row: int) -> int:
+        """failed → accepted, in a new place, which is returned. Digests that were made stay."""
+        ...
+
+    async def sync(self, rows: Sequence[int]) -> int:
+        """held → accepted, in their order; how many."""
+        ...
+
+    async def acknowledge(self, rows: Sequence[int]) -> int:
+        """Mark failures as seen; how many."""
+        ...
+
+    async def stop_lane(self, lane: Lane, reason: str) -> None:
+        """The lane waits until ``restart_lane``."""
+        ...
+
+    async def stopped(self) -> dict[Lane, str]:
+        """Stopped lanes and why."""
+        ...
+
+    async def restart_lane(self, lane: Lane, store_id: str, highest: int, request: str) -> None:
+        """The user has looked: the store that is there now counts.
+
+        ``store_id`` becomes the address's; the artifact's highest number and its record's request id
+        become those that were seen there just now; the project's done-records of that store are
+        dropped; requests of the lane forget their floor, and those that were uploaded or sending go
+        back to ``prepared``, so that their bytes are looked for again. If another store counted
+        before, this concerns the requests of all lanes at the address.
+        """
+        ...
+
+    # ── upkeep ─────────────────────────────────────────────────────────────────────────────────
+    async def forget_ended(self, before: float) -> int:
+        """Delete requests that ended before: done, cancelled, failed and acknowledged; how many."""
+        ...
+
+    async def unfreed(self, limit: int = 100) -> list[Request]:
+        """Requests that are done or cancelled, and whose part of the spool is not known to be free."""
+        ...
+
+    async def drop_entries(self, row: int) -> None:
+        """Delete the entries of a request that is done or cancelled; a failed one keeps them."""
+        ...
+
+    async def note_freed(self, row: int) -> None:
+        """The request's files in the spool are gone: ``unfreed`` shows it no more."""
+        ...
+
+    async def unsynced(self, limit: int = 100) -> list[Request]:
+        """Requests not ended, or failed, whose captured bytes are not known to survive a power loss."""
+        ...
+
+    async def note_synced(self, rows: Sequence[int]) -> None:
+        """The requests' captured bytes are synced to the disk."""
+        ...
+
+    async def home_id(self) -> str:
+        """Names this home in run records; random, made at the first call."""
+        ...
+
+    async def boot(self) -> str:
+        """The id of the machine's boot that ``note_boot`` noted last; "" at first."""
+        ...
+
+    async def note_boot(self, boot: str) -> None:
+        """Note the machine's boot; whatever an earlier one left unsynced has been checked."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish the writes under way and close."""
+        ...

@@ -1,0 +1,238 @@
+"""What happens to a request: each arrow of ``schema.sql`` as a plain function of the connection.
+
+Owns: which state each change may start from, places in line, what a request's row says then.
+Does not own: entries (``staging``), stores and artifacts (``knowledge``), transactions (``group``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
+from wherryd.model import Manifest, RunInfo, State
+from wherryd.queue.base import Accepted, Known, NewRequest, WrongState
+from wherryd.queue.group import Changed
+from wherryd.queue.knowledge import known, store_id
+from wherryd.queue.queries import change, one_row
+from wherryd.queue.rows import Head, head_of, json, lane_values, request_values, strings
+
+#: Nothing of the request can be in the store yet.
+UNSENT = (State.HELD, State.ACCEPTED, State.PREPARED, State.UPLOADED)
+ENDED = (State.DONE, State.FAILED, State.CANCELLED)
+GOING = tuple(state for state in State if state not in ENDED)
+
+
+def head(db: sqlite3.Connection, row: int, *states: State) -> Head:
+    """The request, if it is in one of ``states``; else ``WrongState``."""
+    found = one_row(db, "head", row=row)
+    if found is None:
+        raise WrongState(f"there is no request in row {row}")
+    request = head_of(found)
+    if request.state not in states:
+        raise WrongState(f"request {request.id} is {request.state}, not {' or '.join(states)}")
+    return request
+
+
+# ── coming in ──────────────────────────────────────────────────────────────────────────────────
+def accept(db: sqlite3.Connection, row: int, request: NewRequest, now: float) -> Changed[Accepted]:
+    """A stream's end → held, or accepted in the next place of the line."""
+    before = one_row(db, "accepted_before", id=request.id)
+    if before is not None:
+        return Changed(_same_again(before, request))
+    there = known(db, request.lane)
+    _refuse_other_type(db, request, there)
+    state = State.HELD if request.offline else State.ACCEPTED
+    place = None if request.offline else _next_place(db)
+    change(
+        db,
+        "insert_request",
+        **request_values(request),
+        row=row,
+        state=state,
+        place=place,
+        floor=there.highest,
+        floor_store=there.store_id,
+        now=now,
+    )
+    return Changed(Accepted(row, place, again=False), (state, request.id, request.lane))
+
+
+def _same_again(before: sqlite3.Row, request: NewRequest) -> Accepted:
+    if before["body"] != request.body:
+        raise RequestIdTaken(
+            f"request id {request.id} was used before, for something else",
+            hint="log again: each call makes an id of its own",
+        )
+    return Accepted(before["row"], before["place"], again=True)
+
+
+def _refuse_other_type(db: sqlite3.Connection, request: NewRequest, there: Known) -> None:
+    other = there.type
+    if other is None:
+        values = lane_values(request.lane)
+        waiting = one_row(db, "other_type_waiting", **values, type=request.type)
+        other = waiting["type"] if waiting else None
+    if other is not None and other != request.type:
+        raise TypeTaken(
+            f"artifact {request.lane.name!r} of project {request.lane.project!r} has type {other!r}, "
+            f"not {request.type!r}",
+            hint=f"log it with type={other!r}, or under another name",
+        )
+
+
+def _next_place(db: sqlite3.Connection) -> int:
+    counted = one_row(db, "next_place")
+    assert counted is not None
+    place: int = counted["place"]
+    return place
+
+
+def link(
+    db: sqlite3.Connection, request_id: str, run: RunInfo, aliases: Sequence[str]
+) -> Changed[None]:
+    """Note a further run; the aliases that it gives are added to the request's.
+
+    A request that is done is settled once more, so that they are given; those that it gave before stay
+    where they are, since giving one twice moves nothing.
+    """
+    found = one_row(db, "head_by_id", id=request_id)
+    if found is None:
+        raise NotFoundError(
+            f"this home has no request {request_id}",
+            hint="log the artifact again: it was forgotten",
+        )
+    before = one_row(db, "link", request=request_id, run_id=run.id)
+    given = [*(strings(before["aliases"]) if before else ()), *aliases]
+    own = json(list(dict.fromkeys(given)))
+    change(db, "upsert_link", request=request_id, run_id=run.id, run=json(run), aliases=own)
+    request = head_of(found)
+    if not change(db, "add_aliases", row=request.row, aliases=json(list(aliases))):
+        return Changed(None, (request_id, request.lane))
+    if request.state is not State.DONE:
+        return Changed(None, (request_id, request.lane))
+    change(db, "set_settled_again", row=request.row)
+    return _entered(State.SETTLED, request)
+
+
+# ── forward ────────────────────────────────────────────────────────────────────────────────────
+def prepared(db: sqlite3.Connection, row: int, manifest: Manifest, content: str) -> Changed[None]:
+    """accepted → prepared."""
+    request = head(db, row, State.ACCEPTED)
+    change(
+        db,
+        "set_prepared",
+        row=row,
+        manifest=manifest.manifest,
+        digest=manifest.digest,
+        content=content,
+        entries=manifest.entries,
+        size=manifest.size,
+    )
+    return _entered(State.PREPARED, request)
+
+
+def uploaded(db: sqlite3.Connection, row: int, sent_to: str | None) -> Changed[None]:
+    """prepared → uploaded, if the store that counts is the one it was sent to."""
+    request = head(db, row, State.PREPARED)
+    if sent_to is not None and sent_to != store_id(db, request.lane.store):
+        raise WrongState(f"request {request.id} was uploaded to another store than counts now")
+    change(db, "set_uploaded", row=row)
+    return _entered(State.UPLOADED, request)
+
+
+def attempt(db: sqlite3.Connection, row: int, number: int, record: bytes) -> Changed[None]:
+    """uploaded or sending → sending."""
+    request = head(db, row, State.UPLOADED, State.SENDING)
+    if request.state is State.SENDING:
+        _refuse_other_bytes(db, request, number, record)
+    change(db, "set_sending", row=row, number=number, record=record)
+    return _entered(State.SENDING, request)
+
+
+def _refuse_other_bytes(db: sqlite3.Connection, request: Head, number: int, record: bytes) -> None:
+    before = one_row(db, "attempted", row=request.row)
+    assert before is not None
+    again = number == before["number"] and record == before["record"]
+    if number <= before["number"] and not again:
+        raise WrongState(f"request {request.id} was sent as v{before['number']} with other bytes")
+
+
+def settle(db: sqlite3.Connection, row: int, version: int) -> Changed[None]:
+    """uploaded or sending → settled."""
+    request = head(db, row, State.UPLOADED, State.SENDING)
+    change(db, "set_settled", row=row, version=version)
+    return _entered(State.SETTLED, request)
+
+
+def done(db: sqlite3.Connection, row: int, given: Sequence[str], now: float) -> Changed[None]:
+    """settled → done, unless a run has asked for further aliases meanwhile."""
+    request = head(db, row, State.SETTLED)
+    asked = one_row(db, "aliases", row=row)
+    assert asked is not None
+    if missing := set(strings(asked["aliases"])) - {*given, "", "latest"}:
+        raise WrongState(f"request {request.id} has more aliases to give: {sorted(missing)}")
+    change(db, "set_done", row=row, now=now)
+    return _entered(State.DONE, request)
+
+
+# ── what goes wrong, and what the user says ────────────────────────────────────────────────────
+def wait_until(
+    db: sqlite3.Connection, row: int, error: str, reason: str, next_try: float | None
+) -> Changed[None]:
+    """Note why a request waits."""
+    request = head(db, row, *GOING)
+    change(db, "set_waiting", row=row, error=error, reason=reason, next_try=next_try)
+    return Changed(None, (request.id, request.lane))
+
+
+def fail(db: sqlite3.Connection, row: int, error: str, reason: str, now: float) -> Changed[None]:
+    """held, accepted, prepared or uploaded → failed."""
+    request = head(db, row, *UNSENT)
+    change(db, "set_failed", row=row, error=error, reason=reason, now=now)
+    return _entered(State.FAILED, request)
+
+
+def cancel(db: sqlite3.Connection, row: int, now: float) -> Changed[None]:
+    """held, accepted, prepared or uploaded → cancelled."""
+    request = head(db, row, *UNSENT)
+    change(db, "set_cancelled", row=row, now=now)
+    return _entered(State.CANCELLED, request)
+
+
+def retry(db: sqlite3.Connection, row: int, now: float) -> Changed[int]:
+    """failed → accepted, in a new place."""
+    request = head(db, row, State.FAILED)
+    place = _next_place(db)
+    change(db, "set_retried", row=row, place=place, now=now)
+    return Changed(place, (State.ACCEPTED, request.id, request.lane))
+
+
+def sync(db: sqlite3.Connection, rows: Sequence[int], now: float) -> Changed[int]:
+    """held → accepted. Rows ascend as their requests came in, and so do the places."""
+    held = [found for row in sorted(set(rows)) if (found := _in_state(db, row, State.HELD))]
+    for request in held:
+        change(db, "set_synced_in_line", row=request.row, place=_next_place(db), now=now)
+    return Changed(len(held), _entered_all(State.ACCEPTED, held))
+
+
+def acknowledge(db: sqlite3.Connection, rows: Sequence[int]) -> Changed[int]:
+    """Mark failures as seen."""
+    failed = [found for row in set(rows) if (found := _in_state(db, row, State.FAILED))]
+    for request in failed:
+        change(db, "set_acknowledged", row=request.row)
+    topics = (topic for request in failed for topic in (request.id, request.lane))
+    return Changed(len(failed), tuple(topics))
+
+
+def _in_state(db: sqlite3.Connection, row: int, state: State) -> Head | None:
+    found = one_row(db, "head", row=row)
+    return head_of(found) if found and found["state"] == state else None
+
+
+def _entered(state: State, request: Head) -> Changed[None]:
+    return Changed(None, (state, request.id, request.lane))
+
+
+def _entered_all(state: State, requests: Sequence[Head]) -> tuple[object, ...]:
+    return (*((state,) if requests else ()), *(r.id for r in requests), *(r.lane for r in requests))

@@ -1,0 +1,136 @@
+"""What this home knows of stores, of artifacts in them, and of lanes that wait for the user.
+
+Owns: that knowledge counts per (address, store id), and what becomes of it and of requests when
+another store counts. Does not own: asking a store (``commit``, ``transfer``).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Hashable, Sequence
+
+from wherry.errors import StoreChanged
+from wherryd.model import Lane, State
+from wherryd.queue.base import Known
+from wherryd.queue.group import Changed
+from wherryd.queue.queries import Value, all_rows, change, change_many, one_row
+from wherryd.queue.rows import head_of, json, known_of, lane_of, lane_values
+
+_NOTHING_KNOWN = Known(store_id="", type=None, highest=-1, highest_request="")
+
+
+# ── artifacts ──────────────────────────────────────────────────────────────────────────────────
+def known(db: sqlite3.Connection, lane: Lane) -> Known:
+    """What is known of an artifact in the store that counts now."""
+    found = one_row(db, "known", **lane_values(lane))
+    return known_of(found) if found else _NOTHING_KNOWN
+
+
+def learn(db: sqlite3.Connection, lane: Lane, news: Known) -> Changed[None]:
+    """Keep a type, and a highest number unless a higher one is known."""
+    change(
+        db,
+        "learn",
+        **lane_values(lane),
+        store_id=news.store_id,
+        type=news.type,
+        highest=news.highest,
+        highest_request=news.highest_request,
+    )
+    return Changed(None)
+
+
+# ── stores ─────────────────────────────────────────────────────────────────────────────────────
+def store_id(db: sqlite3.Connection, address: str) -> str:
+    """The id of the store that counts now; "" before the first contact."""
+    found = one_row(db, "store", address=address)
+    return found["store_id"] if found else ""
+
+
+def set_store_id(
+    db: sqlite3.Connection, address: str, new: str, passed_probe: bool
+) -> Changed[None]:
+    """Note the first contact; repeating it does nothing."""
+    old = store_id(db, address)
+    if old not in ("", new):
+        raise StoreChanged(
+            f"at {address} is another store than before: {new}, not {old}",
+            hint="look at it; if it is meant to be there: wherry retry",
+        )
+    change(db, "upsert_store", address=address, store_id=new)
+    if passed_probe:
+        change(db, "set_probed", address=address)
+    return Changed(None)
+
+
+def probed(db: sqlite3.Connection, address: str) -> bool:
+    """Whether the store that counts now passed the probe."""
+    found = one_row(db, "store", address=address)
+    return found is not None and found["store_id"] == found["probed"] != ""
+
+
+# ── done-records ───────────────────────────────────────────────────────────────────────────────
+def sent_already(db: sqlite3.Connection, lane: Lane, digests: Sequence[str]) -> set[str]:
+    """Which of the digests the project holds in the store that counts now."""
+    rows = all_rows(
+        db, "sent_already", address=lane.store, project=lane.project, digests=json(digests)
+    )
+    return {row["digest"] for row in rows}
+
+
+def note_sent(
+    db: sqlite3.Connection,
+    lane: Lane,
+    blobs: Sequence[tuple[str, int]],
+    sent_to: str | None,
+    now: float,
+) -> Changed[None]:
+    """Note (digest, size) of bytes that were sent to the store that counts now."""
+    counts = store_id(db, lane.store)
+    if counts and sent_to in (None, counts):
+        rows = ((lane.store, counts, lane.project, digest, size, now) for digest, size in blobs)
+        change_many(db, "note_sent", rows)
+    return Changed(None)
+
+
+# ── stopped lanes ──────────────────────────────────────────────────────────────────────────────
+def stop_lane(db: sqlite3.Connection, lane: Lane, reason: str) -> Changed[None]:
+    """Note that a lane waits for the user, also in the rows of those that wait for nothing else."""
+    change(db, "stop_lane", **lane_values(lane), reason=reason)
+    error = StoreChanged.__name__
+    told = all_rows(db, "tell_stop", **lane_values(lane), error=error, reason=reason)
+    return Changed(None, (lane, *(row["id"] for row in told)))
+
+
+def stopped(db: sqlite3.Connection) -> dict[Lane, str]:
+    """Stopped lanes and why."""
+    return {lane_of(row): row["reason"] for row in all_rows(db, "stopped")}
+
+
+def restart_lane(
+    db: sqlite3.Connection, lane: Lane, new: str, highest: int, request: str
+) -> Changed[None]:
+    """Take the store as it is now for the one that counts."""
+    concerned = _concerned(lane, exchanged=store_id(db, lane.store) not in ("", new))
+    change(db, "upsert_store", address=lane.store, store_id=new)
+    change(
+        db,
+        "replace_known",
+        **lane_values(lane),
+        store_id=new,
+        highest=highest,
+        highest_request=request,
+    )
+    change(db, "forget_sent", address=lane.store, store_id=new, project=lane.project)
+    change(db, "forget_floors", **concerned)
+    change(db, "start_lane", **lane_values(lane))
+    back = [head_of(row) for row in all_rows(db, "to_upload_again", **concerned)]
+    topics: set[Hashable] = {lane, *(head.id for head in back), *(head.lane for head in back)}
+    return Changed(None, (*((State.PREPARED,) if back else ()), *topics))
+
+
+def _concerned(lane: Lane, exchanged: bool) -> dict[str, Value]:
+    """The lane; if another store counted before, all lanes at the address."""
+    if exchanged:
+        return {"address": lane.store, "project": "", "name": ""}
+    return {**lane_values(lane)}

@@ -1,0 +1,377 @@
+-- The queue's SQL. Each query begins with a line "-- name: …" and is known by that name
+-- (`queries.py`); a test compiles them all, and looks at the plans of those that are asked often.
+
+-- ── coming in ──────────────────────────────────────────────────────────────────────────────────
+
+-- name: insert_entry
+INSERT INTO entries (
+    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: accepted_before
+SELECT row, place, body FROM requests WHERE id = :id;
+
+-- name: other_type_waiting
+-- Types of a lane's requests that have not ended, other than this one.
+SELECT type FROM requests
+WHERE address = :address AND project = :project AND name = :name AND type < :type
+    AND state NOT IN ('done', 'failed', 'cancelled')
+UNION ALL
+SELECT type FROM requests
+WHERE address = :address AND project = :project AND name = :name AND type > :type
+    AND state NOT IN ('done', 'failed', 'cancelled')
+LIMIT 1;
+
+-- name: next_place
+UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'last_place'
+RETURNING CAST(value AS INTEGER) AS place;
+
+-- name: insert_request
+INSERT INTO requests (
+    row, id, body, place, state, address, project, name, type, description, metadata, aliases, tags,
+    inputs, run, run_id, client, folder, synced, logged, floor, floor_store, accepted, entries, size
+) VALUES (
+    :row, :id, :body, :place, :state, :address, :project, :name, :type, :description, :metadata,
+    :aliases, :tags, :inputs, :run, :run_id, :client, :folder, :synced, :now, :floor, :floor_store,
+    :now, :entries, :size
+);
+
+-- name: upsert_link
+INSERT INTO links (request, run_id, run, aliases) VALUES (:request, :run_id, :run, :aliases)
+ON CONFLICT (request, run_id) DO UPDATE SET run = excluded.run, aliases = excluded.aliases;
+
+-- name: add_aliases
+-- Changes nothing where all of them are there.
+UPDATE requests
+SET aliases = (
+    SELECT json_group_array(value)
+    FROM (
+        SELECT value FROM json_each(requests.aliases)
+        UNION ALL
+        SELECT value FROM json_each(:aliases)
+        WHERE value NOT IN (SELECT value FROM json_each(requests.aliases))
+    )
+)
+WHERE row = :row
+    AND EXISTS (
+        SELECT 1 FROM json_each(:aliases)
+        WHERE value NOT IN (SELECT value FROM json_each(requests.aliases))
+    );
+
+-- name: aliases
+SELECT aliases FROM requests WHERE row = :row;
+
+-- name: set_settled_again
+UPDATE requests SET state = 'settled', ended = NULL WHERE row = :row;
+
+-- name: links
+SELECT run, aliases FROM links WHERE request = :request ORDER BY run_id;
+
+-- name: link
+SELECT aliases FROM links WHERE request = :request AND run_id = :run_id;
+
+-- ── a request's way ────────────────────────────────────────────────────────────────────────────
+
+-- name: head
+-- What a change must know before it may start.
+SELECT row, id, state, address, project, name FROM requests WHERE row = :row;
+
+-- name: head_by_id
+SELECT row, id, state, address, project, name FROM requests WHERE id = :id;
+
+-- name: set_prepared
+UPDATE requests
+SET state = 'prepared', manifest = :manifest, digest = :digest, content = :content,
+    entries = :entries, size = :size, error = '', reason = '', next_try = NULL
+WHERE row = :row;
+
+-- name: set_uploaded
+UPDATE requests SET state = 'uploaded', error = '', reason = '', next_try = NULL WHERE row = :row;
+
+-- name: attempted
+SELECT number, record FROM requests WHERE row = :row;
+
+-- name: set_sending
+UPDATE requests
+SET state = 'sending', number = :number, record = :record, error = '', reason = '', next_try = NULL
+WHERE row = :row;
+
+-- name: set_settled
+UPDATE requests
+SET state = 'settled', version = :version, number = NULL, record = NULL,
+    error = '', reason = '', next_try = NULL
+WHERE row = :row;
+
+-- name: set_done
+UPDATE requests
+SET state = 'done', ended = :now, error = '', reason = '', next_try = NULL
+WHERE row = :row;
+
+-- name: set_failed
+UPDATE requests
+SET state = 'failed', ended = :now, error = :error, reason = :reason, next_try = NULL
+WHERE row = :row;
+
+-- name: set_cancelled
+UPDATE requests
+SET state = 'cancelled', ended = :now, error = '', reason = '', next_try = NULL
+WHERE row = :row;
+
+-- name: set_retried
+-- The floor stays: whatever was known when the request was first accepted is looked through again.
+UPDATE requests
+SET state = 'accepted', place = :place, accepted = :now, manifest = NULL, digest = NULL,
+    content = NULL, error = '', reason = '', acknowledged = 0, ended = NULL
+WHERE row = :row;
+
+-- name: set_synced_in_line
+-- The floor stays, as above: a copy of this home may have committed the request meanwhile.
+UPDATE requests SET state = 'accepted', place = :place, accepted = :now WHERE row = :row;
+
+-- name: set_waiting
+UPDATE requests SET error = :error, reason = :reason, next_try = :next_try WHERE row = :row;
+
+-- name: set_acknowledged
+UPDATE requests SET acknowledged = 1 WHERE row = :row;
+
+-- ── looking ────────────────────────────────────────────────────────────────────────────────────
+
+-- name: request
+SELECT * FROM requests WHERE row = :row;
+
+-- name: find_in_line
+SELECT * FROM requests
+WHERE state = :state AND place > 0
+    AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
+    AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
+    AND address NOT IN (SELECT value FROM json_each(:without_stores))
+ORDER BY place, row
+LIMIT :limit;
+
+-- name: find_without_place
+SELECT * FROM requests
+WHERE state = :state AND place IS NULL
+    AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
+    AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
+    AND address NOT IN (SELECT value FROM json_each(:without_stores))
+ORDER BY row
+LIMIT :limit;
+
+-- name: find_by_id
+SELECT * FROM requests
+WHERE id IN (SELECT value FROM json_each(:ids))
+    AND (:run_id = '' OR run_id = :run_id
+        OR EXISTS (SELECT 1 FROM links WHERE request = requests.id AND links.run_id = :run_id))
+    AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+    AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
+    AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
+    AND address NOT IN (SELECT value FROM json_each(:without_stores))
+ORDER BY place IS NULL, place, row
+LIMIT :limit;
+
+-- name: find_by_run
+SELECT * FROM requests
+WHERE row IN (
+        SELECT row FROM requests WHERE run_id = :run_id
+        UNION ALL
+        SELECT linked.row FROM links CROSS JOIN requests AS linked ON linked.id = links.request
+        WHERE links.run_id = :run_id
+    )
+    AND (:states = '[]' OR state IN (SELECT value FROM json_each(:states)))
+    AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
+    AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
+    AND address NOT IN (SELECT value FROM json_each(:without_stores))
+ORDER BY place IS NULL, place, row
+LIMIT :limit;
+
+-- name: counts
+SELECT state, requests FROM counts;
+
+-- name: entries
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+FROM entries
+WHERE row = :row AND path > :after
+ORDER BY path
+LIMIT :limit;
+
+-- name: in_line_before
+SELECT count(*) AS ahead FROM requests
+WHERE address = :address AND project = :project AND name = :name AND place < :place
+    AND state NOT IN ('done', 'failed', 'cancelled');
+
+-- name: held_before
+SELECT count(*) AS ahead FROM requests
+WHERE address = :address AND project = :project AND name = :name AND place IS NULL AND row < :row
+    AND state NOT IN ('done', 'failed', 'cancelled');
+
+-- name: folders
+SELECT folder FROM requests
+WHERE state IN ('held', 'accepted', 'prepared', 'uploaded', 'sending', 'settled')
+    OR (state = 'failed' AND NOT acknowledged);
+
+-- name: next_lane
+SELECT address, project, name FROM requests
+WHERE (address, project, name) > (:address, :project, :name)
+    AND state NOT IN ('done', 'failed', 'cancelled')
+ORDER BY address, project, name
+LIMIT 1;
+
+-- name: line
+SELECT * FROM requests
+WHERE address = :address AND project = :project AND name = :name AND place > 0
+    AND state NOT IN ('done', 'failed', 'cancelled') AND state <> 'settled'
+ORDER BY place
+LIMIT :limit;
+
+-- name: has_line
+SELECT 1 FROM requests
+WHERE address = :address AND project = :project AND name = :name AND place > 0
+    AND state NOT IN ('done', 'failed', 'cancelled') AND state <> 'settled'
+LIMIT 1;
+
+-- name: unaliased
+SELECT * FROM requests WHERE state = 'settled' ORDER BY place;
+
+-- ── entries ────────────────────────────────────────────────────────────────────────────────────
+
+-- name: set_digest
+UPDATE entries SET digest = ?, size = ? WHERE row = ? AND path = ?;
+
+-- name: delete_entries
+DELETE FROM entries
+WHERE (row, path) IN (SELECT row, path FROM entries WHERE row = :row LIMIT :limit);
+
+-- name: has_entries
+SELECT 1 FROM entries WHERE row = :row LIMIT 1;
+
+-- name: orphans
+-- From row to row in the primary key, past the entries of each.
+WITH RECURSIVE staged (row) AS (
+    SELECT min(row) FROM entries
+    UNION ALL
+    SELECT (SELECT min(row) FROM entries WHERE row > staged.row) FROM staged WHERE row < :below
+)
+SELECT row FROM staged
+WHERE row < :below AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.row = staged.row);
+
+-- ── what is known of stores ────────────────────────────────────────────────────────────────────
+
+-- name: known
+SELECT stores.store_id, type, coalesce(highest, -1) AS highest,
+    coalesce(highest_request, '') AS highest_request
+FROM stores LEFT JOIN artifacts
+    ON artifacts.address = stores.address AND artifacts.store_id = stores.store_id
+        AND project = :project AND name = :name
+WHERE stores.address = :address;
+
+-- name: learn
+-- A type that is not known now does not erase one that was.
+INSERT INTO artifacts (address, store_id, project, name, type, highest, highest_request)
+VALUES (:address, :store_id, :project, :name, :type, :highest, :highest_request)
+ON CONFLICT (address, store_id, project, name) DO UPDATE SET
+    type = coalesce(excluded.type, type),
+    highest_request = iif(excluded.highest < highest, highest_request, excluded.highest_request),
+    highest = max(excluded.highest, highest);
+
+-- name: replace_known
+INSERT INTO artifacts (address, store_id, project, name, highest, highest_request)
+VALUES (:address, :store_id, :project, :name, :highest, :highest_request)
+ON CONFLICT (address, store_id, project, name) DO UPDATE SET
+    type = NULL, highest = excluded.highest, highest_request = excluded.highest_request;
+
+-- name: store
+SELECT store_id, probed FROM stores WHERE address = :address;
+
+-- name: upsert_store
+INSERT INTO stores (address, store_id) VALUES (:address, :store_id)
+ON CONFLICT (address) DO UPDATE SET store_id = excluded.store_id;
+
+-- name: set_probed
+UPDATE stores SET probed = store_id WHERE address = :address;
+
+-- name: sent_already
+SELECT digest
+FROM json_each(:digests) AS wanted CROSS JOIN stores CROSS JOIN blobs
+    ON blobs.address = stores.address AND blobs.store_id = stores.store_id
+        AND blobs.project = :project AND blobs.digest = wanted.value
+WHERE stores.address = :address;
+
+-- name: note_sent
+INSERT INTO blobs (address, store_id, project, digest, size, seen) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (address, store_id, project, digest) DO UPDATE SET size = excluded.size, seen = excluded.seen;
+
+-- name: forget_sent
+DELETE FROM blobs WHERE address = :address AND store_id = :store_id AND project = :project;
+
+-- ── stopped lanes ──────────────────────────────────────────────────────────────────────────────
+
+-- name: stop_lane
+INSERT INTO stopped_lanes (address, project, name, reason) VALUES (:address, :project, :name, :reason)
+ON CONFLICT (address, project, name) DO UPDATE SET reason = excluded.reason;
+
+-- name: tell_stop
+-- Those that a restart sends back to be uploaded, which clears it.
+UPDATE requests SET error = :error, reason = :reason, next_try = NULL
+WHERE address = :address AND project = :project AND name = :name AND state IN ('uploaded', 'sending')
+RETURNING id;
+
+-- name: start_lane
+DELETE FROM stopped_lanes WHERE address = :address AND project = :project AND name = :name;
+
+-- name: stopped
+SELECT address, project, name, reason FROM stopped_lanes;
+
+-- name: forget_floors
+-- Empty project: of all lanes at the address. Failed requests too: they may be retried.
+UPDATE requests SET floor = -1, floor_store = ''
+WHERE address = :address AND (:project = '' OR (project = :project AND name = :name))
+    AND state IN ('held', 'accepted', 'prepared', 'uploaded', 'sending', 'failed');
+
+-- name: to_upload_again
+UPDATE requests
+SET state = 'prepared', number = NULL, record = NULL, error = '', reason = '', next_try = NULL
+WHERE address = :address AND (:project = '' OR (project = :project AND name = :name))
+    AND state IN ('uploaded', 'sending')
+RETURNING row, id, state, address, project, name;
+
+-- ── upkeep ─────────────────────────────────────────────────────────────────────────────────────
+
+-- name: meta
+SELECT value FROM meta WHERE key = :key;
+
+-- name: set_meta
+INSERT INTO meta (key, value) VALUES (:key, :value)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: next_start
+UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'starts'
+RETURNING CAST(value AS INTEGER) AS start;
+
+-- name: forgettable
+SELECT row, id FROM requests INDEXED BY requests_by_end
+WHERE ended < :before AND (state IN ('done', 'cancelled') OR (state = 'failed' AND acknowledged))
+LIMIT :limit;
+
+-- name: forget_links
+DELETE FROM links WHERE request = :id;
+
+-- name: forget_request
+DELETE FROM requests WHERE row = :row;
+
+-- name: unfreed
+SELECT * FROM requests INDEXED BY requests_unfreed
+WHERE freed = 0 AND state IN ('done', 'cancelled')
+ORDER BY row
+LIMIT :limit;
+
+-- name: set_freed
+UPDATE requests SET freed = 1 WHERE row = :row;
+
+-- name: unsynced
+SELECT * FROM requests INDEXED BY requests_unsynced
+WHERE synced = 0 AND state NOT IN ('done', 'cancelled')
+ORDER BY row
+LIMIT :limit;
+
+-- name: set_synced
+UPDATE requests SET synced = 1 WHERE row = :row;

@@ -1,0 +1,60 @@
+"""Room on the home's disk for the steps that make room.
+
+Owns: the file ``reserve`` in the home. Does not own: when it is given up (``writer``, and whoever else
+can't write what leads to an upload), when it is made anew (the daemon's rounds).
+
+A disk that is full would keep the queue from writing that bytes have arrived and may be deleted. What
+a kill leaves: a file that is there, too short, or gone; the next round makes it whole.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SIZE_BYTES = 4 << 20
+#: Made only where so much is free: room that was just given up is not taken again.
+_WORTH_BYTES = 4 * SIZE_BYTES
+_CHUNK = bytes(1 << 20)
+
+
+class Reserve:
+    """Bytes that are kept for a full disk. Every method blocks.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def give_up(self) -> bool:
+        """Delete it; whether there was one."""
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True
+
+    def renew(self) -> None:
+        """Make it, where it is missing and there is room."""
+        try:
+            if self._size_bytes() < SIZE_BYTES and self._is_room():
+                self._write()
+        except OSError:
+            self.give_up()
+
+    def _size_bytes(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _is_room(self) -> bool:
+        disk = os.statvfs(self._path.parent)
+        return disk.f_bavail * disk.f_frsize >= _WORTH_BYTES
+
+    def _write(self) -> None:
+        with self._path.open("wb") as file:
+            for _ in range(SIZE_BYTES // len(_CHUNK)):
+                file.write(_CHUNK)

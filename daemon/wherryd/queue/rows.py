@@ -1,0 +1,158 @@
+"""Rows of the database as plain data, and back.
+
+Owns: which column holds which field. Does not own: which rows are read or written.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from wherryd.model import Entry, FileStat, Lane, Reference, RunInfo, Source, State
+from wherryd.queue.base import Known, Link, NewRequest, Request
+from wherryd.queue.queries import Value
+
+_STRINGS = msgspec.json.Decoder(list[str])
+_RUN = msgspec.json.Decoder(RunInfo)
+_STAT = msgspec.json.Decoder(FileStat)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a change must know of a request before it may start."""
+
+    row: int
+    id: str
+    state: State
+    lane: Lane
+
+
+def json(value: object) -> str:
+    """Write ``value`` as the JSON columns have it."""
+    return msgspec.json.encode(value).decode()
+
+
+def strings(column: str) -> list[str]:
+    """Read a column that holds a JSON array of strings."""
+    return _STRINGS.decode(column)
+
+
+def lane_of(row: sqlite3.Row) -> Lane:
+    """The lane that a row names."""
+    return Lane(row["address"], row["project"], row["name"])
+
+
+def lane_values(lane: Lane) -> dict[str, str]:
+    """A lane as values for a query."""
+    return {"address": lane.store, "project": lane.project, "name": lane.name}
+
+
+def head_of(row: sqlite3.Row) -> Head:
+    """Read the first columns of a request."""
+    return Head(row["row"], row["id"], State(row["state"]), lane_of(row))
+
+
+def request_of(row: sqlite3.Row) -> Request:
+    """Read a whole row of ``requests``."""
+    return Request(
+        row=row["row"],
+        id=row["id"],
+        place=row["place"],
+        state=State(row["state"]),
+        lane=lane_of(row),
+        type=row["type"],
+        description=row["description"],
+        metadata=row["metadata"],
+        aliases=strings(row["aliases"]),
+        tags=strings(row["tags"]),
+        inputs=strings(row["inputs"]),
+        run=_RUN.decode(row["run"]),
+        client=row["client"],
+        folder=row["folder"],
+        accepted=row["accepted"],
+        floor=row["floor"],
+        floor_store=row["floor_store"],
+        entries=row["entries"],
+        size=row["size"],
+        manifest=row["manifest"],
+        digest=row["digest"],
+        content=row["content"],
+        number=row["number"],
+        record=row["record"],
+        version=row["version"],
+        error=row["error"],
+        reason=row["reason"],
+        next_try=row["next_try"],
+        acknowledged=bool(row["acknowledged"]),
+        ended=row["ended"],
+        logged=row["logged"],
+    )
+
+
+def requests_of(rows: Sequence[sqlite3.Row]) -> list[Request]:
+    """Read whole rows of ``requests``."""
+    return [request_of(row) for row in rows]
+
+
+def request_values(request: NewRequest) -> dict[str, Value]:
+    """A new request as values for a query, but for what the queue gives it."""
+    return {
+        "id": request.id,
+        "body": request.body,
+        **lane_values(request.lane),
+        "type": request.type,
+        "description": request.description,
+        "metadata": request.metadata,
+        "aliases": json(request.aliases),
+        "tags": json(request.tags),
+        "inputs": json(request.inputs),
+        "run": json(request.run),
+        "run_id": request.run.id,
+        "client": request.client,
+        "folder": request.folder,
+        "synced": request.synced,
+        "entries": request.entries,
+        "size": request.size,
+    }
+
+
+def entry_of(row: sqlite3.Row) -> Entry:
+    """Read a row of the query ``entries``."""
+    # By position: a million of these are read for one artifact.
+    path, size, digest, file, offset, stat, uri, checksum, max_objects, version, resolved = row
+    source = reference = None
+    if file is not None:
+        source = Source(file, offset, None if stat is None else _STAT.decode(stat))
+    if uri is not None:
+        reference = Reference(uri, bool(checksum), max_objects, version, resolved)
+    return Entry(path, size, digest, source, reference)
+
+
+def entry_values(row: int, entry: Entry) -> tuple[Value, ...]:
+    """An entry as values for ``insert_entry``."""
+    return (row, entry.path, entry.size, entry.digest, *_source(entry), *_reference(entry))
+
+
+def _source(entry: Entry) -> tuple[Value, ...]:
+    source = entry.source
+    if source is None:
+        return None, 0, None
+    return source.file, source.offset, None if source.stat is None else json(source.stat)
+
+
+def _reference(entry: Entry) -> tuple[Value, ...]:
+    given = entry.reference
+    if given is None:
+        return None, None, None, None, None
+    return given.uri, given.checksum, given.max_objects, given.version, given.resolved
+
+
+def known_of(row: sqlite3.Row) -> Known:
+    """Read what is known of an artifact."""
+    return Known(row["store_id"], row["type"], row["highest"], row["highest_request"])
+
+
+def link_of(row: sqlite3.Row) -> Link:
+    """Read a row of ``links``."""
+    return Link(_RUN.decode(row["run"]), strings(row["aliases"]))

@@ -1,0 +1,167 @@
+-- The queue, whole. `migrations/` leads from older versions to this; a test compares the two.
+--
+-- A request's states and arrows. Every arrow is one transaction, written before it is acted on.
+--
+--   held ──sync──► accepted ─► prepared ─► uploaded ─► sending ─► settled ─► done
+--                      │           │           │        ▲    │
+--                      └───────────┴───────────┤        └────┘ number taken by another: the next one
+--                                              ▼
+--                                     failed, cancelled
+--                                        │
+--                                        └─retry─► accepted, in a new place (failed ones)
+--
+-- A held request can be cancelled or fail as well.
+-- From `sending` on a request can be neither cancelled nor failed: its record may be in the store.
+-- (One exception: a lane whose store was exchanged; after the user's `wherry retry`, `uploaded` and
+-- `sending` go back to `prepared`.) A request that equals the highest version goes from `uploaded` to `settled`.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('last_place', '0'), ('starts', '0');
+-- home_id: names this home in run records; random.
+-- last_place: the highest place in line that was ever given; the first is 1.
+-- starts: how often the queue was opened; tells the row numbers of one start from another's.
+-- boot: the machine's boot for which unsynced bytes were looked after last.
+
+-- What is known of the store at an address. `store_id` is the one that counts now; '' before the first contact.
+CREATE TABLE stores (
+    address  TEXT PRIMARY KEY,
+    store_id TEXT NOT NULL DEFAULT '',
+    probed   TEXT NOT NULL DEFAULT ''          -- store id for which the probe was passed
+) STRICT, WITHOUT ROWID;
+
+-- What is known of an artifact in one store. Knowledge of another store id at the same address is
+-- kept beside it and does not count.
+CREATE TABLE artifacts (
+    address         TEXT NOT NULL,
+    store_id        TEXT NOT NULL,
+    project         TEXT NOT NULL,
+    name            TEXT NOT NULL,
+    type            TEXT,                       -- claimed in the store; NULL: not known
+    highest         INTEGER NOT NULL DEFAULT -1,  -- highest number seen in the store
+    highest_request TEXT NOT NULL DEFAULT '',   -- the request id in that record
+    PRIMARY KEY (address, store_id, project, name)
+) STRICT, WITHOUT ROWID;
+
+-- Lanes that wait for the user to look and say `wherry retry`.
+CREATE TABLE stopped_lanes (
+    address TEXT NOT NULL,
+    project TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    reason  TEXT NOT NULL,
+    PRIMARY KEY (address, project, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE requests (
+    row         INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,
+    body        BLOB NOT NULL,                  -- SHA-256 of what was asked: the same id with another body is an error
+    place       INTEGER UNIQUE,                 -- place in line; NULL while held
+    state       TEXT NOT NULL CHECK (state IN
+        ('held', 'accepted', 'prepared', 'uploaded', 'sending', 'settled', 'done', 'failed', 'cancelled')),
+    address     TEXT NOT NULL,
+    project     TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    type        TEXT NOT NULL,
+    description TEXT,
+    metadata    TEXT NOT NULL,                  -- JSON object
+    aliases     TEXT NOT NULL,                  -- JSON array
+    tags        TEXT NOT NULL,                  -- JSON array
+    inputs      TEXT NOT NULL,                  -- JSON array
+    run         TEXT NOT NULL,                  -- JSON object, model.RunInfo
+    run_id      TEXT NOT NULL,                  -- the id in it, for the index
+    client      TEXT NOT NULL,
+    folder      TEXT NOT NULL,                  -- the artifact's folder below spool/, ours until it is freed
+    synced      INTEGER NOT NULL,               -- 1: the captured bytes survive a power loss
+    logged      REAL NOT NULL,                  -- when it became durable
+    floor       INTEGER NOT NULL DEFAULT -1,    -- highest number known in its lane at that time …
+    floor_store TEXT NOT NULL DEFAULT '',       -- … in the store of this id
+    accepted    REAL NOT NULL,                  -- when it got its place, the last time
+    entries     INTEGER NOT NULL,
+    size        INTEGER NOT NULL,               -- bytes
+    -- from `prepared` on
+    manifest    TEXT,
+    digest      TEXT,
+    content     TEXT,
+    -- in `sending`: the number that is tried, and the record's bytes
+    number      INTEGER,
+    record      BLOB,
+    -- from `settled` on
+    version     INTEGER,
+    -- why it waits (until it goes on) or failed (for ever)
+    error       TEXT NOT NULL DEFAULT '',       -- class in wherry.errors
+    reason      TEXT NOT NULL DEFAULT '',
+    next_try    REAL,
+    acknowledged INTEGER NOT NULL DEFAULT 0,
+    ended       REAL,
+    freed       INTEGER NOT NULL DEFAULT 0      -- 1: its part of the spool is known to be free
+) STRICT;
+CREATE INDEX requests_by_state ON requests (state, place, row, address);
+CREATE INDEX requests_by_run ON requests (run_id);
+CREATE INDEX requests_by_end ON requests (ended) WHERE ended IS NOT NULL;
+CREATE INDEX requests_by_lane ON requests (address, project, name, place)
+    WHERE state NOT IN ('done', 'failed', 'cancelled');
+CREATE INDEX requests_by_type ON requests (address, project, name, type)
+    WHERE state NOT IN ('done', 'failed', 'cancelled');
+CREATE INDEX requests_unfreed ON requests (row) WHERE freed = 0 AND state IN ('done', 'cancelled');
+CREATE INDEX requests_unsynced ON requests (row) WHERE synced = 0 AND state NOT IN ('done', 'cancelled');
+
+-- How many requests are in each state: `status` would have to count 30 days of done ones.
+CREATE TABLE counts (
+    state    TEXT PRIMARY KEY,
+    requests INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO counts VALUES
+    ('held', 0), ('accepted', 0), ('prepared', 0), ('uploaded', 0), ('sending', 0), ('settled', 0),
+    ('done', 0), ('failed', 0), ('cancelled', 0);
+CREATE TRIGGER count_new AFTER INSERT ON requests BEGIN
+    UPDATE counts SET requests = requests + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_moved AFTER UPDATE OF state ON requests WHEN NEW.state <> OLD.state BEGIN
+    UPDATE counts SET requests = requests - 1 WHERE state = OLD.state;
+    UPDATE counts SET requests = requests + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_forgotten AFTER DELETE ON requests BEGIN
+    UPDATE counts SET requests = requests - 1 WHERE state = OLD.state;
+END;
+
+-- A request's entries, in manifest order. Rows without a request belong to a stream that is still
+-- coming in; what is left of them at a start is swept.
+CREATE TABLE entries (
+    row      INTEGER NOT NULL,                  -- requests.row
+    path     TEXT NOT NULL,                     -- BINARY collation: by UTF-8 bytes
+    size     INTEGER NOT NULL,
+    digest   TEXT,                              -- NULL until it is made
+    file     TEXT,                              -- absolute path of the bytes on this machine
+    offset   INTEGER NOT NULL DEFAULT 0,
+    stat     TEXT,                              -- JSON, model.FileStat: shared with the user's file
+    uri      TEXT,                              -- a reference
+    checksum INTEGER,
+    max_objects INTEGER,
+    ref_version TEXT,
+    resolved TEXT,
+    PRIMARY KEY (row, path)
+) STRICT, WITHOUT ROWID;
+
+-- Runs that logged an Artifact again after its own request.
+CREATE TABLE links (
+    request TEXT NOT NULL,                      -- requests.id
+    run_id  TEXT NOT NULL,
+    run     TEXT NOT NULL,                      -- JSON object, model.RunInfo
+    aliases TEXT NOT NULL,                      -- JSON array
+    PRIMARY KEY (request, run_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX links_by_run ON links (run_id);
+
+-- Done-records: bytes that this home has seen in a store.
+CREATE TABLE blobs (
+    address  TEXT NOT NULL,
+    store_id TEXT NOT NULL,
+    project  TEXT NOT NULL,
+    digest   TEXT NOT NULL,
+    size     INTEGER NOT NULL,
+    seen     REAL NOT NULL,                     -- when it was put or looked at last
+    PRIMARY KEY (address, store_id, project, digest)
+) STRICT, WITHOUT ROWID;

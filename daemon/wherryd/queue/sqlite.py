@@ -1,0 +1,328 @@
+"""The queue on SQLite.
+
+Owns: which change and which look each verb of ``base.Queue`` is, cutting bulk work into bounded
+changes, sweeping what cut streams left. Does not own: the changes (``changes``, ``staging``,
+``knowledge``), the looks (``looks``), commits (``writer``), the file (``files``, ``database``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from typing import TypeVar
+
+from wherry.errors import QueueError
+from wherryd.clock import Clock
+from wherryd.log import get_logger
+from wherryd.model import Entry, Lane, Manifest, RunInfo, State
+from wherryd.news import News
+from wherryd.queue import changes, knowledge, looks, staging
+from wherryd.queue.base import Accepted, Filter, Known, Link, NewRequest, QueueFull, Request
+from wherryd.queue.database import Database
+from wherryd.queue.group import Changed, Kind
+from wherryd.queue.queries import change, one_row
+from wherryd.queue.streams import Streams
+from wherryd.queue.writer import BULK_ROWS, Writer, until_free
+
+T = TypeVar("T")
+
+_STAGE = Kind.named("stage", is_new_work=True)
+_ACCEPT = Kind.named("accept", is_new_work=True)
+_ABANDON = Kind.named("abandon")
+_LINK = Kind.named("link")
+_DIGESTS = Kind.named("digests")
+_PREPARED = Kind.named("prepared")
+_SENT = Kind.named("sent")
+_UPLOADED = Kind.named("uploaded")
+_LEARN = Kind.named("learn")
+_STORE = Kind.named("store")
+_ATTEMPT = Kind.named("attempt")
+_SETTLE = Kind.named("settle")
+_DONE = Kind.named("done")
+_WAIT = Kind.named("wait")
+_FAIL = Kind.named("fail")
+_CANCEL = Kind.named("cancel")
+_RETRY = Kind.named("retry")
+_SYNC = Kind.named("sync")
+_ACKNOWLEDGE = Kind.named("acknowledge")
+_STOP = Kind.named("stop")
+_RESTART = Kind.named("restart")
+_FORGET = Kind.named("forget")
+_DROP = Kind.named("drop")
+_FREED = Kind.named("freed")
+_SYNCED = Kind.named("synced")
+_META = Kind.named("meta")
+
+_log = get_logger("queue")
+
+
+class SqliteQueue:
+    """One home's queue; see ``base.Queue`` for what each verb promises.
+
+    Args:
+        first_row: of the row numbers that this start may give.
+    """
+
+    def __init__(self, database: Database, news: News, clock: Clock, first_row: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._writer = Writer(database, news, clock)
+        self._rows = count(first_row)
+        self._streams = Streams()
+        self._closing = False
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep(first_row))
+
+    @classmethod
+    async def open(cls, database: Database, news: News, clock: Clock) -> SqliteQueue:
+        """Begin a start of the queue.
+
+        Raises ``QueueLocked`` while another program holds it, ``QueueFull`` where not even the reserve
+        gives room for this. The database stays the caller's to close.
+        """
+        try:
+            first_row = await database.run(staging.begin)
+        except QueueFull:
+            await database.make_room()
+            first_row = await database.run(staging.begin)
+        return cls(database, news, clock, first_row)
+
+    # ── coming in ──────────────────────────────────────────────────────────────────────────────
+    def new_row(self) -> int:
+        row = next(self._rows)
+        self._streams.begin(row)
+        return row
+
+    async def stage(self, row: int, entries: Sequence[Entry]) -> None:
+        for part in _parts(self._streams.add(row, entries)):
+            await self._bulk(_STAGE, partial(staging.stage, row=row, entries=part), len(part))
+
+    async def accept(self, row: int, request: NewRequest) -> Accepted:
+        held, now = self._streams.held(row), self._clock.now()
+        accept = partial(staging.accept, row=row, entries=held, request=request, now=now)
+        accepted = await self._writer.change(_STAGE + _ACCEPT if held else _ACCEPT, accept)
+        self._streams.end(row)
+        if accepted.row != row:
+            await self.abandon(row)
+        return accepted
+
+    async def abandon(self, row: int) -> None:
+        self._streams.end(row)
+        # Also where nothing was written: a caller that was cancelled may have a batch on its way.
+        await self._while_some_left(_ABANDON, partial(staging.abandon, row=row, limit=BULK_ROWS))
+
+    async def link(self, request_id: str, run: RunInfo, aliases: Sequence[str]) -> None:
+        link = partial(changes.link, request_id=request_id, run=run, aliases=aliases)
+        await self._writer.change(_LINK, link)
+
+    async def links(self, request_id: str) -> list[Link]:
+        return await self._look(partial(looks.links, request_id=request_id))
+
+    # ── looking ────────────────────────────────────────────────────────────────────────────────
+    async def find(self, filter_: Filter) -> list[Request]:
+        return await self._look(partial(looks.find, wanted=filter_))
+
+    async def get(self, row: int) -> Request:
+        return await self._look(partial(looks.get, row=row))
+
+    async def counts(self) -> dict[State, int]:
+        return await self._look(looks.counts)
+
+    async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
+        return await self._look(partial(looks.entries, row=row, after=after, limit=limit))
+
+    async def ahead(self, row: int) -> int:
+        return await self._look(partial(looks.ahead, row=row))
+
+    async def folders(self) -> set[str]:
+        return await self._look(looks.folders)
+
+    # ── prepare ────────────────────────────────────────────────────────────────────────────────
+    async def save_digests(self, row: int, digests: Sequence[tuple[str, str, int]]) -> None:
+        for part in _parts(digests):
+            save = partial(staging.save_digests, row=row, digests=part)
+            await self._bulk(_DIGESTS, save, len(part))
+
+    async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
+        prepared = partial(changes.prepared, row=row, manifest=manifest, content=content)
+        await self._writer.change(_PREPARED, prepared)
+
+    # ── transfer ───────────────────────────────────────────────────────────────────────────────
+    async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
+        return await self._look(partial(knowledge.sent_already, lane=lane, digests=digests))
+
+    async def note_sent(
+        self, lane: Lane, blobs: Sequence[tuple[str, int]], store_id: str | None = None
+    ) -> None:
+        note = partial(knowledge.note_sent, lane=lane, sent_to=store_id, now=self._clock.now())
+        for part in _parts(blobs):
+            await self._bulk(_SENT, partial(note, blobs=part), len(part))
+
+    async def uploaded(self, row: int, store_id: str | None = None) -> None:
+        await self._writer.change(_UPLOADED, partial(changes.uploaded, row=row, sent_to=store_id))
+
+    # ── commit ─────────────────────────────────────────────────────────────────────────────────
+    async def lanes(self) -> list[Lane]:
+        return await self._look(looks.lanes)
+
+    async def line(self, lane: Lane, limit: int = 100) -> list[Request]:
+        return await self._look(partial(looks.line, lane=lane, limit=limit))
+
+    async def unaliased(self) -> list[Request]:
+        return await self._look(looks.unaliased)
+
+    async def known(self, lane: Lane) -> Known:
+        return await self._look(partial(knowledge.known, lane=lane))
+
+    async def learn(self, lane: Lane, known: Known) -> None:
+        await self._writer.change(_LEARN, partial(knowledge.learn, lane=lane, news=known))
+
+    async def store_id(self, address: str) -> str:
+        return await self._look(partial(knowledge.store_id, address=address))
+
+    async def set_store_id(self, address: str, store_id: str, *, probed: bool) -> None:
+        note = partial(knowledge.set_store_id, address=address, new=store_id, passed_probe=probed)
+        await self._writer.change(_STORE, note)
+
+    async def probed(self, address: str) -> bool:
+        return await self._look(partial(knowledge.probed, address=address))
+
+    async def attempt(self, row: int, number: int, record: bytes) -> None:
+        attempt = partial(changes.attempt, row=row, number=number, record=record)
+        await self._writer.change(_ATTEMPT, attempt)
+
+    async def settle(self, row: int, version: int) -> None:
+        await self._writer.change(_SETTLE, partial(changes.settle, row=row, version=version))
+
+    async def done(self, row: int, given: Sequence[str]) -> None:
+        done = partial(changes.done, row=row, given=given, now=self._clock.now())
+        await self._writer.change(_DONE, done)
+
+    # ── what goes wrong, and what the user says ────────────────────────────────────────────────
+    async def wait_until(self, row: int, error: str, reason: str, next_try: float | None) -> None:
+        note = partial(changes.wait_until, row=row, error=error, reason=reason, next_try=next_try)
+        await self._writer.change(_WAIT, note)
+
+    async def fail(self, row: int, error: str, reason: str) -> None:
+        now = self._clock.now()
+        fail = partial(changes.fail, row=row, error=error, reason=reason, now=now)
+        await self._writer.change(_FAIL, fail)
+
+    async def cancel(self, row: int) -> None:
+        await self._writer.change(_CANCEL, partial(changes.cancel, row=row, now=self._clock.now()))
+
+    async def retry(self, row: int) -> int:
+        retry = partial(changes.retry, row=row, now=self._clock.now())
+        return await self._writer.change(_RETRY, retry)
+
+    async def sync(self, rows: Sequence[int]) -> int:
+        synced = 0
+        for part in _parts(sorted(rows)):
+            sync = partial(changes.sync, rows=part, now=self._clock.now())
+            synced += await self._bulk(_SYNC, sync, len(part))
+        return synced
+
+    async def acknowledge(self, rows: Sequence[int]) -> int:
+        marked = 0
+        for part in _parts(rows):
+            mark = partial(changes.acknowledge, rows=part)
+            marked += await self._bulk(_ACKNOWLEDGE, mark, len(part))
+        return marked
+
+    async def stop_lane(self, lane: Lane, reason: str) -> None:
+        await self._writer.change(_STOP, partial(knowledge.stop_lane, lane=lane, reason=reason))
+
+    async def stopped(self) -> dict[Lane, str]:
+        return await self._look(knowledge.stopped)
+
+    async def restart_lane(self, lane: Lane, store_id: str, highest: int, request: str) -> None:
+        restart = partial(
+            knowledge.restart_lane, lane=lane, new=store_id, highest=highest, request=request
+        )
+        await self._writer.change(_RESTART, restart)
+
+    # ── upkeep ─────────────────────────────────────────────────────────────────────────────────
+    async def forget_ended(self, before: float) -> int:
+        forgotten = 0
+        while True:
+            forget = partial(staging.forget_ended, before=before)
+            some, rows = await self._bulk(_FORGET, forget, staging.FORGET_AT_ONCE)
+            for row in rows:
+                await self.abandon(row)
+            forgotten += some
+            if not some:
+                return forgotten
+
+    async def unfreed(self, limit: int = 100) -> list[Request]:
+        return await self._look(partial(looks.some, query="unfreed", limit=limit))
+
+    async def drop_entries(self, row: int) -> None:
+        await self._while_some_left(_DROP, partial(staging.drop_entries, row=row, limit=BULK_ROWS))
+
+    async def note_freed(self, row: int) -> None:
+        await self._writer.change(_FREED, partial(staging.free, row=row))
+
+    async def unsynced(self, limit: int = 100) -> list[Request]:
+        return await self._look(partial(looks.some, query="unsynced", limit=limit))
+
+    async def note_synced(self, rows: Sequence[int]) -> None:
+        for part in _parts(rows):
+            await self._bulk(_SYNCED, partial(staging.note_synced, rows=part), len(part))
+
+    async def home_id(self) -> str:
+        make = partial(_kept_or_made, key="home_id", value=self._clock.token())
+        return await self._writer.change(_META, make)
+
+    async def boot(self) -> str:
+        return await self._look(partial(looks.meta, key="boot"))
+
+    async def note_boot(self, boot: str) -> None:
+        await self._writer.change(_META, partial(_set_meta, key="boot", value=boot))
+
+    async def aclose(self) -> None:
+        self._closing = True
+        self._sweeping.cancel()
+        await asyncio.wait({self._sweeping})
+        await self._writer.aclose()
+        await self._database.aclose()
+
+    # ── how ────────────────────────────────────────────────────────────────────────────────────
+    async def _look(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        return await until_free(
+            partial(self._database.read, look), self._clock, lambda: self._closing
+        )
+
+    async def _bulk(
+        self, kind: Kind, change_: Callable[[sqlite3.Connection], Changed[T]], rows: int
+    ) -> T:
+        return await self._writer.change(kind, change_, rows)
+
+    async def _while_some_left(
+        self, kind: Kind, delete: Callable[[sqlite3.Connection], Changed[bool]]
+    ) -> None:
+        while await self._bulk(kind, delete, BULK_ROWS):
+            pass
+
+    async def _sweep(self, first_row: int) -> None:
+        """Delete what streams left that were cut by the end of an earlier start."""
+        try:
+            for row in await self._look(partial(staging.orphans, below=first_row)):
+                await self.abandon(row)
+        except QueueError as error:
+            _log.warning("cut streams not swept; the next start tries again", error=str(error))
+
+
+def _kept_or_made(db: sqlite3.Connection, key: str, value: str) -> Changed[str]:
+    kept = one_row(db, "meta", key=key)
+    return Changed(kept["value"]) if kept else _set_meta(db, key, value)
+
+
+def _set_meta(db: sqlite3.Connection, key: str, value: str) -> Changed[str]:
+    change(db, "set_meta", key=key, value=value)
+    return Changed(value)
+
+
+def _parts(rows: Sequence[T]) -> list[Sequence[T]]:
+    return [rows[start : start + BULK_ROWS] for start in range(0, len(rows), BULK_ROWS)]

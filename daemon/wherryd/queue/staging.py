@@ -1,0 +1,121 @@
+"""Entries, row numbers, and what is deleted: the bulk of the database.
+
+Owns: entries from the stream to their end, in bounded batches; forgetting requests. Does not own:
+requests' states (``changes``).
+
+A row of entries whose request is missing belongs to a stream that is still coming in or was cut: a
+kill leaves it, and the next start sweeps it. So a request goes first and its entries after it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import TypeVar
+
+from wherry.errors import NotFoundError
+from wherryd.model import Entry, State
+from wherryd.queue import changes
+from wherryd.queue.base import Accepted, NewRequest, WrongState
+from wherryd.queue.changes import head
+from wherryd.queue.group import Changed
+from wherryd.queue.queries import all_rows, change, change_many, one_row
+from wherryd.queue.rows import entry_values
+from wherryd.queue.streams import path_taken
+
+T = TypeVar("T")
+
+#: Requests forgotten in one change.
+FORGET_AT_ONCE = 200
+#: Row numbers that one start of the daemon may give.
+ROWS_PER_START = 10**9
+
+
+# ── row numbers ────────────────────────────────────────────────────────────────────────────────
+def begin(db: sqlite3.Connection) -> int:
+    """Count a start and return the first of its row numbers, which no other start gives."""
+    counted = one_row(db, "next_start")
+    assert counted is not None
+    start: int = counted["start"]
+    return start * ROWS_PER_START
+
+
+# ── a stream ───────────────────────────────────────────────────────────────────────────────────
+def stage(db: sqlite3.Connection, row: int, entries: Sequence[Entry]) -> Changed[None]:
+    """Write entries of a stream that is still coming in."""
+    if one_row(db, "head", row=row) is not None:
+        raise WrongState(f"the request in row {row} has all its entries")
+    _insert(db, row, entries)
+    return Changed(None)
+
+
+def accept(
+    db: sqlite3.Connection, row: int, entries: Sequence[Entry], request: NewRequest, now: float
+) -> Changed[Accepted]:
+    """Accept a request, with the last of its entries."""
+    accepted = changes.accept(db, row, request, now)
+    if not accepted.value.again:
+        _insert(db, row, entries)
+    return accepted
+
+
+def _insert(db: sqlite3.Connection, row: int, entries: Sequence[Entry]) -> None:
+    before = db.total_changes
+    try:
+        change_many(db, "insert_entry", (entry_values(row, entry) for entry in entries))
+    except sqlite3.IntegrityError as error:
+        raise path_taken(entries[db.total_changes - before].path) from error
+
+
+def save_digests(
+    db: sqlite3.Connection, row: int, digests: Sequence[tuple[str, str, int]]
+) -> Changed[None]:
+    """Write (path, digest, size)."""
+    head(db, row, State.ACCEPTED)
+    values = ((digest, size, row, path) for path, digest, size in digests)
+    if change_many(db, "set_digest", values) != len(digests):
+        raise NotFoundError(f"row {row} has no entry for some of {len(digests)} digests")
+    return Changed(None)
+
+
+# ── deleting ───────────────────────────────────────────────────────────────────────────────────
+def abandon(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
+    """Delete entries that have no request; whether some are left."""
+    if one_row(db, "head", row=row) is not None:
+        return Changed(False)
+    return Changed(change(db, "delete_entries", row=row, limit=limit) == limit)
+
+
+def drop_entries(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
+    """Delete entries of a request that is done or cancelled; whether some are left."""
+    head(db, row, State.DONE, State.CANCELLED)
+    return Changed(change(db, "delete_entries", row=row, limit=limit) == limit)
+
+
+def forget_ended(db: sqlite3.Connection, before: float) -> Changed[tuple[int, list[int]]]:
+    """Delete some requests that ended; how many, and which of their rows have entries left."""
+    ended = all_rows(db, "forgettable", before=before, limit=FORGET_AT_ONCE)
+    for request in ended:
+        change(db, "forget_links", id=request["id"])
+        change(db, "forget_request", row=request["row"])
+    rows = [request["row"] for request in ended]
+    return Changed((len(rows), [row for row in rows if one_row(db, "has_entries", row=row)]))
+
+
+def orphans(db: sqlite3.Connection, below: int) -> list[int]:
+    """Rows of entries that have no request, of streams that began before row ``below``."""
+    return [found["row"] for found in all_rows(db, "orphans", below=below)]
+
+
+def free(db: sqlite3.Connection, row: int) -> Changed[None]:
+    """Note that a request's part of the spool is free."""
+    head(db, row, State.DONE, State.CANCELLED)
+    change(db, "set_freed", row=row)
+    return Changed(None)
+
+
+def note_synced(db: sqlite3.Connection, rows: Sequence[int]) -> Changed[None]:
+    """Note that the captured bytes of requests survive a power loss."""
+    for row in rows:
+        change(db, "set_synced", row=row)
+    return Changed(None)

@@ -1,0 +1,1 @@
+"""Read: what is in a store, for those who use artifacts."""

@@ -1,0 +1,149 @@
+"""Versions and artifacts that are in a store.
+
+Owns: what ``v3``, an alias and ``latest`` mean. Does not own: bytes (``files``), requests that are not
+committed (``queue``). Nothing is kept between two calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+
+import msgspec
+
+from wherry.errors import NotFoundError, TypeTaken
+from wherry.wire.names import is_version
+from wherryd.model import Alias, VersionRecord
+from wherryd.read.closing import closing
+from wherryd.registry.base import Registry
+from wherryd.together import all_of
+
+READ_AT_ONCE = 16
+
+
+class FoundVersion(msgspec.Struct, frozen=True):
+    """A version, and the aliases that it bears now."""
+
+    record: VersionRecord
+    aliases: list[str]
+
+
+class FoundArtifact(msgspec.Struct, frozen=True):
+    """An artifact's name."""
+
+    name: str
+    type: str
+    latest: int  # -1 where every version is deleted
+
+
+class Versions:
+    """One artifact's versions.
+
+    Args:
+        type_: "" for any.
+    """
+
+    def __init__(self, registry: Registry, project: str, name: str, type_: str = "") -> None:
+        self._registry = registry
+        self._project = project
+        self._name = name
+        self._type = type_
+
+    async def get(self, version: str) -> FoundVersion:
+        """Find one version.
+
+        Args:
+            version: ``v3``, an alias, or "" for ``latest``: the highest that is not deleted.
+
+        Raises:
+            NotFoundError: no such artifact, version or alias.
+            TypeTaken: the artifact is of another type than was asked for.
+        """
+        await self._check_type()
+        numbers = await self._numbers()
+        if version in ("", "latest"):
+            record = await self._latest(numbers)
+        else:
+            record = await self._read(await self._number_of(version))
+        if record is None:
+            raise NotFoundError(f"{self._title} has no version {version or 'latest'}")
+        latest = record if version in ("", "latest") else await self._latest(numbers)
+        aliases = await self._registry.list_aliases(self._project, self._name)
+        return _with_aliases(record, aliases, latest.version if latest else -1)
+
+    async def newest_first(self) -> AsyncGenerator[FoundVersion, None]:
+        """All versions that are not deleted; raises as ``get``."""
+        await self._check_type()
+        numbers = await self._numbers()
+        aliases = await self._registry.list_aliases(self._project, self._name)
+        latest = -1
+        async with closing(self._records(numbers)) as records:
+            async for record in records:
+                latest = max(latest, record.version)
+                yield _with_aliases(record, aliases, latest)
+
+    async def latest_number(self) -> int:
+        """The highest number that is not deleted; -1 where there is none."""
+        latest = await self._latest(await self._numbers())
+        return latest.version if latest else -1
+
+    @property
+    def _title(self) -> str:
+        return f"{self._project}/{self._name}"
+
+    async def _check_type(self) -> None:
+        type_ = await self._registry.read_type(self._project, self._name)
+        if type_ is None:
+            raise NotFoundError(f"there is no artifact {self._title}")
+        if self._type and type_ != self._type:
+            raise TypeTaken(f"{self._title} is of type {type_!r}, not {self._type!r}")
+
+    async def _numbers(self) -> list[int]:
+        """Numbers with a record or a tombstone, newest first."""
+        stamps = await self._registry.list_versions(self._project, self._name)
+        return [stamp.version for stamp in reversed(stamps)]
+
+    async def _number_of(self, version: str) -> int:
+        if is_version(version):
+            return int(version[1:])
+        stored = await self._registry.read_alias(self._project, self._name, version)
+        if stored is None or stored.alias.version is None:
+            raise NotFoundError(f"{self._title} has no alias {version!r}")
+        return stored.alias.version
+
+    async def _read(self, number: int) -> VersionRecord | None:
+        stored = await self._registry.read_version(self._project, self._name, number)
+        if stored is None or not isinstance(stored.record, VersionRecord):
+            return None
+        return stored.record
+
+    async def _latest(self, numbers: Sequence[int]) -> VersionRecord | None:
+        for number in numbers:
+            record = await self._read(number)
+            if record is not None:
+                return record
+        return None
+
+    async def _records(self, numbers: Sequence[int]) -> AsyncGenerator[VersionRecord, None]:
+        for start in range(0, len(numbers), READ_AT_ONCE):
+            chunk = numbers[start : start + READ_AT_ONCE]
+            for record in await all_of(*(partial(self._read, number) for number in chunk)):
+                if record is not None:
+                    yield record
+
+
+async def list_artifacts(
+    registry: Registry, project: str, type_: str = ""
+) -> AsyncGenerator[FoundArtifact, None]:
+    """List the artifacts of a project, by name; of one type, or ("") of all."""
+    async with closing(registry.list_artifacts(project)) as names:
+        async for name in names:
+            claimed = await registry.read_type(project, name)
+            if claimed is not None and type_ in ("", claimed):
+                latest = await Versions(registry, project, name).latest_number()
+                yield FoundArtifact(name, claimed, latest)
+
+
+def _with_aliases(record: VersionRecord, aliases: Sequence[Alias], latest: int) -> FoundVersion:
+    names = sorted(alias.alias for alias in aliases if alias.version == record.version)
+    return FoundVersion(record, [*names, "latest"] if record.version == latest else names)

@@ -1,0 +1,141 @@
+"""The registry interface: what a stage may ask of a store, in Wherry's own words.
+
+Owns: the verbs. Does not own: order, retries, or which number is tried next (``commit``).
+Errors of the store layer pass through where a verb names them; others are ``StoreError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from wherryd.model import Alias, ManifestEntry, Tombstone, VersionRecord
+from wherryd.stores.base import FileBody
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """``wherry.json``: what tells one store from another at the same address."""
+
+    format: int
+    store: str  # random id
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """A version's number as a listing shows it."""
+
+    version: int
+    modified: float  # the store's clock
+
+
+class StoredVersion(msgspec.Struct, frozen=True):
+    """A record as it was read."""
+
+    record: VersionRecord | Tombstone
+    etag: str
+    modified: float
+
+
+class StoredAlias(msgspec.Struct, frozen=True):
+    """An alias object as it was read."""
+
+    alias: Alias
+    etag: str
+
+
+class Registry(Protocol):
+    """One store, seen as projects, artifacts and versions. Names are plain, not encoded."""
+
+    async def identify(self) -> Identity | None:
+        """Read the store's id; None where the store has none yet."""
+        ...
+
+    async def found(self, store_id: str) -> Identity:
+        """Give the store ``store_id`` unless it has an id; return the one it has.
+
+        Raises ``WriteConflict``, ``OutcomeUnknown``; safe to repeat.
+        """
+        ...
+
+    async def read_type(self, project: str, name: str) -> str | None:
+        """The type that the artifact's name belongs to; None while it is free.
+
+        Raises ``BadName`` where the store folds case and the object is another name's.
+        """
+        ...
+
+    async def claim_type(self, project: str, name: str, type_: str) -> str:
+        """Claim the name for ``type_`` unless it is taken; return the type it belongs to.
+
+        Raises ``BadName`` as ``read_type``, ``WriteConflict``, ``OutcomeUnknown``; safe to repeat.
+        """
+        ...
+
+    async def has_blob(self, project: str, digest: str, size: int) -> bool:
+        """Whether the project holds these bytes; an object of another size does not count."""
+        ...
+
+    async def put_blob(self, project: str, digest: str, body: FileBody) -> None:
+        """Put a file's bytes under their digest; safe to repeat."""
+        ...
+
+    async def has_manifest(self, project: str, manifest: str) -> bool:
+        """Whether this manifest is there."""
+        ...
+
+    async def put_manifest(self, project: str, manifest: str, body: FileBody) -> None:
+        """Put a manifest file (zstd JSON Lines) under the digest of its plain bytes."""
+        ...
+
+    async def sync(self, project: str, digests: list[str], manifest: str) -> None:
+        """On a folder: make the blobs, the manifest and their folders survive a power loss."""
+        ...
+
+    async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:
+        """The numbers above ``after`` that have a record or a tombstone, ascending, one listing."""
+        ...
+
+    async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:
+        """The record or tombstone of one number; None where nothing is there."""
+        ...
+
+    async def create_version(self, project: str, name: str, version: int, record: bytes) -> None:
+        """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
+        ...
+
+    async def bury_version(
+        self, project: str, name: str, version: int, tombstone: Tombstone, etag: str
+    ) -> None:
+        """Put a tombstone in a record's place. Raises as ``put_if_match``."""
+        ...
+
+    async def read_alias(self, project: str, name: str, alias: str) -> StoredAlias | None:
+        """An alias object; None where the alias was never given."""
+        ...
+
+    async def write_alias(self, project: str, name: str, alias: Alias, etag: str | None) -> None:
+        """Create (``etag`` None) or replace an alias object. Raises as the conditional puts."""
+        ...
+
+    async def list_aliases(self, project: str, name: str) -> list[Alias]:
+        """All alias objects of an artifact, removed ones too."""
+        ...
+
+    def list_artifacts(self, project: str) -> AsyncIterator[str]:
+        """Names of the project's artifacts, in order of their keys."""
+        ...
+
+    def open_manifest(self, project: str, manifest: str) -> AsyncIterator[ManifestEntry]:
+        """A manifest's entries by path. Raises ``StoreDamaged`` if its digest is another.
+
+        Which is known only after the last entry: nothing is final before.
+        """
+        ...
+
+    def open_entry(self, project: str, entry: ManifestEntry) -> AsyncIterator[bytes]:
+        """An entry's bytes in chunks. Raises ``StoreDamaged`` if they are missing, too few or too many,
+
+        or, known after the last chunk, not those of its digest. No reference has bytes here.
+        """
+        ...

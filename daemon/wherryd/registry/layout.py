@@ -1,0 +1,140 @@
+"""Key names: where each thing lies in a store (design section 6, ``docs/store-format.md``).
+
+Owns: making keys from plain names, and reading numbers and names back out of listed keys.
+Does not own: what the objects hold (``records``, ``manifest``), or any I/O.
+
+A name becomes one segment by percent-encoding. Keys that this version does not know (an
+``.edit.json``, a newer format's objects) are no versions and no aliases; readers pass them over.
+"""
+
+from __future__ import annotations
+
+import re
+
+from wherry.errors import BadName
+from wherry.wire.names import decode_segment, encode_segment
+
+IDENTITY = "wherry.json"
+"""The one key outside the projects."""
+
+SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+"""A digest of bytes, as every key, record and manifest writes it."""
+
+HEX = re.compile(r"[0-9a-f]{64}")
+"""A pack's name: the SHA-256 of its bytes."""
+
+_NUMBER = re.compile(r"v([0-9]{8}|[1-9][0-9]{8,})\.json")
+
+
+def project_segment(project: str) -> str:
+    """Encode a project's name; a project called like ``IDENTITY`` would lie over it."""
+    return encode_segment(project) if project != IDENTITY else "wherry%2Ejson"
+
+
+def artifacts_prefix(project: str) -> str:
+    """Prefix below which each artifact of a project is a folder."""
+    return f"{project_segment(project)}/artifacts/"
+
+
+def artifact_key(project: str, name: str) -> str:
+    """Key of the object that claims an artifact's type."""
+    return f"{_artifact(project, name)}artifact.json"
+
+
+def versions_prefix(project: str, name: str) -> str:
+    """Prefix of an artifact's records."""
+    return f"{_artifact(project, name)}versions/"
+
+
+def version_key(project: str, name: str, version: int) -> str:
+    """Key of a version's record: eight digits, and more above 99,999,999."""
+    return f"{versions_prefix(project, name)}v{version:08d}.json"
+
+
+def edit_key(project: str, name: str, version: int) -> str:
+    """Key of a version's description, metadata and tags as last saved."""
+    return f"{versions_prefix(project, name)}v{version:08d}.edit.json"
+
+
+def aliases_prefix(project: str, name: str) -> str:
+    """Prefix of an artifact's alias objects."""
+    return f"{_artifact(project, name)}aliases/"
+
+
+def alias_key(project: str, name: str, alias: str) -> str:
+    """Key of an alias object."""
+    return f"{aliases_prefix(project, name)}{encode_segment(alias)}.json"
+
+
+def manifest_key(project: str, manifest: str) -> str:
+    """Key of a manifest, by the digest of its plain bytes (``sha256:<hex>``)."""
+    return _content_key(project, "manifests", _hex(manifest))
+
+
+def blob_key(project: str, digest: str) -> str:
+    """Key of one file's bytes, by their digest (``sha256:<hex>``)."""
+    return _content_key(project, "blobs", _hex(digest))
+
+
+def pack_key(project: str, pack: str) -> str:
+    """Key of many small files' bytes, by the pack's name (``<hex>``)."""
+    return _content_key(project, "packs", _hex(f"sha256:{pack}"))
+
+
+def draft_prefix(project: str, draft: str) -> str:
+    """Prefix of a draft: ``parts/<request id>.json``, ``sealing.json``, ``sealed.json``."""
+    return f"{project_segment(project)}/drafts/{_hex(f'sha256:{draft}')}/"
+
+
+def run_prefix(project: str, run: str) -> str:
+    """Prefix of what a run's homes wrote: ``<home id>-<seq>.json`` each."""
+    return f"{project_segment(project)}/runs/{encode_segment(run)}/"
+
+
+def before_versions_above(project: str, name: str, after: int) -> str:
+    """Make a key after which every record above ``after`` is listed; perhaps others too.
+
+    Keys are listed as text. From nine digits on, a longer number sorts before shorter ones that are
+    smaller (``v100000000`` before ``v20000000``), but never before ``v1``.
+    """
+    if after < 0:
+        return ""
+    return min(version_key(project, name, after), f"{versions_prefix(project, name)}v1")
+
+
+def parse_version(key: str) -> int | None:
+    """Read the number out of a record's key; None for every other key."""
+    match = _NUMBER.fullmatch(_last(key))
+    return int(match[1]) if match else None
+
+
+def parse_alias(key: str) -> str | None:
+    """Read the alias out of its object's key; None for every other key."""
+    segment = _last(key)
+    return parse_name(segment.removesuffix(".json")) if segment.endswith(".json") else None
+
+
+def parse_name(segment: str) -> str | None:
+    """Read a name out of a segment; None where no name is written like this."""
+    try:
+        return decode_segment(segment)
+    except BadName:
+        return None
+
+
+def _artifact(project: str, name: str) -> str:
+    return f"{artifacts_prefix(project)}{encode_segment(name)}/"
+
+
+def _content_key(project: str, kind: str, hex_: str) -> str:
+    return f"{project_segment(project)}/{kind}/sha256/{hex_[:2]}/{hex_}"
+
+
+def _hex(digest: str) -> str:
+    if not SHA256.fullmatch(digest):
+        raise ValueError(f"{digest!r} is not sha256: and 64 lower-case hex digits")
+    return digest[7:]
+
+
+def _last(key: str) -> str:
+    return key.rpartition("/")[2]

@@ -1,0 +1,265 @@
+"""The registry over any object store: one folder or bucket that the user owns.
+
+Owns: which object each verb reads or writes, and what an answer means in Wherry's words.
+Does not own: key names (``layout``), bytes (``records``, ``manifest``), which number is tried and what
+follows an unknown outcome (``commit``), retries and limits (stores around the store).
+
+Each verb sends at most one write, once. ``WriteConflict``, ``OutcomeUnknown`` and the store's errors
+pass through: whoever called knows what may be done twice. Nothing is kept between two calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from wherry.errors import BadName, StoreUnavailable
+from wherryd.model import Alias, ManifestEntry, Tombstone
+from wherryd.registry import layout, records
+from wherryd.registry.base import Identity, Stamp, StoredAlias, StoredVersion
+from wherryd.registry.manifest_reader import read_manifest
+from wherryd.registry.records import ArtifactClaim, damaged
+from wherryd.stores.base import FileBody, Object, ObjectExists, ObjectMissing, ObjectStore
+
+_T = TypeVar("_T")
+
+
+class ObjectRegistry:
+    """Implements ``registry.base.Registry`` over an ``ObjectStore``; the store stays the caller's."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    # ── the store and its artifacts ────────────────────────────────────────────────────────────
+    async def identify(self) -> Identity | None:
+        """Read the store's id; None where the store has none yet."""
+        return await self._read(layout.IDENTITY, records.decode_identity)
+
+    async def found(self, store_id: str) -> Identity:
+        """Give the store ``store_id`` unless it has an id; return the one it has."""
+        mine = Identity(records.FORMAT, store_id)
+        return await self._create(layout.IDENTITY, mine, records.decode_identity)
+
+    async def read_type(self, project: str, name: str) -> str | None:
+        """The type that the artifact's name belongs to; None while it is free."""
+        claim = await self._read(layout.artifact_key(project, name), records.decode_claim)
+        return _type_of(claim, project, name) if claim else None
+
+    async def claim_type(self, project: str, name: str, type_: str) -> str:
+        """Claim the name for ``type_`` unless it is taken; return the type it belongs to."""
+        mine = ArtifactClaim(records.FORMAT, project, name, type_)
+        key = layout.artifact_key(project, name)
+        return _type_of(await self._create(key, mine, records.decode_claim), project, name)
+
+    async def list_artifacts(self, project: str) -> AsyncIterator[str]:
+        """Names of the project's artifacts, in order of their keys."""
+        async with _closing(self._store.list_folders(layout.artifacts_prefix(project))) as segments:
+            async for segment in segments:
+                name = layout.parse_name(segment)
+                if name is not None:
+                    yield name
+
+    # ── what versions name ─────────────────────────────────────────────────────────────────────
+    async def has_blob(self, project: str, digest: str, size: int) -> bool:
+        """Whether the project holds these bytes; an object of another size does not count."""
+        return await self._size(layout.blob_key(project, digest)) == size
+
+    async def put_blob(self, project: str, digest: str, body: FileBody) -> None:
+        """Put a file's bytes under their digest; safe to repeat.
+
+        Raises ``ValueError`` where the body, which the store checks, is not what the digest says.
+        """
+        if digest != f"sha256:{body.sha256.hex()}":
+            raise ValueError(f"{body.path} has sha256:{body.sha256.hex()}, not {digest}")
+        await self._store.put(layout.blob_key(project, digest), body)
+
+    async def has_manifest(self, project: str, manifest: str) -> bool:
+        """Whether this manifest is there."""
+        return await self._size(layout.manifest_key(project, manifest)) is not None
+
+    async def put_manifest(self, project: str, manifest: str, body: FileBody) -> None:
+        """Put a manifest file (zstd JSON Lines) under the digest of its plain bytes."""
+        await self._store.put(layout.manifest_key(project, manifest), body)
+
+    async def sync(self, project: str, digests: list[str], manifest: str) -> None:
+        """On a folder: make the blobs, the manifest and their folders survive a power loss."""
+        blobs = [layout.blob_key(project, digest) for digest in digests]
+        await self._store.sync([*blobs, layout.manifest_key(project, manifest)])
+
+    # ── versions ───────────────────────────────────────────────────────────────────────────────
+    async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:
+        """The numbers above ``after`` that have a record or a tombstone, ascending, one listing."""
+        stamps = []
+        prefix = layout.versions_prefix(project, name)
+        start = layout.before_versions_above(project, name, after)
+        async for stat in self._store.list(prefix, start_after=start):
+            number = layout.parse_version(stat.key)
+            if number is not None and number > after:
+                stamps.append(Stamp(number, stat.modified))
+        return sorted(stamps, key=lambda stamp: stamp.version)
+
+    async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:
+        """The record or tombstone of one number; None where nothing is there."""
+        key = layout.version_key(project, name, version)
+        found = await self._get(key)
+        if found is None:
+            return None
+        record = records.decode_version(key, found.body)
+        if record.version != version:
+            raise damaged(key, f"it says that it is version {record.version}")
+        return StoredVersion(record, found.stat.etag, found.stat.modified)
+
+    async def create_version(self, project: str, name: str, version: int, record: bytes) -> None:
+        """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
+        await self._store.put_if_absent(layout.version_key(project, name, version), record)
+
+    async def bury_version(
+        self, project: str, name: str, version: int, tombstone: Tombstone, etag: str
+    ) -> None:
+        """Put a tombstone in a record's place. Raises as ``put_if_match``."""
+        key = layout.version_key(project, name, version)
+        await self._store.put_if_match(key, records.encode(tombstone), etag)
+
+    # ── aliases ────────────────────────────────────────────────────────────────────────────────
+    async def read_alias(self, project: str, name: str, alias: str) -> StoredAlias | None:
+        """An alias object; None where the alias was never given."""
+        key = layout.alias_key(project, name, alias)
+        found = await self._get(key)
+        if found is None:
+            return None
+        stored = records.decode_alias(key, found.body)
+        _check_case("alias", alias, stored.alias)
+        if stored.alias != alias:
+            raise damaged(key, f"it is the alias {stored.alias!r}")
+        return StoredAlias(stored, found.stat.etag)
+
+    async def write_alias(self, project: str, name: str, alias: Alias, etag: str | None) -> None:
+        """Create (``etag`` None) or replace an alias object. Raises as the conditional puts."""
+        key, body = layout.alias_key(project, name, alias.alias), records.encode(alias)
+        if etag is None:
+            await self._store.put_if_absent(key, body)
+        else:
+            await self._store.put_if_match(key, body, etag)
+
+    async def list_aliases(self, project: str, name: str) -> list[Alias]:
+        """All alias objects of an artifact, removed ones too."""
+        aliases = []
+        async for stat in self._store.list(layout.aliases_prefix(project, name)):
+            alias = layout.parse_alias(stat.key)
+            stored = await self.read_alias(project, name, alias) if alias is not None else None
+            if stored:
+                aliases.append(stored.alias)
+        return aliases
+
+    # ── reading back ───────────────────────────────────────────────────────────────────────────
+    async def open_manifest(self, project: str, manifest: str) -> AsyncIterator[ManifestEntry]:
+        """A manifest's entries by path. Raises ``StoreDamaged`` if its digest is another.
+
+        That is known after the last entry only.
+        """
+        key = layout.manifest_key(project, manifest)
+        try:
+            async with (
+                _closing(self._store.stream(key)) as chunks,
+                _closing(read_manifest(chunks, manifest, key)) as entries,
+            ):
+                async for entry in entries:
+                    yield entry
+        except ObjectMissing as exc:
+            raise damaged(key, "it is missing, and a version names it") from exc
+
+    async def open_entry(self, project: str, entry: ManifestEntry) -> AsyncIterator[bytes]:
+        """An entry's bytes in chunks.
+
+        Raises ``StoreDamaged`` if they are missing, too few, too many, or (known after the last chunk)
+        not those of the entry's digest. A reference has no bytes here: ``ValueError``.
+        """
+        key, stream = self._bytes_of(project, entry)
+        sha256, size = hashlib.sha256(), 0
+        try:
+            async with _closing(stream) as chunks:
+                async for chunk in chunks:
+                    sha256.update(chunk)
+                    size += len(chunk)
+                    yield chunk
+        except ObjectMissing as exc:
+            raise damaged(key, f"it is missing, and {entry.path!r} lies there") from exc
+        if size != entry.size or f"sha256:{sha256.hexdigest()}" != entry.digest:
+            raise damaged(
+                key,
+                f"it has {size} bytes, sha256:{sha256.hexdigest()}, and {entry.path!r},"
+                f" which lies there, has {entry.size}, {entry.digest}",
+            )
+
+    def _bytes_of(self, project: str, entry: ManifestEntry) -> tuple[str, AsyncIterator[bytes]]:
+        if entry.ref is not None or entry.digest is None or entry.size is None:
+            raise ValueError(f"{entry.path!r} is a reference; its bytes are not in the store")
+        if entry.pack is None or entry.offset is None:
+            key = layout.blob_key(project, entry.digest)
+            return key, self._store.stream(key)
+        key = layout.pack_key(project, entry.pack)
+        if not entry.size:  # no range of bytes is empty (RFC 9110 section 14.1.2)
+            return key, _nothing()
+        return key, self._store.stream(key, entry.offset, entry.size)
+
+    # ── single objects ─────────────────────────────────────────────────────────────────────────
+    async def _get(self, key: str) -> Object | None:
+        try:
+            return await self._store.get(key)
+        except ObjectMissing:
+            return None
+
+    async def _read(self, key: str, decode: Callable[[str, bytes], _T]) -> _T | None:
+        found = await self._get(key)
+        return decode(key, found.body) if found else None
+
+    async def _size(self, key: str) -> int | None:
+        try:
+            return (await self._store.head(key)).size
+        except ObjectMissing:
+            return None
+
+    async def _create(
+        self, key: str, mine: records.Small, decode: Callable[[str, bytes], _T]
+    ) -> _T:
+        """Put ``mine`` unless there is something; return what is there."""
+        body = records.encode(mine)
+        try:
+            await self._store.put_if_absent(key, body)
+        except ObjectExists as exc:
+            theirs = await self._read(key, decode)
+            if theirs is None:
+                raise StoreUnavailable(f"{key} exists for a write and not for a read") from exc
+            return theirs
+        return decode(key, body)
+
+
+def _type_of(claim: ArtifactClaim, project: str, name: str) -> str:
+    _check_case("project", project, claim.project)
+    _check_case("artifact", name, claim.name)
+    return claim.type
+
+
+def _check_case(what: str, asked: str, found: str) -> None:
+    if asked != found and asked.casefold() == found.casefold():
+        raise BadName(
+            f"the {what} names {asked!r} and {found!r} differ in case only, and this store folds case",
+            hint=f"Use {found!r}, or another name.",
+        )
+
+
+@asynccontextmanager
+async def _closing(stream: AsyncIterator[_T]) -> AsyncIterator[AsyncIterator[_T]]:
+    """Close a store's stream with its reader, not when the garbage collector comes by."""
+    try:
+        yield stream
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in list[bytes]():
+        yield chunk

@@ -1,0 +1,135 @@
+"""The small objects of a store as bytes: one line of JSON each (``docs/store-format.md``).
+
+Owns: encoding, decoding, and which bytes are refused. Does not own: keys, I/O, or what a record means.
+
+The same record always gives the same bytes, so that every try at a number sends the same; callers
+still make them once and keep them. Fields that are not known are passed over on reading: format 1 may
+gain some. Another format number is refused, since what a newer Wherry wrote may mean something else.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from wherry.errors import StoreDamaged, StoreError
+from wherryd.model import Alias, Tombstone, VersionRecord
+from wherryd.registry.base import Identity
+from wherryd.registry.layout import SHA256
+
+FORMAT = 1
+"""The number under ``format`` in everything that this version writes."""
+
+
+class ArtifactClaim(msgspec.Struct, frozen=True):
+    """``artifact.json``: which type an artifact's name belongs to, for ever.
+
+    ``project`` and ``name`` are those that claimed it: a store that folds case shows it under others.
+    """
+
+    format: int
+    project: str
+    name: str
+    type: str
+
+
+Small = Identity | ArtifactClaim | VersionRecord | Tombstone | Alias
+
+
+class _Head(msgspec.Struct):
+    format: int
+    deleted: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_T = TypeVar("_T", Identity, ArtifactClaim, VersionRecord, Tombstone, Alias)
+
+
+def encode(record: Small) -> bytes:
+    """Write a small object: its fields in the order of its class, one line, a line feed."""
+    fields = msgspec.structs.asdict(record)
+    if not fields.get("tags", True):
+        del fields["tags"]  # absent means none
+    return msgspec.json.encode(fields) + b"\n"
+
+
+def decode_identity(key: str, body: bytes) -> Identity:
+    """Read ``wherry.json``. Raises as ``decode_version``."""
+    return _decode(key, body, Identity)
+
+
+def decode_claim(key: str, body: bytes) -> ArtifactClaim:
+    """Read ``artifact.json``. Raises as ``decode_version``."""
+    return _decode(key, body, ArtifactClaim)
+
+
+def decode_version(key: str, body: bytes) -> VersionRecord | Tombstone:
+    """Read a version's record, or the tombstone in its place (it has ``deleted``).
+
+    Args:
+        key: where the bytes were read, for the error.
+
+    Raises:
+        StoreDamaged: not a record; put the object back as it was.
+        StoreError: of another format; install a newer Wherry.
+    """
+    if bytes(_head(key, body).deleted) != b"null":
+        return _check_version(key, _decode(key, body, Tombstone))
+    record = _check_version(key, _decode(key, body, VersionRecord))
+    if not SHA256.fullmatch(record.manifest) or record.entries < 0 or record.size < 0:
+        raise damaged(key, "its manifest's digest, its entries or its size can't be")
+    return record
+
+
+def decode_alias(key: str, body: bytes) -> Alias:
+    """Read an alias object. Raises as ``decode_version``."""
+    alias = _decode(key, body, Alias)
+    if alias.highest < 0 or not 0 <= (alias.version or 0) <= alias.highest:
+        raise damaged(key, f"version {alias.version} is not between 0 and {alias.highest}")
+    return alias
+
+
+def damaged(key: str, why: str) -> StoreDamaged:
+    """Make the error for an object that is not what its name says."""
+    return StoreDamaged(
+        f"{key} is damaged: {why}",
+        hint="Another program may have changed it; put it back as it was, then `wherry retry`.",
+    )
+
+
+def _decode(key: str, body: bytes, kind: type[_T]) -> _T:
+    _head(key, body)
+    return _json(key, body, kind)
+
+
+def _head(key: str, body: bytes) -> _Head:
+    head = _json(key, body, _Head)
+    if head.format > FORMAT:
+        raise StoreError(
+            f"{key} has format {head.format}, and this Wherry reads format {FORMAT}",
+            hint="A newer Wherry wrote it: pip install --upgrade 'wherry[daemon]'",
+        )
+    if head.format < FORMAT:
+        raise damaged(key, f"there is no format {head.format}")
+    return head
+
+
+_Json = TypeVar("_Json")
+
+
+def _json(key: str, body: bytes, kind: type[_Json]) -> _Json:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise damaged(key, str(exc)) from exc
+
+
+_Version = TypeVar("_Version", VersionRecord, Tombstone)
+
+
+def _check_version(key: str, record: _Version) -> _Version:
+    if record.version < 0 or not record.request:
+        raise damaged(key, "it bears no number or no request id")
+    if not SHA256.fullmatch(record.digest) or not SHA256.fullmatch(record.content):
+        raise damaged(key, "its digest or its content is not sha256: and 64 hex digits")
+    return record

@@ -1,0 +1,1 @@
+"""Rpc: messages in, messages out."""

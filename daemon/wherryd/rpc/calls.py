@@ -1,0 +1,85 @@
+"""All calls of the service, by their names in the protos.
+
+Owns: which object answers which call. Does not own: any answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import msgspec
+from google.protobuf.message import Message
+
+from wherryd.capture.intake import Intake
+from wherryd.clock import Clock
+from wherryd.life import Life
+from wherryd.news import News
+from wherryd.opened import OpenedStores
+from wherryd.progress import Progress
+from wherryd.queue.base import Queue
+from wherryd.rpc.choosing import ChoosingCalls, RestartLane
+from wherryd.rpc.log import LogCalls
+from wherryd.rpc.meeting import Identity, MeetingCalls
+from wherryd.rpc.reading import ReadingCalls
+from wherryd.rpc.service import Handler, make_handlers
+from wherryd.rpc.telling import Teller, TellingCalls, TroubleOf
+from wherryd.stores.credentials import CredentialSets
+
+
+class Calls(msgspec.Struct, frozen=True):
+    """What the calls need of the daemon's parts."""
+
+    identity: Identity
+    default_store: str
+    queue: Queue
+    news: News
+    clock: Clock
+    life: Life
+    progress: Progress
+    intake: Intake
+    stores: OpenedStores
+    credentials: CredentialSets
+    restart_lane: RestartLane
+    nudge: Callable[[str], None]
+    trouble_of: TroubleOf
+    set_aside: Callable[[], list[Path]]
+
+    def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
+        """The handlers that a server needs."""
+        return make_handlers(self._by_name(), self.life)
+
+    def _by_name(self) -> dict[str, Handler]:
+        teller = Teller(self.queue, self.progress, self.trouble_of)
+        meeting = MeetingCalls(
+            self.identity,
+            self.queue,
+            teller,
+            self.life,
+            self.credentials,
+            self.nudge,
+            self.set_aside,
+        )
+        logging = LogCalls(self.intake, self.queue, self.life, self.default_store)
+        telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
+        choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
+        reading = ReadingCalls(self.stores, self.default_store)
+        return {
+            "Hello": meeting.hello,
+            "Status": meeting.status,
+            "Shutdown": meeting.shutdown,
+            "Log": logging.log,
+            "Link": logging.link,
+            "Wait": telling.wait,
+            "ListRequests": telling.list_requests,
+            "Retry": choosing.retry,
+            "Cancel": choosing.cancel,
+            "Acknowledge": choosing.acknowledge,
+            "Sync": choosing.sync,
+            "GetVersion": reading.get_version,
+            "ListVersions": reading.list_versions,
+            "ListArtifacts": reading.list_artifacts,
+            "ReadManifest": reading.read_manifest,
+            "ReadFiles": reading.read_files,
+        }

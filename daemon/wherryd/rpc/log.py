@@ -1,0 +1,91 @@
+"""``Log`` and ``Link``: requests come in.
+
+Owns: the order of a stream's messages, and the digest of what it asks. Does not own: what a request
+needs before it is durable (``capture.intake``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+
+from wherry.errors import ProtocolError
+from wherry.wire import wherry_pb2 as pb
+from wherry.wire.names import check_alias
+from wherryd.capture.intake import Intake, Stream
+from wherryd.life import Life
+from wherryd.log import get_logger
+from wherryd.queue.base import Queue
+from wherryd.rpc.messages import entry_of, header_of, run_of
+
+_log = get_logger("rpc")
+
+
+class LogCalls:
+    """The calls.
+
+    Args:
+        default_store: for clients that name none.
+    """
+
+    def __init__(self, intake: Intake, queue: Queue, life: Life, default_store: str) -> None:
+        self._intake = intake
+        self._queue = queue
+        self._life = life
+        self._default_store = default_store
+
+    async def log(self, messages: AsyncIterator[pb.LogMessage]) -> pb.LogReply:
+        """Make one request durable; the answer is the promise."""
+        self._life.check_staying()
+        self._life.note_request()
+        first = await anext(messages, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise ProtocolError("a Log stream begins with its header")
+        header = header_of(first.header, self._default_store)
+        body = _Body(first.header)
+        async with self._intake.receive(header) as stream:
+            count = await _take_entries(messages, stream, body)
+            accepted = await stream.end(count, body.digest())
+        if not accepted.again:
+            _log.debug("request accepted", request=header.id, name=header.lane.name, entries=count)
+        return pb.LogReply(request_id=header.id, place=accepted.place or 0)
+
+    async def link(self, request: pb.LinkRequest) -> pb.LinkReply:
+        """Link a further run to a request."""
+        aliases = [check_alias(alias) for alias in request.aliases if alias not in ("", "latest")]
+        await self._queue.link(request.request_id, run_of(request.run), aliases)
+        return pb.LinkReply()
+
+
+async def _take_entries(messages: AsyncIterator[pb.LogMessage], stream: Stream, body: _Body) -> int:
+    """Take batches up to the end; return how many entries the client says it sent."""
+    async for message in messages:
+        match message.WhichOneof("part"):
+            case "entries":
+                entries = message.entries.entries
+                body.add(entry.SerializeToString(deterministic=True) for entry in entries)
+                await stream.add(entry_of(entry, stream.place_of) for entry in entries)
+            case "end":
+                return message.end.entries
+            case other:
+                raise ProtocolError(f"a Log stream goes on with {other or 'nothing'}")
+    raise ProtocolError("a Log stream was cut before its end")
+
+
+class _Body:
+    """What is asked, whichever way it is cut into messages and wherever the bytes were captured."""
+
+    def __init__(self, header: pb.LogHeader) -> None:
+        asked = pb.LogHeader()
+        asked.CopyFrom(header)
+        for field in ("session", "folder", "client"):
+            asked.ClearField(field)
+        self._sha256 = hashlib.sha256()
+        self.add([asked.SerializeToString(deterministic=True)])
+
+    def add(self, parts: Iterable[bytes]) -> None:
+        for part in parts:
+            self._sha256.update(len(part).to_bytes(8, "big") + part)
+
+    def digest(self) -> bytes:
+        return self._sha256.digest()

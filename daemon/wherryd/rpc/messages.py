@@ -1,0 +1,243 @@
+"""The protos' messages as the daemon's plain data, and back.
+
+Owns: which field is which, and that what comes in is in range. Does not own: what is done with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from wherry.errors import BadMetadata, BadName, BadURI, ProtocolError
+from wherry.wire import wherry_pb2 as pb
+from wherry.wire.address import normalize_store
+from wherry.wire.canonical import MAX_METADATA_BYTES
+from wherry.wire.names import check_alias, check_name, check_path
+from wherryd.capture.intake import Header
+from wherryd.clock import rfc3339
+from wherryd.model import Entry, FileStat, Lane, ManifestEntry, Reference, RunInfo, Source, State
+from wherryd.queue.base import Request
+from wherryd.read.files import Chunk
+from wherryd.read.versions import FoundVersion
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_MOST = 2**63 - 1
+
+ENDED = (State.DONE, State.FAILED, State.CANCELLED)
+_SENT = (State.UPLOADED, State.SENDING, State.SETTLED, State.DONE)
+
+
+# ── in ─────────────────────────────────────────────────────────────────────────────────────────
+def store_of(address: str, default: str) -> str:
+    """The address of a store, normalized; ``default`` where the client names none."""
+    return normalize_store(address, {}) if address else default
+
+
+def run_of(run: pb.Run) -> RunInfo:
+    """A run, as records have it."""
+    return RunInfo(run.id, run.name or None, run.group or None, run.job_type or None)
+
+
+def header_of(header: pb.LogHeader, default_store: str) -> Header:
+    """A request's header; raises a ``UsageError`` or ``ProtocolError`` for what is out of range."""
+    if not _UUID.fullmatch(header.request_id):
+        raise ProtocolError(f"{header.request_id!r} is no request id")
+    store = store_of(header.store, default_store)
+    project, name = check_name("project", header.project), check_name("artifact", header.name)
+    return Header(
+        id=header.request_id,
+        lane=Lane(store, project, name),
+        type=check_name("type", header.type),
+        description=header.description if header.HasField("description") else None,
+        metadata=_metadata_of(header.metadata),
+        aliases=[_alias_of(alias) for alias in header.aliases],
+        tags=list(header.tags),
+        inputs=list(header.inputs),
+        run=run_of(header.run),
+        client=header.client,
+        folder=_folder_of(header),
+        offline=header.offline,
+        power=header.power,
+    )
+
+
+def entry_of(entry: pb.Entry, place_of: Callable[[str], str]) -> Entry:
+    """An entry that is logged.
+
+    Args:
+        place_of: gives the path of a spool file by its name.
+    """
+    check_path(entry.path)
+    source, reference = _source_of(entry, place_of), None
+    if entry.WhichOneof("source") == "reference":
+        reference = _reference_of(entry.reference)
+    elif entry.digest and not _DIGEST.fullmatch(entry.digest):
+        raise ProtocolError(f"{entry.path!r} has the digest {entry.digest!r}")
+    if not (0 <= entry.size <= _MOST or reference):
+        raise ProtocolError(f"{entry.path!r} has a size of {entry.size} bytes")
+    return Entry(entry.path, entry.size, entry.digest or None, source, reference)
+
+
+def _source_of(entry: pb.Entry, place_of: Callable[[str], str]) -> Source | None:
+    kind = entry.WhichOneof("source")
+    if kind == "captured":
+        captured = entry.captured
+        if captured.offset < 0:
+            raise ProtocolError(f"{entry.path!r} has the offset {captured.offset}")
+        shared = _stat_of(captured.stat) if captured.linked else None
+        return Source(place_of(captured.file), captured.offset, shared)
+    if kind == "in_place":
+        if not entry.in_place.file.startswith("/") or "\0" in entry.in_place.file:
+            raise ProtocolError(f"{entry.path!r} lies at {entry.in_place.file!r}")
+        return Source(entry.in_place.file, 0, _stat_of(entry.in_place.stat))
+    if kind is None:
+        raise ProtocolError(f"{entry.path!r} has no source")
+    return None
+
+
+def _stat_of(stat: pb.Stat) -> FileStat:
+    return FileStat(stat.device, stat.inode, stat.size, stat.mtime_ns)
+
+
+def _reference_of(reference: pb.Reference) -> Reference:
+    if not reference.uri:
+        raise BadURI("a reference has no URI")
+    return Reference(
+        uri=reference.uri,
+        checksum=reference.checksum,
+        max_objects=reference.max_objects,
+        version=reference.version or None,
+        resolved=reference.resolved or None,
+    )
+
+
+def _metadata_of(metadata: bytes) -> str:
+    if len(metadata) > MAX_METADATA_BYTES:
+        raise BadMetadata(
+            f"the metadata has {len(metadata)} bytes; {MAX_METADATA_BYTES} are allowed"
+        )
+    try:
+        text = (metadata or b"{}").decode()
+        if not isinstance(msgspec.json.decode(text), dict):
+            raise BadMetadata("the metadata is no JSON object")
+    except (UnicodeDecodeError, msgspec.DecodeError) as exc:
+        raise BadMetadata(f"the metadata is not JSON: {exc}") from exc
+    return text
+
+
+def _alias_of(alias: str) -> str:
+    # These two add nothing (design section 6, rule 8), and are no errors.
+    return alias if alias in ("", "latest") else check_alias(alias)
+
+
+def _folder_of(header: pb.LogHeader) -> str:
+    if not header.folder:
+        return ""
+    if not (_SEGMENT.fullmatch(header.session) and _SEGMENT.fullmatch(header.folder)):
+        raise ProtocolError(f"{header.session}/{header.folder} is no folder of a session")
+    if header.folder == "lock":
+        raise BadName("a session's lock is no folder")
+    return f"sessions/{header.session}/{header.folder}"
+
+
+# ── out ────────────────────────────────────────────────────────────────────────────────────────
+def time_text(seconds: float | None) -> str:
+    """RFC 3339, or "" for None."""
+    return "" if seconds is None else rfc3339(seconds)
+
+
+def state_message(request: Request, done_bytes: int | None, ahead: int) -> pb.RequestState:
+    """What is told of a request.
+
+    Args:
+        done_bytes: of the step that is under way; None where none is.
+        ahead: requests before it in its lane.
+    """
+    if done_bytes is None:
+        done_bytes = request.size if request.state in _SENT else 0
+    return pb.RequestState(
+        request_id=request.id,
+        project=request.lane.project,
+        name=request.lane.name,
+        type=request.type,
+        store=request.lane.store,
+        run_id=request.run.id,
+        state=str(request.state),
+        place=request.place or 0,
+        version=-1 if request.version is None else request.version,
+        digest=request.digest or "",
+        entries=request.entries,
+        size=request.size,
+        bytes_done=min(done_bytes, request.size),
+        error=request.error,
+        reason=request.reason,
+        next_try=time_text(request.next_try),
+        accepted=time_text(request.logged or request.accepted),
+        acknowledged=request.acknowledged,
+        ahead=ahead,
+        last=request.state in ENDED,
+    )
+
+
+def version_message(found: FoundVersion, lane: Lane) -> pb.Version:
+    """A version that is in a store."""
+    record = found.record
+    return pb.Version(
+        store=lane.store,
+        project=lane.project,
+        name=lane.name,
+        version=record.version,
+        type=record.type,
+        description=record.description,
+        metadata=msgspec.json.encode(record.metadata),
+        digest=record.digest,
+        content=record.content,
+        manifest=record.manifest,
+        entries=record.entries,
+        size=record.size,
+        aliases=found.aliases,
+        request_id=record.request,
+        created=record.created,
+        run=pb.Run(
+            id=record.run.id,
+            name=record.run.name or "",
+            group=record.run.group or "",
+            job_type=record.run.job_type or "",
+            project=lane.project,
+        ),
+        inputs=record.inputs,
+        tags=record.tags,
+        client=record.client,
+    )
+
+
+def entry_message(entry: ManifestEntry) -> pb.Entry:
+    """A manifest's entry."""
+    reference = None
+    if entry.ref is not None:
+        reference = pb.Reference(
+            uri=entry.ref,
+            checksum=entry.digest is not None,
+            version=entry.version or "",
+            resolved=entry.resolved or "",
+        )
+    return pb.Entry(
+        path=entry.path, digest=entry.digest or "", size=entry.size or 0, reference=reference
+    )
+
+
+def batch_message(entries: Iterable[ManifestEntry]) -> pb.EntryBatch:
+    """A batch of a manifest's entries."""
+    return pb.EntryBatch(entries=[entry_message(entry) for entry in entries])
+
+
+def chunk_message(chunk: Chunk) -> pb.FileChunk:
+    """A piece of a file; path and entry in its first one."""
+    if chunk.entry is None:
+        return pb.FileChunk(data=chunk.data, last=chunk.last)
+    entry = entry_message(chunk.entry)
+    return pb.FileChunk(path=chunk.entry.path, data=chunk.data, last=chunk.last, entry=entry)

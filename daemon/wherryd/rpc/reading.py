@@ -1,0 +1,88 @@
+"""``GetVersion``, ``ListVersions``, ``ListArtifacts``, ``ReadManifest``, ``ReadFiles``.
+
+Owns: nothing. Does not own: reading (``read``).
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from wherry.wire import wherry_pb2 as pb
+from wherry.wire.names import check_name
+from wherryd.model import Lane
+from wherryd.opened import OpenedStores
+from wherryd.read.files import Chunk, Reader, Wanted, batches
+from wherryd.read.versions import Versions, list_artifacts
+from wherryd.registry.base import Registry
+from wherryd.rpc.messages import batch_message, chunk_message, store_of, version_message
+from wherryd.rpc.service import Send
+
+
+class ReadingCalls:
+    """The calls.
+
+    Args:
+        default_store: for clients that name none.
+    """
+
+    def __init__(self, stores: OpenedStores, default_store: str) -> None:
+        self._stores = stores
+        self._default_store = default_store
+
+    async def get_version(self, request: pb.GetVersionRequest) -> pb.Version:
+        """One version that is in a store."""
+        lane = self._lane(request.store, request.project, request.name)
+        found = await (await self._versions(lane, request.type)).get(request.version)
+        return version_message(found, lane)
+
+    async def list_versions(self, request: pb.ListVersionsRequest, send: Send) -> None:
+        """An artifact's versions, newest first."""
+        lane = self._lane(request.store, request.project, request.name)
+        versions = await self._versions(lane, request.type)
+        async with aclosing(versions.newest_first()) as found:
+            async for each in found:
+                await send(version_message(each, lane))
+
+    async def list_artifacts(self, request: pb.ListArtifactsRequest, send: Send) -> None:
+        """The artifacts of a project."""
+        project = check_name("project", request.project)
+        registry = await self._registry(request.store)
+        async with aclosing(list_artifacts(registry, project, request.type)) as found:
+            async for each in found:
+                await send(
+                    pb.ArtifactName(
+                        project=project, name=each.name, type=each.type, latest=each.latest
+                    )
+                )
+
+    async def read_manifest(self, request: pb.ReadManifestRequest, send: Send) -> None:
+        """A version's entries, in batches."""
+        project = check_name("project", request.project)
+        registry = await self._registry(request.store)
+        wanted = Wanted(request.path_prefix)
+        async with aclosing(batches(registry, project, request.manifest, wanted)) as found:
+            async for batch in found:
+                await send(batch_message(batch))
+
+    async def read_files(self, request: pb.ReadFilesRequest, send: Send) -> None:
+        """The bytes of entries."""
+        project = check_name("project", request.project)
+
+        async def send_chunk(chunk: Chunk) -> None:
+            await send(chunk_message(chunk))
+
+        reader = Reader(await self._registry(request.store), project, send_chunk)
+        await reader.read(request.manifest, Wanted(request.path_prefix, request.paths))
+
+    def _lane(self, store: str, project: str, name: str) -> Lane:
+        return Lane(
+            store_of(store, self._default_store),
+            check_name("project", project),
+            check_name("artifact", name),
+        )
+
+    async def _versions(self, lane: Lane, type_: str) -> Versions:
+        return Versions(await self._registry(lane.store), lane.project, lane.name, type_)
+
+    async def _registry(self, store: str) -> Registry:
+        return await self._stores.registry(store_of(store, self._default_store))

@@ -1,0 +1,113 @@
+"""The gRPC server on the home's unix socket.
+
+Owns: the socket file: made, found missing and made again, removed. Does not own: the calls.
+
+Seen in grpcio, and met here: a unix socket added after ``start()`` has a file and nobody answers; the
+first server's ``stop()`` unlinks the file of a second one. So each server binds a name of its own before
+it starts, which then takes the real name by rename: ``stop()`` finds nothing to unlink, and the real name
+never belongs to a server that does not answer yet. Whoever connected to an older server goes on there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import anyio.to_thread
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from wherryd.log import get_logger
+from wherryd.rpc.service import SERVICE
+
+MAX_RECEIVE_BYTES = 64 << 20
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),
+)
+_log = get_logger("rpc")
+
+
+class Server:
+    """Answers on a unix socket.
+
+    Args:
+        socket: the file's path; its folder is the user's alone (0700), which keeps others out.
+        handlers: of the service's calls.
+    """
+
+    def __init__(self, socket: Path, handlers: grpc.GenericRpcHandler[Message, Message]) -> None:
+        self._socket = socket
+        self._handlers = handlers
+        self._servers: list[grpc.aio.Server] = []
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
+        self._inode = -1
+
+    async def bind(self) -> None:
+        """Make the socket, answering from its first moment on."""
+        temporary = f"{self._socket}.{len(self._servers)}"
+        await anyio.to_thread.run_sync(_remove, temporary)
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers((self._handlers,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        server.add_insecure_port(f"unix:{quote(temporary)}")
+        await server.start()
+        self._servers.append(server)
+        await self._tell_health(health_pb2.HealthCheckResponse.SERVING)
+        self._inode = await anyio.to_thread.run_sync(_take_name, temporary, self._socket)
+
+    async def bind_if_gone(self) -> None:
+        """Make the socket again where its file is gone, or is not ours."""
+        if await anyio.to_thread.run_sync(_inode_of, self._socket) != self._inode:
+            _log.warning("socket is gone; binding again", socket=str(self._socket))
+            await self.bind()
+
+    async def tell_leaving(self) -> None:
+        """Answer health checks with NOT_SERVING."""
+        await self._tell_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def hide(self) -> None:
+        """Remove the socket: who is connected goes on, and nobody else comes."""
+        await anyio.to_thread.run_sync(self._remove_ours)
+
+    async def stop(self, grace_s: float) -> None:
+        """Remove the socket, and cut off calls that have not ended after ``grace_s``.
+
+        An idle connection takes the whole time: grpc waits for its end as well as for calls.
+        """
+        await self.hide()
+        for server in self._servers:
+            await server.stop(grace_s)
+
+    async def _tell_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", SERVICE.full_name):
+            await self._health.set(service, status)
+
+    def _remove_ours(self) -> None:
+        if _inode_of(self._socket) == self._inode:
+            _remove(self._socket)
+
+
+def _take_name(temporary: str, socket: Path) -> int:
+    os.chmod(temporary, 0o600)
+    os.rename(temporary, socket)
+    return _inode_of(socket)
+
+
+def _inode_of(socket: Path) -> int:
+    try:
+        return os.lstat(socket).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _remove(path: str | Path) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,1 @@
+"""Dumb object storage: keys and bytes, and nothing of what Wherry keeps in them."""

@@ -1,0 +1,148 @@
+"""The store interface. Owns: what an adapter must do and which errors it may raise.
+
+Does not own: key names (``registry``), retries of whole requests (the stages), limits.
+
+An adapter sends each conditional put exactly once per call: no layer below it may repeat one
+(aiohttp repeats a PUT when a reused connection drops, unless told otherwise). Only what the store has
+definitely refused (credentials, a clock set wrong, another region) may be signed anew and sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from wherry.errors import StoreError
+
+
+class ObjectStat(msgspec.Struct, frozen=True):
+    """What a store says of an object."""
+
+    key: str
+    size: int  # bytes
+    etag: str  # opaque; changes whenever the object does
+    modified: float  # the store's clock, seconds since 1970
+
+
+class Object(msgspec.Struct, frozen=True):
+    """A small object, read whole."""
+
+    stat: ObjectStat
+    body: bytes
+
+
+class FileBody(msgspec.Struct, frozen=True):
+    """Bytes to put that lie in a file on this machine, read in bounded pieces."""
+
+    path: str
+    offset: int
+    size: int
+    sha256: bytes  # 32 bytes; the store checks what arrives against it
+
+
+Body = bytes | FileBody
+
+
+class ObjectMissing(Exception):
+    """No object has this key."""
+
+
+class ObjectExists(Exception):
+    """Put-if-absent: there is an object already (412)."""
+
+
+class EtagMismatch(Exception):
+    """Put-if-match: the object changed or is gone (412)."""
+
+
+class WriteConflict(Exception):
+    """Another conditional write of this key is going on (409): nothing is known; try again."""
+
+
+class OutcomeUnknown(StoreError):
+    """A write got no answer (time-out, reset, 5xx): it may have happened, or may still happen."""
+
+
+class ObjectStore(Protocol):
+    """Keys are relative, `/`-separated, without empty segments. Every method may raise
+
+    ``StoreUnavailable``, ``AccessRefused`` and ``StoreMissing`` (``wherry.errors``); writes raise
+    ``OutcomeUnknown`` where they may have happened all the same.
+    """
+
+    @property
+    def address(self) -> str:
+        """The store's address, normalized; credentials are no part of it."""
+        ...
+
+    async def get(self, key: str) -> Object:
+        """Read a small object whole. Raises ``ObjectMissing``."""
+        ...
+
+    def stream(self, key: str, offset: int = 0, size: int | None = None) -> AsyncIterator[bytes]:
+        """Read ``size`` bytes from ``offset`` (to the end for None) in bounded chunks.
+
+        Raises ``ObjectMissing`` before the first chunk; ``StoreDamaged`` if fewer bytes come.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectStat:
+        """Raises ``ObjectMissing``."""
+        ...
+
+    async def put(self, key: str, body: Body) -> None:
+        """Write or replace; safe to repeat. The store has checked the body's checksum on return.
+
+        On a folder the bytes are synced by ``sync``, not here. A key is either put or written by the
+        conditional puts, never by both. Raises ``FileChanged`` (``wherry.errors``) if a ``FileBody``'s
+        file is gone, too short or not what its digest says, and ``FileUnreadable``; the key is then
+        what it was.
+        """
+        ...
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        """Create and return the ETag. The one write that is durable on return in every store.
+
+        Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``.
+        """
+        ...
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        """Replace the object that has ``etag``; return the new ETag; durable on return.
+
+        Raises ``EtagMismatch``, ``WriteConflict``, ``OutcomeUnknown``.
+        """
+        ...
+
+    def list(self, prefix: str, start_after: str = "") -> AsyncIterator[ObjectStat]:
+        """Objects whose key starts with ``prefix``, in order of the keys' UTF-8 bytes.
+
+        ``prefix`` ends with ``/`` or is empty. ``start_after`` is a whole key.
+        """
+        ...
+
+    def list_folders(self, prefix: str) -> AsyncIterator[str]:
+        """The names of the next segments below ``prefix`` that have objects below them.
+
+        In order of the keys below them: by UTF-8 bytes of the name and a ``/``. A folder whose objects
+        were all deleted may still be named (SeaweedFS keeps it for a while).
+        """
+        ...
+
+    async def sync(self, keys: Sequence[str]) -> None:
+        """Make earlier ``put`` calls of these keys survive a power loss. Object stores: nothing.
+
+        Raises ``StoreDamaged`` (``wherry.errors``) if one is gone, or the disk fails to write it; it has
+        to be put again then.
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove; no error where nothing is there."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back connections."""
+        ...

@@ -1,0 +1,89 @@
+"""Finding out whether a store does what a commit needs (design section 6, The commit, 10).
+
+Owns: the question. Does not own: when it is asked, and that the answer is kept (``commit``, ``queue``).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import anyio
+
+from wherry.errors import StoreError, StoreUnfit
+from wherryd.clock import Clock
+from wherryd.stores.base import ObjectExists, ObjectMissing, ObjectStore, WriteConflict
+
+_RACERS = 16
+_ROUNDS = 3
+_HINT = (
+    "Wherry needs a store with conditional writes (If-None-Match: *): use a newer version of the "
+    "server, another server, or a folder."
+)
+
+
+async def probe(store: ObjectStore, clock: Clock) -> None:
+    """Race creates of one key and look for a key that is not there; leave nothing behind.
+
+    Args:
+        store: as it is, without a wrapper that repeats.
+        clock: names the key.
+
+    Raises:
+        StoreUnfit: more than one create won, none did, the winner's bytes are not there, or a missing
+            key does not read as missing. No answer later will be another: use another store.
+        StoreError: the store could not be asked; try again later.
+    """
+    key = f"wherry-probe-{clock.token()}"
+    await _check_missing(store, key)
+    try:
+        for _ in range(_ROUNDS):
+            won = await _race(store, key)
+            if won:
+                await _check_winner(store, key, won)
+                return
+        raise _unfit(store, f"lets none of {_RACERS} racing creates of a key win")
+    finally:
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await store.delete(key)
+
+
+async def _check_missing(store: ObjectStore, key: str) -> None:
+    for look in (store.get, store.head):
+        try:
+            await look(key)
+        except ObjectMissing:
+            continue
+        raise _unfit(store, "gives an object for a key that is not there")
+
+
+async def _race(store: ObjectStore, key: str) -> list[bytes]:
+    """Create a key many times at once; the bodies of those that won."""
+    won: list[bytes] = []
+    failed: list[StoreError] = []
+
+    async def create(body: bytes) -> None:
+        try:
+            await store.put_if_absent(key, body)
+            won.append(body)
+        except (ObjectExists, WriteConflict):
+            pass
+        except StoreError as exc:
+            failed.append(exc)
+
+    async with anyio.create_task_group() as group:
+        for number in range(_RACERS):
+            group.start_soon(create, b"%d" % number)
+    if failed and len(won) < 2:
+        raise failed[0]  # one whose answer is missing may have won
+    return won
+
+
+async def _check_winner(store: ObjectStore, key: str, won: list[bytes]) -> None:
+    if len(won) > 1:
+        raise _unfit(store, f"lets {len(won)} of {_RACERS} racing creates of a key win")
+    if (await store.get(key)).body != won[0]:
+        raise _unfit(store, "holds other bytes than those of the create that won")
+
+
+def _unfit(store: ObjectStore, what: str) -> StoreUnfit:
+    return StoreUnfit(f"The store {store.address} {what}.", hint=_HINT)

@@ -1,0 +1,210 @@
+"""The one policy by which a store's short faults are met: try again a few times, after random pauses.
+
+Owns: what is repeated, how often, and the pauses. Does not own: long faults (the stages wait for those,
+and show why), or conditional puts, which are never repeated below the commit.
+
+Pauses have full jitter: each is random between 0 and a bound that doubles (AWS Architecture Blog,
+"Exponential Backoff And Jitter").
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+
+from wherry.errors import StoreUnavailable
+from wherryd.clock import Clock
+from wherryd.stores.base import Body, Object, ObjectStat, ObjectStore, OutcomeUnknown
+
+_T = TypeVar("_T")
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How often, and how long between."""
+
+    tries: int = 4
+    first_s: float = 0.2  # bound of the first pause
+    longest_s: float = 5.0
+
+    def bound_s(self, failed: int) -> float:
+        """The longest that the pause after this many failures may be."""
+        return float(min(self.longest_s, self.first_s * 2 ** (failed - 1)))
+
+
+PATIENT = Policy(tries=9, first_s=0.5, longest_s=15.0)
+"""For a step whose failure costs all that went before it, as a big file's part: half a minute."""
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """One repetition, for whoever watches."""
+
+    what: str  # verb and key
+    error: str
+    failed: int  # how many tries have failed
+    pause_s: float
+
+
+Told = Callable[[Retried], None]
+
+
+def _tell_nobody(_: Retried) -> None:
+    pass
+
+
+class Retry:
+    """Repeat what failed with ``StoreUnavailable`` or ``OutcomeUnknown``.
+
+    Args:
+        clock: gives pauses and chance.
+        policy: how often.
+        told: called before each pause.
+    """
+
+    def __init__(self, clock: Clock, policy: Policy, told: Told = _tell_nobody) -> None:
+        self._clock = clock
+        self._policy = policy
+        self._told = told
+
+    async def run(self, what: str, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a call that is safe to repeat; raise its last error.
+
+        Args:
+            what: verb and key, for whoever watches.
+            call: makes one try.
+        """
+        failed = 0
+        while True:
+            try:
+                return await call()
+            except (StoreUnavailable, OutcomeUnknown) as exc:
+                failed += 1
+                await self.pause(what, exc, failed)
+
+    async def pause(self, what: str, error: StoreUnavailable | OutcomeUnknown, failed: int) -> None:
+        """Let the pause after ``failed`` tries pass; raise ``error`` if there is no try left."""
+        if failed >= self._policy.tries:
+            raise error
+        pause_s = self._clock.random() * self._policy.bound_s(failed)
+        self._told(Retried(what=what, error=str(error), failed=failed, pause_s=pause_s))
+        await self._clock.sleep(pause_s)
+
+
+class RetryingStore:
+    """A store around a store: reads, plain puts and deletes are repeated, conditional puts never.
+
+    Args:
+        inner: the store.
+        clock: gives pauses and chance.
+        policy: how often.
+        told: called before each pause.
+    """
+
+    def __init__(
+        self,
+        inner: ObjectStore,
+        clock: Clock,
+        policy: Policy | None = None,
+        told: Told = _tell_nobody,
+    ) -> None:
+        self._inner = inner
+        self._retry = Retry(clock, policy or Policy(), told)
+
+    @property
+    def address(self) -> str:
+        return self._inner.address
+
+    async def get(self, key: str) -> Object:
+        return await self._retry.run(f"get {key}", lambda: self._inner.get(key))
+
+    def stream(
+        self, key: str, offset: int = 0, size: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Go on where a stream broke off: who reads checks the digest, so no two objects can mix."""
+        given = 0
+
+        def begin() -> AsyncIterator[bytes]:
+            left = None if size is None else size - given
+            return self._inner.stream(key, offset + given, left)
+
+        def note(chunk: bytes) -> None:
+            nonlocal given
+            given += len(chunk)
+
+        return self._resumed(f"stream {key}", begin, note)
+
+    async def head(self, key: str) -> ObjectStat:
+        return await self._retry.run(f"head {key}", lambda: self._inner.head(key))
+
+    async def put(self, key: str, body: Body) -> None:
+        await self._retry.run(f"put {key}", lambda: self._inner.put(key, body))
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        return await self._inner.put_if_absent(key, body)
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        return await self._inner.put_if_match(key, body, etag)
+
+    def list(self, prefix: str, start_after: str = "") -> AsyncGenerator[ObjectStat, None]:
+        """Go on after the last object that a broken listing gave."""
+        last = start_after
+
+        def note(stat: ObjectStat) -> None:
+            nonlocal last
+            last = stat.key
+
+        return self._resumed(f"list {prefix}", lambda: self._inner.list(prefix, last), note)
+
+    def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
+        """Begin a broken listing again, passing over what it gave."""
+        last = b""
+
+        async def begin() -> AsyncGenerator[str, None]:
+            async with _closing(self._inner.list_folders(prefix)) as names:
+                async for name in names:
+                    if f"{name}/".encode() > last:
+                        yield name
+
+        def note(name: str) -> None:
+            nonlocal last
+            last = f"{name}/".encode()
+
+        return self._resumed(f"list {prefix}", begin, note)
+
+    async def sync(self, keys: Sequence[str]) -> None:
+        await self._retry.run("sync", lambda: self._inner.sync(keys))
+
+    async def delete(self, key: str) -> None:
+        await self._retry.run(f"delete {key}", lambda: self._inner.delete(key))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _resumed(
+        self, what: str, begin: Callable[[], AsyncIterator[_T]], note: Callable[[_T], None]
+    ) -> AsyncGenerator[_T, None]:
+        """Pass on what ``begin`` gives; begin again, from what was noted, where it breaks off."""
+        failed = 0
+        while True:
+            try:
+                async with _closing(begin()) as items:
+                    async for item in items:
+                        failed = 0
+                        note(item)
+                        yield item
+                return
+            except StoreUnavailable as exc:
+                failed += 1
+                await self._retry.pause(what, exc, failed)
+
+
+@asynccontextmanager
+async def _closing(items: AsyncIterator[_T]) -> AsyncGenerator[AsyncIterator[_T], None]:
+    """Close an iterator that can be closed, so that its connection or file is given back at once."""
+    try:
+        yield items
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()

@@ -1,0 +1,19 @@
+"""An S3 bucket as a store, on AWS or any server that speaks its protocol.
+
+``store``      the verbs
+``multipart``  big files, in parts
+``sender``     one request: with which credentials, at what time, in which region; sent again only if refused
+``transport``  the one HTTP session: time-outs, and nothing that is repeated behind our back
+``signing``    Signature Version 4 with the content hash that we have
+``answers``    what a status and an error code mean
+``listing``    pages of keys
+``identity``   from a set of credentials to keys, through botocore
+``place``      host, path and region of the bucket
+
+Every body carries its SHA-256 in the signature, which the server checks (Amazon S3 API Reference,
+"Signature Calculations for the Authorization Header": x-amz-content-sha256).
+"""
+
+from wherryd.stores.s3.store import S3Store
+
+__all__ = ["S3Store"]

@@ -1,0 +1,159 @@
+"""What a server's answer means.
+
+Owns: statuses, error codes, and the errors made of them. Does not own: what is done about a refusal
+(``sender``), and what 412 and 409 mean to a verb (``store``). Source: Amazon S3 API Reference, "Error
+Responses".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from xml.etree import ElementTree as ET
+
+import aiohttp
+import msgspec
+
+from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
+from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown, WriteConflict
+
+_EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
+_DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"}
+_MOVED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint", "Redirect"}
+
+
+NOTHING = hashlib.sha256(b"").digest()
+"""SHA-256 of an empty body."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request, before it is signed."""
+
+    method: str
+    key: str | None  # None: the bucket
+    query: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
+    body: Body = b""
+    digest: bytes = NOTHING  # the body's SHA-256
+    streamed: bool = False  # a good answer's body is left unread
+
+    @property
+    def what(self) -> str:
+        """What it does, for errors."""
+        return f"{self.method} {'the bucket' if self.key is None else self.key}"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back. An error's body is taken apart."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    code: str = ""
+    message: str = ""
+    region: str = ""
+    response: aiohttp.ClientResponse | None = None  # of a streamed call
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the server did what it was asked, as far as the status tells."""
+        return 200 <= self.status < 300
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether other credentials might do. An answer to HEAD has no code: 400 is an expired token."""
+        return self.status in (401, 403) or (
+            self.status == 400 and (self.code in _EXPIRED or not (self.code or self.body))
+        )
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the body that arrived was not the one that was signed."""
+        return self.code in _DAMAGED
+
+    @property
+    def right_region(self) -> str:
+        """The bucket's region, where the answer says that it is another than the one asked in."""
+        wrong = self.status in (301, 307) or self.code in _MOVED
+        bodiless = self.status == 400 and not self.body
+        return self.headers.get("x-amz-bucket-region", self.region) if wrong or bodiless else ""
+
+    @property
+    def date(self) -> float | None:
+        """The server's clock, seconds since 1970."""
+        return parse_date(self.headers.get("Date", ""))
+
+
+def checksum(digest: bytes) -> dict[str, str]:
+    """The header by which every server checks the body; some only sign x-amz-content-sha256.
+
+    S3 User Guide, "Checking object integrity for data uploads".
+    """
+    return {"x-amz-checksum-sha256": b64encode(digest).decode()}
+
+
+async def read_answer(call: Call, response: aiohttp.ClientResponse) -> Answer:
+    """Read a response as far as the call wants it read."""
+    if call.streamed and 200 <= response.status < 300:
+        return Answer(status=response.status, headers=response.headers, response=response)
+    body = await response.read()
+    answer = Answer(status=response.status, headers=response.headers, body=body)
+    return answer if answer.is_good else explained(answer)
+
+
+def explained(answer: Answer) -> Answer:
+    """Take code and message out of an error's body."""
+    try:
+        error = parse_xml(answer.body)
+    except ET.ParseError:
+        return answer
+    return msgspec.structs.replace(
+        answer,
+        code=error.findtext("Code", ""),
+        message=error.findtext("Message", ""),
+        region=error.findtext("Region", ""),
+    )
+
+
+def problem(call: Call, answer: Answer) -> Exception:
+    """Make the error for an answer that is not good, and not a verb's own business."""
+    said = f"{call.what}: {answer.status} {answer.code} {answer.message}".strip()
+    if answer.code == "NoSuchBucket":
+        return StoreMissing(
+            f"The bucket is not there. {said}.", hint="Make it, or correct WHERRY_STORE."
+        )
+    if answer.status == 404:
+        return ObjectMissing(call.key)
+    if answer.status == 409:
+        return WriteConflict(said)
+    if answer.status in (408, 429) or answer.status >= 500 or answer.code == "RequestTimeout":
+        return _failed(call, answer, said)
+    if answer.status in (301, 302, 307, 308):
+        return StoreMissing(f"The bucket is elsewhere. {said}.", hint="Name its region: ?region=…")
+    return StoreUnfit(f"The store can't do this. {said}.")
+
+
+def _failed(call: Call, answer: Answer, said: str) -> StoreError:
+    if answer.status == 501:
+        return StoreUnfit(f"The store can't do this. {said}.")
+    if call.method in ("GET", "HEAD"):
+        return StoreUnavailable(f"The store fails. {said}.")
+    return OutcomeUnknown(f"The store fails. {said}.")
+
+
+def parse_xml(body: bytes) -> ET.Element:
+    """Parse a server's XML, leaving its namespaces out. Raises ``ParseError``."""
+    root = ET.fromstring(body)  # noqa: S314  # expat limits what entities grow to, since 2.4.1
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def parse_date(text: str) -> float | None:
+    """Read an HTTP date (RFC 9110 §5.6.7): seconds since 1970, or None."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None

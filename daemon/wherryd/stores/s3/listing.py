@@ -1,0 +1,134 @@
+"""Keys in order.
+
+Owns: asking for pages (Amazon S3 API Reference, "ListObjectsV2"), and the order of whole keys on servers that
+have another. Does not own: what the keys are for.
+
+AWS lists by the bytes of whole keys. Servers that keep folders (SeaweedFS) walk them by their names: there
+``a/x`` comes before ``a-b``, and after ``a-b`` it is not listed at all. So each level is asked for by itself:
+one request a page, as without folders, where there are none below the prefix, and where there are, one more
+for each. In a level both kinds of server differ only in where the name of a folder stands among those that
+begin with it.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from xml.etree import ElementTree as ET
+
+import msgspec
+
+from wherry.errors import StoreUnavailable
+from wherryd.stores.base import ObjectStat
+from wherryd.stores.s3.answers import Answer, Call, parse_xml, problem
+from wherryd.stores.s3.sender import Sender
+
+
+class Item(msgspec.Struct, frozen=True):
+    """An object, or a folder that has objects below it."""
+
+    name: str  # the last segment
+    stat: ObjectStat | None  # None: a folder
+
+    @property
+    def order(self) -> bytes:
+        """Where it stands among the keys."""
+        return self.name.encode() + b"/" * (self.stat is None)
+
+
+class Listing:
+    """Lists a bucket.
+
+    Args:
+        sender: of the bucket.
+        page: objects in a page; None: as many as the server likes.
+    """
+
+    def __init__(self, sender: Sender, page: int | None = None) -> None:
+        self._sender = sender
+        self._page = page
+
+    async def walk(self, prefix: str, start_after: str) -> AsyncGenerator[ObjectStat, None]:
+        """The objects below ``prefix`` (empty, or with ``/`` at its end) after the key given."""
+        after = start_after.encode()
+        async for item in self.level(prefix, start_after):
+            key = f"{prefix}{item.name}"
+            if item.stat:
+                if key.encode() > after:
+                    yield item.stat
+            elif f"{key}/".encode() > after or start_after.startswith(f"{key}/"):
+                async for stat in self.walk(f"{key}/", start_after):
+                    yield stat
+
+    async def level(self, prefix: str, start_after: str = "") -> AsyncGenerator[Item, None]:
+        """What is right below ``prefix``, in the order of the keys; some before ``start_after``, too."""
+        waiting: list[Item] = []
+        async for page in self._pages(prefix, _before(prefix, start_after)):
+            for item in page:
+                insort(waiting, item, key=lambda known: known.order)
+            # whatever comes has a name after all of this page's
+            last = max((item.name.encode() for item in page), default=b"")
+            while waiting and waiting[0].order <= last:
+                yield waiting.pop(0)
+        for item in waiting:
+            yield item
+
+    async def _pages(self, prefix: str, start_after: str) -> AsyncGenerator[list[Item], None]:
+        root = await self._sender.find_prefix()
+        query = {"list-type": "2", "delimiter": "/", "prefix": root + prefix}
+        query |= {"start-after": root + start_after} if start_after else {}
+        query |= {"max-keys": str(self._page)} if self._page else {}
+        while True:
+            call = Call(method="GET", key=None, query=query)
+            page = _read_page(call, await self._sender.send(call))
+            yield [*_objects_in(page, root, prefix), *_folders_in(page, root + prefix)]
+            token = page.findtext("NextContinuationToken", "")
+            if page.findtext("IsTruncated") != "true" or not token:
+                return
+            query["continuation-token"] = token
+
+
+def _before(prefix: str, start_after: str) -> str:
+    """A key at or before ``start_after`` from which a server of either kind leaves out nothing.
+
+    A folder whose name is the beginning of ``start_after`` can hold later keys, as ``v1/x`` comes after
+    ``v1.json``: this is the shortest such name, and as a listing leaves out what it starts after, cut by one.
+    """
+    rest = start_after.removeprefix(prefix)
+    if not start_after.startswith(prefix):
+        return ""
+    name = rest.partition("/")[0]
+    ends = (at for at in range(1, len(name)) if name[at] < "/")
+    shortest = name[: next(ends, len(name)) - 1]
+    return shortest and prefix + shortest
+
+
+def _objects_in(page: ET.Element, root: str, prefix: str) -> list[Item]:
+    """The objects of a page; names that end with a slash are folders that a console made."""
+    found = []
+    for element in page.iterfind("Contents"):
+        key = element.findtext("Key", "").removeprefix(root)
+        stat = ObjectStat(
+            key=key,
+            size=int(element.findtext("Size", "0")),
+            etag=element.findtext("ETag", ""),
+            modified=datetime.fromisoformat(element.findtext("LastModified", "")).timestamp(),
+        )
+        if not key.endswith("/") and key:
+            found.append(Item(name=key.removeprefix(prefix), stat=stat))
+    return found
+
+
+def _folders_in(page: ET.Element, prefix: str) -> list[Item]:
+    found = (element.text or "" for element in page.iterfind("CommonPrefixes/Prefix"))
+    return [Item(name=text.removeprefix(prefix)[:-1], stat=None) for text in found]
+
+
+def _read_page(call: Call, answer: Answer) -> ET.Element:
+    if not answer.is_good:
+        raise problem(call, answer)
+    try:
+        return parse_xml(answer.body)
+    except ET.ParseError as exc:
+        raise StoreUnavailable(f"{call.what}: the answer is no listing: {exc}.") from exc

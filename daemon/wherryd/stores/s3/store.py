@@ -1,0 +1,188 @@
+"""The verbs of a store in an S3 bucket.
+
+Owns: what each verb asks, and what 404, 409, 412 and 416 mean to it. Does not own: signing and refusals
+(``sender``), parts (``multipart``), order (``listing``), repeating (``wherryd.stores.retry``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
+
+from anyio import to_thread
+
+from wherry.errors import StoreDamaged, StoreUnavailable, StoreUnfit
+from wherry.wire.failpoints import failpoint
+from wherryd.clock import Clock
+from wherryd.stores.base import (
+    Body,
+    EtagMismatch,
+    FileBody,
+    Object,
+    ObjectExists,
+    ObjectStat,
+    WriteConflict,
+)
+from wherryd.stores.bodies import CHUNK_BYTES, changed, is_changed
+from wherryd.stores.credentials import CredentialSource, StoreCredentials
+from wherryd.stores.retry import PATIENT, Retry
+from wherryd.stores.s3.answers import Answer, Call, checksum, parse_date, problem
+from wherryd.stores.s3.listing import Listing
+from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES, Multipart
+from wherryd.stores.s3.sender import Sender
+
+_PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
+_PUT_AFTER_ANSWER = failpoint("stores.s3.put.after-answer")
+_WRITE_BEFORE_SEND = failpoint("stores.s3.conditional.before-send")
+_WRITE_AFTER_ANSWER = failpoint("stores.s3.conditional.after-answer")
+
+
+class S3Store:
+    """An ``ObjectStore`` in a bucket that is there already.
+
+    Args:
+        address: normalized.
+        credentials: its sets; None: only the daemon's own.
+        clock: for signatures and pauses.
+        page: objects in a page of a listing; None: as many as the server likes.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        credentials: CredentialSource | None,
+        clock: Clock,
+        *,
+        page: int | None = None,
+    ) -> None:
+        self._address = address
+        self._sender = Sender(address, credentials or StoreCredentials(), clock)
+        self._retry = Retry(clock, PATIENT)
+        self._listing = Listing(self._sender, page)
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    async def get(self, key: str) -> Object:
+        answer = await self._read(Call(method="GET", key=key))
+        return Object(stat=_stat(key, answer, len(answer.body)), body=answer.body)
+
+    async def stream(
+        self, key: str, offset: int = 0, size: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        if size == 0:
+            await self.head(key)
+            return
+        last = "" if size is None else str(offset + size - 1)
+        ranged = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
+        call = Call(method="GET", key=key, headers=ranged, streamed=True)
+        async with self._sender.open(call) as answer:
+            async for chunk in _chunks(call, answer, offset, size):
+                yield chunk
+
+    async def head(self, key: str) -> ObjectStat:
+        answer = await self._read(Call(method="HEAD", key=key))
+        return _stat(key, answer, int(answer.headers.get("Content-Length", 0)))
+
+    async def put(self, key: str, body: Body) -> None:
+        if isinstance(body, FileBody) and body.size > SINGLE_PUT_BYTES:
+            await Multipart(self._sender, self._retry, key, body).run()
+            return
+        call = _put(key, body, {})
+        _PUT_BEFORE_SEND()
+        answer = await self._sender.send(call)
+        _PUT_AFTER_ANSWER()
+        if answer.is_damaged:
+            raise await _damaged(call)
+        if not answer.is_good:
+            raise problem(call, answer)
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        return await self._write(_put(key, body, {"If-None-Match": "*"}), ObjectExists)
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        return await self._write(_put(key, body, {"If-Match": etag}), EtagMismatch)
+
+    async def list(self, prefix: str, start_after: str = "") -> AsyncGenerator[ObjectStat, None]:
+        async for stat in self._listing.walk(prefix, start_after):
+            yield stat
+
+    async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
+        async for item in self._listing.level(prefix):
+            if item.stat is None:
+                yield item.name
+
+    async def sync(self, keys: Sequence[str]) -> None:
+        pass
+
+    async def delete(self, key: str) -> None:
+        call = Call(method="DELETE", key=key)
+        answer = await self._sender.send(call)
+        if not answer.is_good and answer.code != "NoSuchKey":
+            raise problem(call, answer)
+
+    async def aclose(self) -> None:
+        await self._sender.aclose()
+
+    async def _read(self, call: Call) -> Answer:
+        answer = await self._sender.send(call)
+        if not answer.is_good:
+            raise problem(call, answer)
+        return answer
+
+    async def _write(self, call: Call, refused: type[ObjectExists | EtagMismatch]) -> str:
+        """Send a conditional put; return the new ETag."""
+        _WRITE_BEFORE_SEND()
+        answer = await self._sender.send(call)
+        _WRITE_AFTER_ANSWER()
+        if answer.status == 412 or (answer.code == "NoSuchKey" and refused is EtagMismatch):
+            raise refused(call.key)
+        if answer.status == 409:
+            raise WriteConflict(call.key)
+        if not answer.is_good:
+            raise problem(call, answer)
+        return answer.headers.get("ETag", "")
+
+
+def _put(key: str, body: Body, condition: dict[str, str]) -> Call:
+    digest = body.sha256 if isinstance(body, FileBody) else hashlib.sha256(body).digest()
+    headers = checksum(digest) | condition
+    return Call(method="PUT", key=key, headers=headers, body=body, digest=digest)
+
+
+async def _damaged(call: Call) -> Exception:
+    """Find out whether the file is not what its digest says, or the network spoilt it."""
+    body = call.body
+    if isinstance(body, FileBody) and await to_thread.run_sync(is_changed, body):
+        return changed(body, "is not what it was when it was hashed")
+    return StoreUnavailable(f"{call.what}: other bytes arrived than were sent.")
+
+
+async def _chunks(
+    call: Call, answer: Answer, offset: int, size: int | None
+) -> AsyncGenerator[bytes, None]:
+    if answer.status == 416 and size is None:
+        return  # from the end, or beyond
+    if answer.response is None and answer.status != 416:
+        raise problem(call, answer)
+    if answer.status == 200 and offset:
+        raise StoreUnfit(f"{call.what}: the store gives whole objects only.")
+    left = size
+    if answer.response:
+        async for chunk in answer.response.content.iter_chunked(CHUNK_BYTES):
+            yield chunk[:left]
+            left = None if left is None else max(0, left - len(chunk))
+            if left == 0:
+                return
+    if left:
+        raise StoreDamaged(f"{call.key} is {left} bytes too short.")
+
+
+def _stat(key: str, answer: Answer, size: int) -> ObjectStat:
+    return ObjectStat(
+        key=key,
+        size=size,
+        etag=answer.headers.get("ETag", ""),
+        modified=parse_date(answer.headers.get("Last-Modified", "")) or 0.0,
+    )

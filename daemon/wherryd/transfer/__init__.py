@@ -1,0 +1,1 @@
+"""Transfer: what a version names goes into its store."""

@@ -1,0 +1,100 @@
+"""What the daemon does now and then, whoever calls.
+
+Owns: when the socket is looked at, when sessions are swept, when old requests are forgotten, when the
+reserve is made anew, when the daemon is idle. Does not own: doing any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio.to_thread
+
+from wherry.errors import QueueError
+from wherryd.capture.freeing import Freer
+from wherryd.capture.sessions import Sweeper
+from wherryd.clock import Clock
+from wherryd.config import Config
+from wherryd.life import Life
+from wherryd.log import get_logger
+from wherryd.queue.base import Queue
+from wherryd.rpc.server import Server
+
+SOCKET_S = 5.0
+SWEEP_S = 60.0
+FORGET_S = 3600.0
+#: Ids of done requests are kept so long (design section 5, Queue).
+KEEP_S = 30 * 86_400.0
+
+_log = get_logger("upkeep")
+
+
+class Upkeep:
+    """The rounds."""
+
+    def __init__(
+        self,
+        config: Config,
+        holds_home: Callable[[], bool],
+        queue: Queue,
+        sweeper: Sweeper,
+        freer: Freer,
+        server: Server,
+        life: Life,
+        clock: Clock,
+        renew_reserve: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._holds_home = holds_home
+        self._idle_s = config.idle_timeout_s
+        self._queue = queue
+        self._sweeper = sweeper
+        self._freer = freer
+        self._server = server
+        self._life = life
+        self._clock = clock
+        self._renew_reserve = renew_reserve
+        self._due: dict[str, float] = {}
+        self._are_sessions_held = False
+
+    async def run(self) -> None:
+        """Make rounds until the daemon leaves."""
+        pause_s = min(SOCKET_S, self._idle_s / 4) if self._idle_s else SOCKET_S
+        while not self._life.is_leaving:
+            try:
+                await self._round()
+            except (QueueError, OSError) as error:
+                _log.warning("upkeep is put off", error=str(error))
+            await self._clock.sleep(pause_s)
+
+    async def _round(self) -> None:
+        if not await anyio.to_thread.run_sync(self._holds_home):
+            # A socket made here now could be in the way of another daemon's.
+            self._life.leave("its home was removed")
+            return
+        await self._server.bind_if_gone()
+        await anyio.to_thread.run_sync(self._renew_reserve)
+        if self._is_due("sweep", SWEEP_S):
+            self._are_sessions_held = await self._sweeper.sweep()
+        if self._is_due("forget", FORGET_S):
+            await self._queue.forget_ended(self._clock.now() - KEEP_S)
+        if await self._is_idle():
+            self._life.leave(f"idle for {self._idle_s:.0f} s")
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now = self._clock.monotonic()
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + every_s
+        return True
+
+    async def _is_idle(self) -> bool:
+        """No call for a while, no process that holds a session, and nothing to do that could be done."""
+        if not self._idle_s or self._life.quiet_s < self._idle_s:
+            return False
+        if await self._queue.unaliased() or await self._freer.has_work():
+            return False
+        stopped = await self._queue.stopped()
+        if any(lane not in stopped for lane in await self._queue.lanes()):
+            return False
+        self._are_sessions_held = await self._sweeper.sweep()
+        return not self._are_sessions_held

@@ -1,0 +1,1 @@
+"""What the issue promises, shown from outside: real programs, a real daemon, real stores, real kills."""

@@ -1,0 +1,53 @@
+"""A store for each acceptance test: a folder, or a bucket on a real SeaweedFS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import seaweed  # noqa: F401  (a fixture)
+from tests.support.machine import Machine
+from tests.support.reading import FolderObjects, Objects, S3Objects
+from tests.support.servers import Seaweed
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A machine whose store is the folder in its home."""
+    made = Machine(tmp_path / "machine")
+    yield made
+    made.close()
+
+
+class Place:
+    """Where versions go in a test, and how they are read back without Wherry."""
+
+    def __init__(self, address: str, objects: Objects, env: dict[str, str]) -> None:
+        self.address = address
+        self.objects = objects
+        self.env = env
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A folder, then a bucket."""
+    if request.param == "folder":
+        root = tmp_path / "store"
+        root.mkdir()
+        return Place(f"file://{root}", FolderObjects(root), {})
+    return bucket(request.getfixturevalue("seaweed"))
+
+
+_BUCKETS = iter(range(1_000_000))
+
+
+def bucket(server: Seaweed) -> Place:
+    """A new bucket on the server."""
+    name = f"bucket-{os.getpid()}-{next(_BUCKETS)}"
+    server.make_bucket(name)
+    address = server.address(name, "runs")
+    objects = S3Objects(address, server.access_key, server.secret_key)
+    return Place(address, objects, server.credentials)

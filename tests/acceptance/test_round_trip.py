@@ -1,0 +1,115 @@
+"""What goes in comes out: names, sizes and numbers of files at their limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Place, bucket
+from tests.soak import SOAK
+from tests.support.machine import Machine
+
+ODD = """
+import hashlib, json, os, unicodedata
+import wherry
+
+os.makedirs("in/deep")
+composed, apart = unicodedata.normalize("NFC", "né"), unicodedata.normalize("NFD", "né")
+names = ["with space", "plus+percent%41", composed, apart, "n" * 255, "empty", "deep/日本語", "a#b?c&d=e"]
+for name in names:
+    with open(os.path.join("in", name), "wb") as f:
+        f.write(b"" if name == "empty" else name.encode() * 3)
+with wherry.init(project="p p") as run:
+    a = wherry.Artifact("odd näme+%", type="model")
+    a.add_dir("in")
+    nothing = wherry.Artifact("nothing", type="model")
+    run.log_artifact(a); run.log_artifact(nothing)
+    a.wait(60); nothing.wait(60)
+    assert nothing.version == "v0"
+    empty = run.use_artifact("nothing:latest").download(root="nothing")
+    assert os.listdir(empty) == []
+    root = run.use_artifact("odd näme+%:latest").download(root="out")
+    found = {}
+    for folder, _, files in os.walk(root):
+        for file in files:
+            path = os.path.join(folder, file)
+            found[os.path.relpath(path, root)] = open(path, "rb").read()
+    assert found == {n: b"" if n == "empty" else n.encode() * 3 for n in names}, sorted(found)
+"""
+
+MANY = """
+import os, wherry
+os.makedirs("many")
+count = {count}
+for i in range(count):
+    with open(f"many/{{i:05d}}", "wb") as f:
+        f.write(b"%d" % i * 100)
+with wherry.init(project="p") as run:
+    a = wherry.Artifact("many", type="dataset")
+    a.add_dir("many")
+    run.log_artifact(a)
+    a.wait(300)
+    root = run.use_artifact("many:v0").download(root="out")
+    assert len(os.listdir(root)) == count
+    for i in range(count):
+        assert open(f"{{root}}/{{i:05d}}", "rb").read() == b"%d" % i * 100
+"""
+
+# The digest was made by another program, from the same zeros and word.
+SPARSE = """
+import hashlib, os, wherry
+size = 3 * 2**30
+with open("sparse", "wb") as f:
+    f.truncate(size)
+    f.seek(size // 2); f.write(b"middle")
+with wherry.init(project="p") as run:
+    a = wherry.Artifact("sparse", type="model")
+    a.add_file("sparse")
+    run.log_artifact(a)
+    a.wait(300)
+    path = run.use_artifact("sparse:v0").download(root="out")
+    assert os.path.getsize(path + "/sparse") == size
+    with open(path + "/sparse", "rb") as f:
+        f.seek(size // 2)
+        assert f.read(6) == b"middle"
+        f.seek(0)
+        assert hashlib.file_digest(f, "sha256").hexdigest() == "3876404c63d983c8ce5369168f4b94b24f9b3c2653066b84342187f462d80af1"
+"""
+
+
+def test_odd_names_come_back_changed(tmp_path: Path, place: Place) -> None:
+    """Spaces, two Unicode forms side by side, 255 bytes, empty files, no entries at all."""
+    machine = Machine(tmp_path / "machine", place.address, place.env)
+    try:
+        machine.run(ODD)
+    finally:
+        machine.close()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["folder", *(["s3"] if SOAK else [])])
+def test_many_files_are_lost(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """10,000 files in one folder, every byte of each."""
+    if kind == "s3":
+        place = bucket(request.getfixturevalue("seaweed"))
+        made = Machine(tmp_path / "machine", place.address, place.env)
+    else:
+        made = Machine(tmp_path / "machine")
+    try:
+        _check_many(made)
+    finally:
+        made.close()
+
+
+def _check_many(machine: Machine) -> None:
+    machine.run(MANY.format(count=10_000))
+    (record,) = json.loads(machine.wherry("ls", "many", "--project", "p", "--json"))
+    assert record["entries"] == 10_000
+
+
+@pytest.mark.timeout(600)  # it reads and writes 3 GiB several times
+def test_a_big_sparse_file_comes_back_changed(machine: Machine) -> None:
+    """A 3 GiB sparse file comes back with every byte."""
+    machine.run(SPARSE)

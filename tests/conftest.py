@@ -1,0 +1,80 @@
+"""What every test gets: a home of its own, a clean environment, and a loop that nobody blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+from tests.soak import SOAK
+
+# kill -USR1 shows where a test that hangs is.
+faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+settings.register_profile("few", max_examples=30, deadline=None, print_blob=True)
+settings.register_profile(
+    "soak",
+    max_examples=3_000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("soak" if SOAK else "few")
+
+_KEPT = {"WHERRY_SOAK"}
+_FOREIGN = {"KUBERNETES_SERVICE_HOST", "SLURM_JOB_ID", "XDG_RUNTIME_DIR"}
+_PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a ``WHERRY_HOME`` of its own; end what it left running there."""
+    # Not below tmp_path, whose length would move the socket out of the home.
+    root = Path(tempfile.mkdtemp(prefix="wherry-"))
+    _clear_environment(monkeypatch)
+    home = root / "home"
+    monkeypatch.setenv("HOME", str(root / "user"))
+    monkeypatch.setenv("WHERRY_HOME", str(home))
+    # Without this the end of a script would differ between a container and a workstation.
+    monkeypatch.setenv("WHERRY_HOME_LASTS", "yes")
+    # botocore would ask the network for credentials that a test did not give.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (root / "user").mkdir()
+    yield home
+    if home.exists():
+        _kill_processes_of(root)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _loop_is_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail an async test in which the daemon's code makes a blocking call on the loop."""
+    if request.node.get_closest_marker("blocks") or not request.node.get_closest_marker("asyncio"):
+        yield
+        return
+    with blockbuster_ctx("wherryd"):
+        yield
+
+
+def _clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        ours = name.startswith(("WHERRY_", "AWS_")) and name not in _KEPT
+        if ours or name in _FOREIGN or name.lower() in _PROXIES:
+            monkeypatch.delenv(name)
+
+
+def _kill_processes_of(root: Path) -> None:
+    for process in Path("/proc").glob("[0-9]*"):
+        # It may end, or belong to somebody else, while it is looked at.
+        with contextlib.suppress(OSError):
+            if os.fsencode(root) in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)

@@ -1,0 +1,120 @@
+"""What every store does alike: bodies that are files, checked on their way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from wherry.errors import FileChanged
+from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore
+from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES
+
+MakeBody = Callable[..., FileBody]
+
+# the memory store reads files where it stands; it has no threads on purpose
+pytestmark = pytest.mark.blocks(why="the memory store has no threads")
+
+SIZES = [
+    1,
+    (1 << 20) - 1,
+    1 << 20,
+    (1 << 20) + 1,
+    SINGLE_PUT_BYTES,
+    SINGLE_PUT_BYTES + 1,
+    2 * SINGLE_PUT_BYTES,
+    5 * SINGLE_PUT_BYTES + 12345,
+]
+
+
+async def _digest_of(store: ObjectStore, key: str) -> bytes:
+    sha256 = hashlib.sha256()
+    async for chunk in store.stream(key):
+        sha256.update(chunk)
+    return sha256.digest()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_file_arrives_otherwise(store: ObjectStore, file_body: MakeBody, size: int) -> None:
+    """A file of any size arrives whole, with few or many pieces or parts."""
+    body = file_body(os.urandom(1 << 16) * (size // (1 << 16) + 1), 0, size)
+    await store.put("blob", body)
+    assert (await store.head("blob")).size == size
+    assert await _digest_of(store, "blob") == body.sha256
+
+
+@pytest.mark.parametrize(("offset", "size"), [(7, 100), (1 << 20, 3), (5, SINGLE_PUT_BYTES + 9)])
+async def test_a_part_of_a_file_is_shifted(
+    store: ObjectStore, file_body: MakeBody, offset: int, size: int
+) -> None:
+    """A body is its own stretch of the file, and nothing around it."""
+    body = file_body(os.urandom(1 << 16) * 300, offset, size)
+    await store.put("blob", body)
+    assert await _digest_of(store, "blob") == body.sha256
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20, SINGLE_PUT_BYTES + 1])
+async def test_bytes_land_under_another_digest(
+    store: ObjectStore, file_body: MakeBody, size: int
+) -> None:
+    """A file that is not what its digest says raises, and no object comes of it."""
+    body = file_body(bytes(size))
+    changed = msgspec.structs.replace(body, sha256=hashlib.sha256(b"other").digest())
+    with pytest.raises(FileChanged):
+        await store.put("blob", changed)
+    with pytest.raises(ObjectMissing):
+        await store.head("blob")
+    await store.put("blob", body)
+    with pytest.raises(FileChanged):
+        await store.put("blob", changed)
+    assert await _digest_of(store, "blob") == body.sha256
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20, SINGLE_PUT_BYTES + 1])
+async def test_a_file_that_shrank_or_went_lands(
+    store: ObjectStore, file_body: MakeBody, size: int
+) -> None:
+    """A file that is shorter than it was, or gone, raises, and no object comes of it."""
+    body = file_body(os.urandom(size))
+    os.truncate(body.path, size - 1)
+    with pytest.raises(FileChanged):
+        await store.put("blob", body)
+    Path(body.path).unlink()
+    with pytest.raises(FileChanged):
+        await store.put("blob", body)
+    assert [stat async for stat in store.list("")] == []
+
+
+async def test_a_file_that_grew_is_sent_longer(store: ObjectStore, file_body: MakeBody) -> None:
+    """Bytes that were appended since are no part of the body."""
+    body = file_body(b"as it was")
+    with open(body.path, "ab") as file:
+        file.write(b", and more")
+    await store.put("blob", body)
+    assert (await store.get("blob")).body == b"as it was"
+
+
+async def test_an_object_changes_with_the_file(store: ObjectStore, file_body: MakeBody) -> None:
+    """What was put shares no bytes with the file that it came from."""
+    body = file_body(b"before" * 1000)
+    await store.put("blob", body)
+    with open(body.path, "r+b") as file:
+        file.write(b"AFTER!")
+    assert await _digest_of(store, "blob") == body.sha256
+
+
+async def test_a_sparse_file_loses_its_holes(store: ObjectStore, tmp_path: Path) -> None:
+    """Holes arrive as zeros, at the end, too."""
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.seek(5 << 20)
+        file.write(b"island")
+        file.truncate(9 << 20)
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).digest()
+    await store.put("blob", FileBody(path=str(path), offset=0, size=len(content), sha256=sha256))
+    assert await _digest_of(store, "blob") == sha256

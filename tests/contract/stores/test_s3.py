@@ -1,0 +1,190 @@
+"""What only a real S3 server can show: signatures, rights, buckets, and uploads that were given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.fixtures import BUCKET
+from tests.support.servers import Seaweed
+from wherry.errors import AccessRefused, FileChanged, StoreMissing, StoreUnavailable
+from wherry.wire.failpoints import DECLARED
+from wherryd.clock import SystemClock
+from wherryd.stores.base import FileBody, ObjectExists, ObjectStore
+from wherryd.stores.credentials import StoreCredentials
+from wherryd.stores.s3.answers import Call
+from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES
+from wherryd.stores.s3.store import S3Store
+
+_ROUNDS = count()
+
+
+def _store(address: str, values: dict[str, str], page: int | None = None) -> S3Store:
+    credentials = StoreCredentials()
+    credentials.hand_over(values)
+    return S3Store(address, credentials, SystemClock(), page=page)
+
+
+@pytest.fixture
+def address(seaweed: Seaweed) -> str:
+    """A prefix of the test's own."""
+    return seaweed.address(BUCKET, f"s3/{os.getpid()}-{next(_ROUNDS)}")
+
+
+async def _every_verb(store: ObjectStore) -> list[type[Exception] | None]:
+    """What each verb raises."""
+
+    async def first(items: object) -> None:
+        async for _ in items:  # type: ignore[attr-defined]
+            break
+
+    met: list[type[Exception] | None] = []
+    for verb in (
+        store.get("k"),
+        first(store.list("")),
+        store.put("k", b"x"),
+        store.put_if_absent("k", b"x"),
+        store.put_if_match("k", b"x", '"e"'),
+        store.delete("k"),
+    ):
+        try:
+            await verb
+            met.append(None)
+        except Exception as exc:  # noqa: BLE001  # that is what is asked
+            met.append(type(exc))
+    await store.aclose()  # type: ignore[attr-defined]
+    return met
+
+
+async def test_a_wrong_secret_is_taken(seaweed: Seaweed, address: str) -> None:
+    """The server checks signatures: with a wrong secret every verb is refused."""
+    wrong = {**seaweed.credentials, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    assert set(await _every_verb(_store(address, wrong))) == {AccessRefused}
+
+
+async def test_a_missing_right_is_another_error(seaweed: Seaweed, address: str) -> None:
+    """Who may only read is refused each write."""
+    met = await _every_verb(_store(address, seaweed.reader))
+    assert met[2:] == [AccessRefused] * 4
+    assert AccessRefused not in met[:2]
+
+
+async def test_a_missing_bucket_is_another_error(seaweed: Seaweed) -> None:
+    """A bucket that is not there is missing, and not made.
+
+    SeaweedFS says 403 or 412 to writes, as who may make buckets would make this one: a contact begins by
+    reading.
+    """
+    for _ in range(2):
+        met = await _every_verb(_store(seaweed.address("no-such-bucket"), seaweed.credentials))
+        assert met[:2] == [StoreMissing] * 2
+        assert None not in met
+
+
+async def test_a_failed_upload_leaves_parts(
+    seaweed: Seaweed, address: str, file_body: Callable[..., FileBody]
+) -> None:
+    """An upload that fails is given up: the server has no parts of it."""
+    store = _store(address, seaweed.credentials)
+    body = file_body(bytes(SINGLE_PUT_BYTES + 1))
+    with pytest.raises(FileChanged):
+        await store.put("k", FileBody(body.path, body.offset, body.size, bytes(32)))
+    uploads = Call(method="GET", key=None, query={"uploads": ""})
+    answer = await store._sender.send(uploads)
+    assert answer.is_good and b"UploadId" not in answer.body
+    assert [stat async for stat in store.list("")] == []
+    await store.aclose()
+
+
+async def test_a_stopped_server_is_an_unknown_error(seaweed: Seaweed) -> None:
+    """Where nobody listens, reads and writes alike are ``StoreUnavailable``."""
+    address = f"s3://bucket?endpoint_url=http://127.0.0.1:{_unused_port()}"
+    met = await _every_verb(_store(address, seaweed.credentials))
+    assert set(met) == {StoreUnavailable}
+
+
+CHILD = """
+import hashlib, os, sys, anyio
+from wherryd.clock import SystemClock
+from wherryd.stores.base import FileBody
+from wherryd.stores.opening import open_store
+
+async def main(address, verb, path):
+    store = open_store(address, None, SystemClock())
+    if verb == "conditional":
+        await store.put_if_absent("key", b"bytes")
+    elif verb == "put":
+        await store.put("key", b"bytes")
+    else:
+        content = open(path, "rb").read()
+        await store.put("key", FileBody(path, 0, len(content), hashlib.sha256(content).digest()))
+
+anyio.run(main, *sys.argv[1:])
+"""
+PLACES = sorted(name for name in DECLARED if name.startswith("stores.s3."))
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_kill_leaves_half_an_object(
+    place: str, seaweed: Seaweed, address: str, file_body: Callable[..., FileBody]
+) -> None:
+    """After a kill at any step the object is whole or not there, and doing it again is safe."""
+    verb = place.split(".")[2]
+    body = file_body(os.urandom(1 << 16) * 260) if verb == "multipart" else b"bytes"
+    path = body.path if isinstance(body, FileBody) else ""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, address, verb, path],
+        env={**os.environ, **seaweed.credentials, "WHERRY_FAILPOINT": place},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    store = _store(address, seaweed.credentials)
+    size = body.size if isinstance(body, FileBody) else len(body)
+    sent = place.endswith(("after-answer", "after-complete"))
+    assert [stat.size async for stat in store.list("")] == [size] * sent
+    if isinstance(body, bytes) and verb == "conditional":
+        with pytest.raises(ObjectExists) if sent else nullcontext():
+            await store.put_if_absent("key", body)
+    else:
+        await store.put("key", body)
+    assert (await store.head("key")).size == size
+    await store.aclose()
+
+
+def _unused_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+SEGMENT = st.text(alphabet="ab0-. ~é", min_size=1, max_size=3).filter(lambda s: s.strip(".") != "")
+KEY = st.lists(SEGMENT, min_size=1, max_size=3).map("/".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(keys=st.sets(KEY, max_size=10), start=KEY, page=st.integers(1, 3))
+async def test_a_page_ends_in_the_wrong_place(
+    seaweed: Seaweed, address: str, keys: set[str], start: str, page: int
+) -> None:
+    """A real server's pages, as small as they can be, make one listing in order."""
+    keys = {key for key in keys if not any(other.startswith(f"{key}/") for other in keys)}
+    store = _store(f"{address.replace('?', f'/{next(_ROUNDS)}?')}", seaweed.credentials, page)
+    for key in keys:
+        await store.put(key, b"x")
+    wanted = sorted(keys, key=str.encode)
+    assert [stat.key async for stat in store.list("")] == wanted
+    after = [key for key in wanted if key.encode() > start.encode()]
+    assert [stat.key async for stat in store.list("", start)] == after
+    await store.aclose()

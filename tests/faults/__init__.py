@@ -1,0 +1,1 @@
+"""Processes that are killed, replaced or told to leave: nothing is lost, doubled or reordered."""

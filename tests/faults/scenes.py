@@ -1,0 +1,379 @@
+"""What happens on a machine while its daemon is killed, and which failpoints that passes.
+
+Each scene is a program that goes on whatever becomes of the daemon, and what has to be in the store
+afterwards. ``SCENES`` together name every failpoint of the daemon; ``CLIENT_PLACES`` those of the client.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tests.faults.stage import Stage, Versions, check_aliases
+from tests.support.reading import Objects, manifest, records
+
+
+def _nothing_more(stage: Stage, objects: Objects) -> None:
+    pass
+
+
+class Scene(NamedTuple):
+    """One history: ``program`` is run, then the store holds ``expected``, and ``check`` finds no fault.
+
+    The store is the home's own, a folder ``later`` that is not there yet, or a bucket.
+    """
+
+    program: str
+    expected: Mapping[str, Versions]
+    places: tuple[str, ...]
+    check: Callable[[Stage, Objects], None] = _nothing_more
+    store: str = "home"
+
+
+def around(*steps: str) -> tuple[str, ...]:
+    """Name the places before and after transactions of the queue."""
+    return tuple(
+        f"queue.{step}.{moment}-commit" for step in steps for moment in ("before", "after")
+    )
+
+
+#: What every program begins with.
+TOOLS = """
+import json, os, random, shutil, subprocess, sys, time
+from pathlib import Path
+import wherry
+
+def artifact(name, n, **files):
+    made = wherry.Artifact(name, type=name, metadata={"n": n})
+    for path, text in files.items():
+        with made.new_file(path) as file:
+            file.write(text)
+    return made
+
+def refer(made, path, text="referred"):
+    Path(path).write_text(text)
+    made.add_reference(Path(path).absolute().as_uri())
+    return made
+
+def command(*args):
+    done = subprocess.run(
+        [sys.executable, "-m", "wherry.cli", *args], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"wherry {args} exited {done.returncode}: {done.stderr}{done.stdout}")
+    return done.stdout
+
+def requests(*states):
+    return json.loads(command("queue", "--json", *(f"--state={state}" for state in states)))
+
+def until(holds):
+    end = time.monotonic() + 60
+    while not holds():
+        if time.monotonic() > end:
+            sys.exit("it does not come true: " + command("status", "--json"))
+"""
+
+# ── logging: what every request passes ─────────────────────────────────────────────────────────
+_BIG = b"big" * 500_000
+
+
+def _check_logs(stage: Stage, objects: Objects) -> None:
+    check_aliases(objects, "model", {"best": 1, "same": 1, "again": 0})
+    lines = manifest(objects, "p", records(objects, "p", "model")[0])
+    (reference,) = [line for line in lines if "ref" in line]
+    assert (reference["path"], reference["size"]) == ("outside.txt", len(b"referred"))
+
+
+LOGS = Scene(
+    program="""
+Path("big.bin").write_bytes(b"big" * 500_000)
+Path("fixed.bin").write_bytes(b"fixed")
+run = wherry.init(project="p", id="first")
+first = artifact("model", 0, small="0", other="0", empty="")
+first.add_file("big.bin")
+first.add_file("fixed.bin", policy="immutable")
+refer(first, "outside.txt")
+run.log_artifact(first, aliases=["best"])
+os.remove("big.bin")
+run.log_artifact(artifact("data", 0, x="data 0"))
+run.log_artifact(artifact("model", 1, small="1"), aliases=["best"])
+again = run.log_artifact(artifact("model", 1, small="1"), aliases=["same"])
+lost = refer(artifact("lost", 0, x="lost"), "gone.txt")
+os.remove("gone.txt")
+run.log_artifact(lost)
+run.log_artifact(artifact("data", 1, x="data 1"))
+second = wherry.init(project="p", id="second")
+second.log_artifact(first, aliases=["again"])
+assert [made.wait().version for made in (first, again)] == ["v0", "v1"]
+try:
+    lost.wait()
+except wherry.errors.ReferenceFailed:
+    pass
+never = artifact("never", 0, x="captured, and never logged")
+run.finish()
+second.finish()
+""",
+    expected={
+        "model": [
+            {
+                "small": b"0",
+                "other": b"0",
+                "empty": b"",
+                "big.bin": _BIG,
+                "fixed.bin": b"fixed",
+            },
+            {"small": b"1"},
+        ],
+        "data": [{"x": b"data 0"}, {"x": b"data 1"}],
+        "lost": [],
+        "never": [],
+    },
+    check=_check_logs,
+    places=(
+        "queue.migrate.before-commit",
+        "queue.file.before-rename",
+        "app.start.queue-open",
+        "capture.boot.before-note",
+        "app.start.bound",
+        "capture.log.before-stage",
+        "capture.log.after-stage",
+        "capture.log.before-accept",
+        "capture.log.after-accept",
+        "prepare.digests.before-save",
+        "prepare.digests.after-save",
+        "registry.file.before-sync",
+        "registry.file.before-rename",
+        "registry.file.before-folder-sync",
+        "prepare.manifest.before-queue",
+        "prepare.manifest.after-queue",
+        "prepare.request.before-fail",
+        "transfer.contact.after-found",
+        "transfer.contact.after-probe",
+        "transfer.manifest.after-put",
+        "transfer.blob.before-put",
+        "transfer.blob.after-put",
+        "transfer.blobs.before-sync",
+        "transfer.blobs.before-note",
+        "transfer.blobs.after-note",
+        "transfer.request.before-queue",
+        "transfer.request.after-queue",
+        "stores.folder.put.before-name",
+        "stores.folder.put.after-name",
+        "stores.folder.create.before-sync",
+        "stores.folder.create.before-link",
+        "stores.folder.create.after-link",
+        "stores.folder.replace.before-rename",
+        "stores.folder.replace.after-rename",
+        "stores.folder.sync.before-folders",
+        "commit.store.after-confirm",
+        "commit.type.after-claim",
+        "commit.record.before-queue",
+        "commit.record.before-send",
+        "commit.record.after-send",
+        "commit.request.before-settle",
+        "commit.request.after-settle",
+        "commit.alias.before-move",
+        "commit.alias.after-move",
+        "capture.free.before-rows",
+        "capture.free.before-files",
+        "capture.free.before-note",
+        "capture.sync.before-sync",
+        "capture.sync.before-note",
+        "capture.sweep.before-delete",
+        "app.leave.before-end",
+        *around("stage", "accept", "link", "digests", "prepared", "store", "sent", "uploaded"),
+        *around("learn", "attempt", "settle", "done", "fail"),
+        *around("forget", "drop", "freed", "synced", "meta"),
+    ),
+)
+
+# ── what users say of requests ─────────────────────────────────────────────────────────────────
+SAID = Scene(
+    program="""
+run = wherry.init(project="p")
+for name in ("late", "seen"):
+    made = refer(artifact(name, 0), f"{name}.txt")
+    os.remove(f"{name}.txt")
+    run.log_artifact(made)
+offline = wherry.init(project="p", mode="offline")
+for n in range(2):
+    offline.log_artifact(artifact("held", n, x=str(n)))
+offline.log_artifact(artifact("unwanted", 0, x="0"))
+until(lambda: len(requests("failed")) == 2)
+ids = {request["name"]: request["request"] for request in requests("failed", "held")}
+command("cancel", ids["unwanted"])
+command("acknowledge", ids["seen"])
+Path("late.txt").write_text("late")
+command("retry", ids["late"])
+command("sync")
+command("drain")
+""",
+    expected={"held": [{"x": b"0"}, {"x": b"1"}], "late": [{}], "unwanted": [], "seen": []},
+    places=around("cancel", "acknowledge", "retry", "sync"),
+)
+
+# ── a store that is not there yet ──────────────────────────────────────────────────────────────
+LATER = Scene(
+    program="""
+Path("fixed.bin").write_bytes(b"fixed")
+run = wherry.init(project="p")
+run.log_artifact(artifact("model", 0, x="0"))
+changed = artifact("changed", 0)
+changed.add_file("fixed.bin", policy="immutable")
+run.log_artifact(changed)
+until(lambda: [r["error"] for r in requests("prepared")] == ["StoreMissing"] * 2)
+with open("fixed.bin", "r+b") as file:
+    file.write(b"FIXED")
+Path(os.environ["WHERRY_STORE"].removeprefix("file://")).mkdir()
+command("retry", "--all")
+run.log_artifact(artifact("model", 1, x="1"))
+try:
+    changed.wait()
+except wherry.errors.FileChanged:
+    pass
+run.finish()
+""",
+    expected={"model": [{"x": b"0"}, {"x": b"1"}], "changed": []},
+    store="later",
+    places=(*around("wait"), "transfer.request.before-fail"),
+)
+
+# ── a store that is not what it was ────────────────────────────────────────────────────────────
+EMPTIED = Scene(
+    program="""
+run = wherry.init(project="p")
+run.log_artifact(artifact("model", -1, x="of the store that is gone")).wait()
+command("daemon", "stop")
+shutil.rmtree(Path(os.environ["WHERRY_HOME"], "store"))
+run.log_artifact(artifact("model", 0, x="0"))
+until(lambda: json.loads(command("status", "--json"))["stopped"])
+command("retry", "--lane", "p/model")
+run.log_artifact(artifact("model", 1, x="1"))
+run.finish()
+""",
+    expected={"model": [{"x": b"0"}, {"x": b"1"}]},
+    places=around("stop", "restart"),
+)
+
+
+# ── a queue that is damaged ────────────────────────────────────────────────────────────────────
+def _check_kept(stage: Stage, objects: Objects) -> None:
+    (aside,) = stage.home.glob("queue.db.damaged-*Z")
+    assert aside.read_bytes() == b"damage" * 1000
+    assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"its log"
+
+
+DAMAGED = Scene(
+    program="""
+home = Path(os.environ["WHERRY_HOME"])
+run = wherry.init(project="p")
+run.log_artifact(artifact("model", 0, x="0")).wait()
+command("daemon", "stop")
+(home / "queue.db").write_bytes(b"damage" * 1000)
+(home / "queue.db-wal").write_bytes(b"its log")
+run.log_artifact(artifact("model", 1, x="1"))
+run.finish()
+""",
+    expected={"model": [{"x": b"0"}, {"x": b"1"}]},
+    check=_check_kept,
+    places=("queue.damaged.database-moved", "queue.damaged.all-moved"),
+)
+
+# ── a stream that is cut ───────────────────────────────────────────────────────────────────────
+CUT = Scene(
+    program='''
+run = wherry.init(project="p")
+run.log_artifact(artifact("model", 0, x="0"))
+cut = """
+import wherry
+run = wherry.init(project="p")
+made = wherry.Artifact("cut", "cut")
+for number in range(3000):  # so that some of the stream is on its way before its end
+    with made.new_file(f"{number:0200}") as file:
+        file.write(str(number))
+run.log_artifact(made)
+"""
+killed = {**os.environ, "WHERRY_FAILPOINT": "log.end.before", "WHERRY_FAILPOINT_ONCE": ""}
+assert subprocess.run([sys.executable, "-c", cut], env=killed, check=False).returncode == -9
+run.log_artifact(artifact("model", 1, x="1"))
+run.finish()
+''',
+    expected={"model": [{"x": b"0"}, {"x": b"1"}], "cut": []},
+    places=(*around("abandon"), "capture.sweep.before-lock-goes"),
+)
+
+
+# ── a bucket, and files that go up in parts ────────────────────────────────────────────────────
+def _large(n: int) -> bytes:
+    return random.Random(n).randbytes(17 << 20)
+
+
+BUCKET = Scene(
+    program="""
+run = wherry.init(project="p")
+for n in range(2):
+    made = artifact("model", n, small=str(n))
+    Path("large.bin").write_bytes(random.Random(n).randbytes(17 << 20))
+    made.add_file("large.bin")
+    run.log_artifact(made, aliases=["best"])
+run.finish()
+""",
+    expected={"model": [{"small": b"%d" % n, "large.bin": _large(n)} for n in range(2)]},
+    store="s3",
+    places=(
+        "stores.s3.put.before-send",
+        "stores.s3.put.after-answer",
+        "stores.s3.conditional.before-send",
+        "stores.s3.conditional.after-answer",
+        "stores.s3.multipart.begun",
+        "stores.s3.multipart.before-complete",
+        "stores.s3.multipart.after-complete",
+    ),
+)
+
+SCENES = (LOGS, SAID, LATER, EMPTIED, DAMAGED, CUT, BUCKET)
+
+# ── programs that are killed themselves ────────────────────────────────────────────────────────
+#: Says what it has been told is logged.
+KILLED = (
+    TOOLS
+    + """
+Path("big.bin").write_bytes(b"big" * 1_000_000)
+Path("fixed.bin").write_bytes(b"fixed")
+run = wherry.init(project="p", settings={"finish": "detach"})
+for n in map(int, sys.argv[1:]):
+    made = artifact("model", n, small=str(n), other="other")
+    made.add_file("big.bin")
+    made.add_file("fixed.bin", policy="immutable")
+    run.log_artifact(made)
+    print(n, flush=True)
+"""
+)
+
+
+def killed_content(n: int) -> Mapping[str, bytes]:
+    """What a version of ``KILLED`` holds."""
+    files = {"small": b"%d" % n, "other": b"other"}
+    return {**files, "big.bin": b"big" * 1_000_000, "fixed.bin": b"fixed"}
+
+
+#: Where the client can be killed, and how many requests the daemon has then that were not told.
+CLIENT_PLACES = {
+    "places.socket.before-publish": 0,
+    "launch.lock.taken": 0,
+    "launch.process.started": 0,
+    "session.folder.made": 0,
+    "session.lock.made": 0,
+    "session.lock.taken": 0,
+    "capture.folder.made": 0,
+    "capture.file.made": 0,
+    "capture.copy.middle": 0,
+    "capture.pack.before-write": 0,
+    "capture.pack.written": 0,
+    "log.sync.before": 0,
+    "log.call.before": 0,
+    "log.entries.before": 0,
+    "log.end.before": 0,
+    "log.call.answered": 1,
+}

@@ -1,0 +1,152 @@
+"""A machine on which a process ends at a named place, and what must be true afterwards.
+
+Owns: the failpoint's environment, waiting until the daemon has ended by itself, what is left behind.
+Does not own: what is done on the machine (``scenes``), what arrived (``tests.support.reading``).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from tests.acceptance.conftest import Place
+from tests.support.machine import Machine, Program, wait_until
+from tests.support.reading import Objects, files, records
+
+Versions = Sequence[Mapping[str, bytes]]
+"""What each version of an artifact holds: bytes by path."""
+
+#: Long enough for the next step of a program on a busy machine, short enough to wait for.
+IDLE_S = 0.4
+
+
+class Stage:
+    """A machine whose daemon ends by itself soon after the last program.
+
+    Args:
+        root: a folder that is not there yet.
+        place: where the first process that comes by is killed; "" for nowhere.
+        store: where versions go.
+        env: more environment.
+    """
+
+    def __init__(
+        self, root: Path, place: str, store: Place, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.hit = root / "was-there"
+        #: How many daemons the test itself has killed.
+        self.kills = 0
+        self.objects = store.objects
+        kill = {"WHERRY_FAILPOINT": place, "WHERRY_FAILPOINT_ONCE": str(self.hit)} if place else {}
+        self.machine = Machine(root, store.address, {**kill, **store.env, **(env or {})})
+        self.home = self.machine.home
+        self.home.mkdir(mode=0o700, parents=True)
+        self.configure(f"idle_timeout_s = {IDLE_S}\n")
+
+    def configure(self, text: str) -> None:
+        """Write the home's ``config.toml``."""
+        (self.home / "config.toml").write_text(text)
+
+    def make_store(self) -> None:
+        """Make the folder of the store."""
+        Path(self.machine.store.removeprefix("file://")).mkdir(parents=True)
+
+    def run(self, source: str, *args: str, env: Mapping[str, str] | None = None) -> str:
+        """Run a program to its end; one that fails shows the daemon's log as well."""
+        try:
+            return self.machine.run(source, *args, env=env)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()}") from error
+
+    def start(self, source: str, *args: str, env: Mapping[str, str] | None = None) -> Program:
+        """Start a program."""
+        return self.machine.start(source, *args, env=env)
+
+    def log(self) -> str:
+        """What the daemons said."""
+        try:
+            return (self.home / "daemon.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return "(no daemon was started)"
+
+    def kill_daemon(self) -> bool:
+        """SIGKILL the daemon; False where none runs."""
+        was_there = self.machine.kill_daemon()
+        self.kills += was_there
+        return was_there
+
+    def settle(self) -> None:
+        """Wait until the daemon has ended by itself; where it was killed, start the next one."""
+        for _ in range(3):
+            wait_until(lambda: not serves(self.home), 60)
+            if (self.home / "daemon.lock").read_text() == "":
+                return
+            self.machine.wherry("daemon", "start")
+        raise AssertionError(f"the daemon does not end by itself:\n{self.log()}")
+
+    def check_clean(self) -> None:
+        """Nothing is left in the home but what failed requests and held ones still need."""
+        kept = [path for path in (self.home / "spool").rglob("*") if path.is_file()]
+        needed = self._needed()
+        lost = [
+            path for path in kept if path.name != "lock" and not needed & {*path.parts, path.stem}
+        ]
+        assert not lost, f"left in the spool: {lost}"
+        assert not (self.home / "daemon.sock").exists(), "the socket is left"
+        # With the bytes that a damaged queue may name, all sessions are kept.
+        kept_all = needed or list(self.home.glob("queue.db.damaged-*"))
+        assert kept_all or not list((self.home / "spool/sessions").iterdir()), "a session is left"
+        said = self.log()
+        died = said.count("event=ready") - said.count("event=ended")
+        assert died <= self.kills + self.hit.exists(), f"a daemon died elsewhere:\n{said}"
+        assert "Traceback" not in said, said
+
+    def _needed(self) -> set[str]:
+        """Names of folders and manifests that requests still need; all others' rows must be gone."""
+        with closing(sqlite3.connect(f"file:{self.home}/queue.db?mode=ro", uri=True)) as db:
+            found = db.execute("SELECT row, folder, state FROM requests").fetchall()
+            rows = {row for (row,) in db.execute("SELECT DISTINCT row FROM entries")}
+        kept = {row: folder for row, folder, state in found if state in ("failed", "held")}
+        going = [
+            state for *_, state in found if state not in ("done", "cancelled", "failed", "held")
+        ]
+        assert not going, f"not done: {going}\n{self.log()}"
+        assert rows <= kept.keys(), "entries of ended requests, or of none, are left in the queue"
+        return {os.path.basename(folder) for folder in kept.values()} | {*map(str, kept)}
+
+
+def serves(home: Path) -> bool:
+    """Whether a daemon holds the home: the kernel's lock is the truth."""
+    try:
+        lock = os.open(home / "daemon.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def check_versions(objects: Objects, expected: Mapping[str, Versions]) -> None:
+    """Each artifact has these versions, in this order and no more, with these bytes."""
+    for name, versions in expected.items():
+        found = records(objects, "p", name)
+        assert [record["metadata"]["n"] for record in found] == list(range(len(versions))), name
+        for record, held in zip(found, versions, strict=True):
+            assert dict(files(objects, "p", record)) == held, f"{name} v{record['version']}"
+
+
+def check_aliases(objects: Objects, name: str, expected: Mapping[str, int]) -> None:
+    """An artifact has these aliases at these versions, and no others."""
+    folder = f"p/artifacts/{name}/aliases/"
+    keys = objects.keys(folder)
+    found = {key: json.loads(objects.get(key))["version"] for key in keys}
+    assert found == {f"{folder}{alias}.json": version for alias, version in expected.items()}

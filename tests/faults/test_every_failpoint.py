@@ -1,0 +1,119 @@
+"""Every failpoint of client and daemon, hit by SIGKILL in real processes: then everything arrives."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.faults.conftest import Stages
+from tests.faults.scenes import CLIENT_PLACES, KILLED, SCENES, TOOLS, Scene, killed_content
+from tests.faults.stage import Stage, check_versions
+from tests.soak import rounds
+from tests.support.reading import files, records
+
+_PLACES = [(scene, place) for scene in SCENES for place in scene.places]
+_DECLARED = """
+import importlib, pkgutil, wherry, wherryd
+for package in (wherry, wherryd):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+from wherry.wire.failpoints import DECLARED
+print(*DECLARED)
+"""
+
+
+def test_a_place_is_not_tested() -> None:
+    """Every place that client and daemon declare is hit by exactly one case below."""
+    done = subprocess.run(
+        [sys.executable, "-c", _DECLARED], check=True, capture_output=True, text=True
+    )
+    tested = [*CLIENT_PLACES, *(place for _, place in _PLACES)]
+    assert sorted(tested) == sorted(done.stdout.split())
+
+
+# ── the daemon ─────────────────────────────────────────────────────────────────────────────────
+def _case(scene: Scene, place: str) -> object:
+    group = [pytest.mark.xdist_group("seaweed")]  # one server does for all
+    return pytest.param(scene, place, id=place, marks=group if scene.store == "s3" else ())
+
+
+@pytest.mark.parametrize(("scene", "place"), [_case(*case) for case in _PLACES])
+def test_a_killed_daemon_loses_or_doubles_a_version(
+    stages: Stages, scene: Scene, place: str
+) -> None:
+    """Wherever the daemon is killed: what was logged is there once, in order, with its bytes, what
+    can't succeed fails alone, and nothing is left that nobody needs.
+    """
+    stage = stages.make(place, scene.store)
+    _play(stage, scene)
+    assert stage.hit.exists(), f"{place} was not come by"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(rounds(3, 400)))
+def test_a_daemon_killed_at_a_later_pass_loses_a_version(stages: Stages, seed: int) -> None:
+    """The same at any pass of a place, on any store."""
+    chance = random.Random(seed)
+    scene, place = chance.choice(_PLACES)
+    may_be_anywhere = scene.store == "home" and "rmtree" not in scene.program
+    store = chance.choice(["home", "s3"]) if may_be_anywhere else scene.store
+    _play(stages.make(f"{place}@{chance.randint(1, 6)}", store), scene)
+
+
+def _play(stage: Stage, scene: Scene) -> None:
+    stage.run(TOOLS + scene.program)
+    stage.settle()
+    stage.check_clean()
+    check_versions(stage.objects, scene.expected)
+    scene.check(stage, stage.objects)
+
+
+# ── the client ─────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("place", CLIENT_PLACES)
+def test_a_killed_program_leaves_half_a_request(stages: Stages, place: str) -> None:
+    """Wherever a program is killed: a request is whole or not there, what it captured is swept, and the
+    next program is not hindered.
+    """
+    stage = stages.make(place, is_deep=place.startswith("places."))
+    told, code = _run_killed(stage)
+    assert code == -signal.SIGKILL, f"{place} was not come by"
+    assert _logged_untold(stage, told) == CLIENT_PLACES[place]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(rounds(3, 200)))
+def test_a_program_killed_at_a_later_pass_leaves_half_a_request(stages: Stages, seed: int) -> None:
+    """The same at any pass of a place, on any store."""
+    chance = random.Random(seed)
+    place = f"{chance.choice([*CLIENT_PLACES])}@{chance.randint(1, 6)}"
+    stage = stages.make(place, chance.choice(["home", "s3"]))
+    told, _ = _run_killed(stage)
+    assert _logged_untold(stage, told) in (0, 1)
+
+
+def _run_killed(stage: Stage) -> tuple[list[int], int]:
+    """What a program was told is logged, and how it ended."""
+    program = stage.start(KILLED, "0", "1", "2", env={"WHERRY_DURABILITY": "power"}).process
+    out, err = program.communicate(timeout=60)
+    assert program.returncode in (0, -signal.SIGKILL), err
+    return [int(line) for line in out.split()], program.returncode
+
+
+def _logged_untold(stage: Stage, told: list[int]) -> int:
+    """Run the next program, and check all that is there; how many are there that nobody was told of."""
+    stage.run(KILLED, "100")
+    stage.settle()
+    stage.check_clean()
+    found = records(stage.objects, "p", "model")
+    for record in found:
+        held = killed_content(record["metadata"]["n"])
+        assert dict(files(stage.objects, "p", record)) == held
+    untold = len(found) - len(told) - 1
+    expected = [*range(len(told) + untold), 100]
+    assert [record["metadata"]["n"] for record in found] == expected
+    return untold

@@ -1,0 +1,1 @@
+"""Deterministic simulation: the real commit and queue modules under virtual time and chosen faults."""

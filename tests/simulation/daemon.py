@@ -1,0 +1,240 @@
+"""A home and the daemons that run on it, one after the other; each may be killed between any two steps."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from tests.simulation.loop import SimClock
+from tests.simulation.store import Died, SimStore, World
+from wherry.errors import Defect, StoreError
+from wherryd.commit.committer import Committer
+from wherryd.model import Lane, Manifest, State
+from wherryd.news import News
+from wherryd.queue.base import Filter, Request, WrongState
+from wherryd.queue.database import InlineDatabase
+from wherryd.queue.sqlite import SqliteQueue
+from wherryd.registry.base import Registry
+from wherryd.registry.objects import ObjectRegistry
+from wherryd.stores.base import WriteConflict
+
+T = TypeVar("T")
+
+
+class Daemon:
+    """One life of a daemon: the real queue and commit, a stand-in for hashing and uploading."""
+
+    def __init__(self, home: Home, steps_to_live: int | None) -> None:
+        self.home = home
+        self.alive = True
+        self._steps_to_live = steps_to_live
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._clock = home.clock
+        self._chance = home.world.chance
+        self.news = News()
+        self.registry: Registry = ObjectRegistry(SimStore(home.world, home.name, self.step))
+        self._database = InlineDatabase(home.connection, step=self.step)
+        self.queue: SqliteQueue | None = None
+        self.committer: Committer | None = None
+
+    def step(self) -> None:
+        """One step is about to be done, or was done: the place where a kill may hit."""
+        if not self.alive:
+            raise Died
+        if self._steps_to_live is not None:
+            self._steps_to_live -= 1
+            if self._steps_to_live <= 0:
+                self.kill()
+                raise Died
+
+    def kill(self) -> None:
+        """What SIGKILL does: whatever was not committed is lost, nothing runs on."""
+        if self.alive:
+            self.alive = False
+            self._database.crash()
+            for task in self._tasks:
+                task.cancel()
+            self.home.daemon_died()
+
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something inside this daemon for somebody outside. Raises ``Died``."""
+        task = self._spawn(work)
+        await asyncio.wait({task})
+        if task.cancelled() or not self.alive:
+            if not task.cancelled():
+                task.exception()
+            raise Died
+        return task.result()
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self.home.world.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def start(self) -> None:
+        """Open the queue and start the stages."""
+        await self.call(self._open())
+        assert self.queue is not None
+        self.committer = Committer(
+            self.queue, self._open_registry, self._clock, self.news, note_defect=_crash
+        )
+        for stage in (self._upload, self.committer.run):
+            self._spawn(self._stage(stage))
+
+    async def _open(self) -> None:
+        self.queue = await SqliteQueue.open(self._database, self.news, self._clock)
+
+    async def _stage(self, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever ends a stage is a finding
+            if self.alive:
+                self.home.world.loop.call_exception_handler(
+                    {"message": "stage", "exception": error}
+                )
+                self.home.crashed_stages.append(error)
+
+    async def _open_registry(self, address: str) -> Registry:
+        return self.registry
+
+    # ── hashing and uploading, as far as the commit sees them ──────────────────────────────────
+    async def _upload(self) -> None:
+        await self._meet_store()
+        busy: set[int] = set()
+        assert self.queue is not None
+        with self.news.watch(State.ACCEPTED, State.PREPARED) as watch:
+            while True:
+                await watch.wait_news()
+                waiting = Filter(states=(State.ACCEPTED, State.PREPARED))
+                for request in await self.queue.find(waiting):
+                    if request.row not in busy:
+                        busy.add(request.row)
+                        self._spawn(self._upload_one(request, busy))
+
+    async def _meet_store(self) -> None:
+        assert self.queue is not None
+        while not await self.queue.store_id(SimStore.address):
+            try:
+                identity = await self.registry.found(self._clock.token())
+            except (StoreError, WriteConflict):
+                await self._clock.sleep(1.0)
+            else:
+                await self.queue.set_store_id(SimStore.address, identity.store, probed=True)
+
+    async def _upload_one(self, request: Request, busy: set[int]) -> None:
+        assert self.queue is not None
+        try:
+            await self._clock.sleep(self._chance.random() * self.home.upload_s)
+            if request.metadata == '{"bad":true}':
+                await self.queue.fail(request.row, "FileChanged", "changed")
+                return
+            if request.state is State.ACCEPTED:
+                content = content_of(request.metadata)
+                manifest = Manifest(content, content, 0, 0)
+                await self.queue.prepared(request.row, manifest, content)
+            await self._clock.sleep(self._chance.random() * self.home.upload_s)
+            await self.queue.uploaded(request.row)
+        except WrongState:
+            pass
+        finally:
+            busy.discard(request.row)
+
+
+class Home:
+    """A machine's home: its database outlives its daemons."""
+
+    upload_s = 0.3
+
+    def __init__(self, name: str, world: World, chance: random.Random) -> None:
+        self.name = name
+        self.world = world
+        self.clock = SimClock(world.loop, chance, skew=chance.uniform(-100, 100))
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.crashed_stages: list[BaseException] = []
+        self.lives_left = 0
+        self.daemon: Daemon | None = None
+        self._up = asyncio.Event()
+        self._deaths = asyncio.Event()
+
+    def daemon_died(self) -> None:
+        """Called by a daemon that was killed."""
+        self.daemon = None
+        self._up.clear()
+        self._deaths.set()
+
+    async def keep_running(self) -> None:
+        """Start a daemon, and the next one whenever it dies."""
+        while True:
+            await self._start_one()
+            await self._deaths.wait()
+            self._deaths.clear()
+            await self.clock.sleep(self.world.chance.random() * 5)
+
+    async def _start_one(self) -> None:
+        steps = None
+        if self.lives_left > 0:
+            self.lives_left -= 1
+            steps = int(self.world.chance.expovariate(1 / 60)) + 1
+        daemon = Daemon(self, steps)
+        self._deaths.clear()
+        try:
+            await daemon.start()
+        except Died:
+            self._deaths.set()
+            return
+        self.daemon = daemon
+        self._up.set()
+
+    async def ask(self, work: Callable[[SqliteQueue], Coroutine[Any, Any, T]]) -> T:
+        """Do something with the queue of whatever daemon runs, as often as it takes.
+
+        As a client does it: after a daemon's end the same request goes to the next one.
+        """
+        while True:
+            await self._up.wait()
+            daemon = self.daemon
+            if daemon is None or daemon.queue is None:
+                await asyncio.sleep(0.01)
+                continue
+            try:
+                return await daemon.call(work(daemon.queue))
+            except Died:
+                await asyncio.sleep(0.01)
+
+    async def requests(self) -> list[Request]:
+        """All requests that the queue has."""
+        return await self.ask(partial(_find_all))
+
+    async def restart_lane(self, lane: Lane) -> None:
+        """What ``wherry retry`` does for a stopped lane."""
+        while True:
+            await self._up.wait()
+            daemon = self.daemon
+            assert daemon is not None and daemon.committer is not None
+            try:
+                await daemon.call(daemon.committer.restart_lane(lane))
+                return
+            except (Died, StoreError):
+                await asyncio.sleep(1.0)
+
+
+def content_of(metadata: str) -> str:
+    """The content digest that stands for a request's content in the simulation."""
+    return "sha256:" + hashlib.sha256(metadata.encode()).hexdigest()
+
+
+async def _find_all(queue: SqliteQueue) -> list[Request]:
+    return await queue.find(Filter(states=tuple(State), limit=100_000))
+
+
+def _crash(error: Exception, _: str) -> Defect:
+    """Where the daemon would go on: a defect is a finding."""
+    raise error

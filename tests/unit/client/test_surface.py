@@ -1,0 +1,159 @@
+"""The public surface: names, signatures, kinds of errors, and what it costs."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+import wherry
+from wherry import errors
+from wherry.contents import Contents
+from wherry.rows import Kind, Origin, Row, packed
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+# From reference/wandb-surface.md.
+SIGNATURES = {
+    "Artifact": "name type description metadata incremental use_as storage_region digest_algorithm",
+    "Artifact.add_file": "local_path name is_tmp skip_cache policy overwrite",
+    "Artifact.add_dir": "local_path name skip_cache policy merge",
+    "Artifact.new_file": "name mode encoding policy",
+    "Artifact.add_reference": "uri name checksum max_objects",
+    "Artifact.add": "obj name overwrite",
+    "Artifact.remove": "item",
+    "Artifact.wait": "timeout",
+    "Artifact.delete": "delete_aliases",
+    "Artifact.download": "root allow_missing_references skip_cache path_prefix multipart",
+    "Artifact.file": "root",
+    "Artifact.files": "names per_page",
+    "Artifact.checkout": "root",
+    "Artifact.verify": "root",
+    "Artifact.get_entry": "name",
+    "Artifact.get_path": "name",
+    "Run.log_artifact": "artifact_or_path name type aliases tags",
+    "Run.upsert_artifact": "artifact_or_path name type aliases distributed_id",
+    "Run.finish_artifact": "artifact_or_path name type aliases distributed_id",
+    "Run.use_artifact": "artifact_or_name type aliases use_as",
+    "Run.finish": "exit_code quiet",
+    "Api.artifact": "name type",
+    "Api.artifacts": "type_name name per_page tags",
+    "init": "project entity job_type group name id config tags notes dir mode store settings more",
+    "log_artifact": "artifact_or_path name type aliases tags",
+    "use_artifact": "artifact_or_name type aliases use_as",
+}
+PROPERTIES = """id name version type aliases metadata description digest size state manifest
+qualified_name entity project tags ttl commit_hash file_count created_at updated_at incremental
+distributed_id source_name source_version source_project source_entity source_qualified_name url"""
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature_differs_from_the_list(name: str) -> None:
+    """Parameters have W&B's names and order."""
+    thing: object = wherry
+    for part in name.split("."):
+        thing = getattr(thing, part)
+    assert callable(thing)
+    parameters = [each for each in inspect.signature(thing).parameters if each != "self"]
+    assert parameters == SIGNATURES[name].split()
+
+
+def test_property_is_missing() -> None:
+    """An artifact has every property of the list."""
+    for name in PROPERTIES.split():
+        assert isinstance(getattr(wherry.Artifact, name), property), name
+
+
+def test_module_hides_a_name(program: Program) -> None:
+    """No import of a module of ours puts it in the place of a name of the same spelling."""
+    done = program(
+        """
+import pkgutil, importlib, types, wherry
+for module in pkgutil.iter_modules(wherry.__path__):
+    if module.name != "cli":
+        importlib.import_module(f"wherry.{module.name}")
+named = {name: getattr(wherry, name) for name in wherry.__all__}
+print([n for n, v in named.items() if isinstance(v, types.ModuleType)], named["run"])
+from wherry import *
+assert Artifact is wherry.Artifact
+import wherry as wandb
+print(wandb.__version__, wandb.errors.CommError.__name__)
+"""
+    )
+    assert done.stdout.split("\n")[0] == "['data_types', 'errors'] None"
+
+
+def test_error_kinds_are_lost() -> None:
+    """Errors that ports catch are of the kinds that they catch."""
+    for cls, kind in {
+        errors.BadName: ValueError,
+        errors.BadPath: ValueError,
+        errors.PathTaken: ValueError,
+        errors.TypeTaken: ValueError,
+        errors.NotAsLogged: ValueError,
+        errors.MissingDistributedId: TypeError,
+        errors.FileMissing: FileNotFoundError,
+        errors.EntryMissing: KeyError,
+        errors.WaitTimeoutError: TimeoutError,
+        errors.NotYet: NotImplementedError,
+    }.items():
+        raised = cls("what happened", hint="what to do")
+        assert isinstance(raised, kind)
+        assert str(raised) == "what happened\n  what to do"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"name": "a/b"}, errors.BadName),
+        ({"name": "a:v1"}, errors.BadName),
+        ({"name": "x" * 129}, errors.BadName),
+        ({"name": ""}, errors.BadName),
+        ({"type": "a\0b"}, errors.BadName),
+        ({"type": ".."}, errors.BadName),
+        ({"metadata": {"x": object()}}, errors.BadMetadata),
+        ({"metadata": [1]}, errors.BadMetadata),
+        ({"metadata": {"x": "y" * (1 << 20)}}, errors.BadMetadata),
+        ({"description": 3}, errors.UsageError),
+    ],
+)
+def test_bad_artifact_is_made(arguments: dict[str, object], kind: type[Exception]) -> None:
+    """A name, type, description or metadata out of range raises when the Artifact is made."""
+    with pytest.raises(kind):
+        wherry.Artifact(**{"name": "n", "type": "t", **arguments})  # type: ignore[arg-type]
+
+
+def test_million_entries_take_a_gigabyte() -> None:
+    """A client holds under 500 bytes an entry, of a folder and of single files alike."""
+    count = 20_000
+    folder, single = Contents("a"), Contents("b")
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        origin = folder.table.add_origin(Origin("/some/where/data/", 5))
+        rows, paths = bytearray(), []
+        for number in range(count):
+            paths.append(f"data/folder-{number // 1000:04}/a-file-of-usual-length-{number:08}.png")
+            rows += packed(Row(Kind.COPIED, 0, origin, number, 4096, 1 << 40, 1 << 40, 1 << 60))
+        folder.table.put_many(paths, rows)
+        del rows, paths
+        after = tracemalloc.get_traced_memory()[0]
+        assert (after - before) / count < 300
+        for number in range(count):
+            path = f"folder-{number // 1000:04}/a-file-of-usual-length-{number:08}.png"
+            row = Row(
+                Kind.COPIED,
+                *(0, single.table.add_origin(Origin(f"/some/where/data/{path}"))),
+                *(number, 4096, 1 << 40, 1 << 40, 1 << 60),
+            )
+            single.table.put(path, row)
+        assert (tracemalloc.get_traced_memory()[0] - after) / count < 500
+    finally:
+        tracemalloc.stop()
+    path = "data/folder-0007/a-file-of-usual-length-00007123.png"
+    found = folder.table.get(path)
+    assert found is not None
+    assert (found.offset, folder.table.origin(path, found)) == (7123, f"/some/where/{path}")

@@ -1,0 +1,262 @@
+"""What is in a store, for those who use artifacts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+import pytest
+
+from tests.unit.daemon.bench import HandClock, digest
+from wherry.errors import NotFoundError, StoreDamaged, TypeTaken
+from wherryd.model import (
+    Alias,
+    Entry,
+    Manifest,
+    ManifestEntry,
+    Reference,
+    RunInfo,
+    Source,
+    Tombstone,
+    VersionRecord,
+)
+from wherryd.read.files import AHEAD, SMALL_BYTES, Chunk, Reader, Wanted, batches
+from wherryd.read.versions import Versions, list_artifacts
+from wherryd.registry.manifest import ManifestWriter
+from wherryd.registry.objects import ObjectRegistry
+from wherryd.registry.records import encode
+from wherryd.stores.base import FileBody
+from wherryd.stores.memory import MemoryStore
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """A store in memory."""
+    return MemoryStore(HandClock())
+
+
+@pytest.fixture
+def registry(store: MemoryStore) -> ObjectRegistry:
+    """Its registry."""
+    return ObjectRegistry(store)
+
+
+async def _commit(registry: ObjectRegistry, number: int, name: str = "model") -> None:
+    await registry.claim_type("cats", name, "kind")
+    record = VersionRecord(
+        format=1,
+        version=number,
+        request=f"request-{number}",
+        type="kind",
+        description=None,
+        metadata={"step": number},
+        entries=0,
+        size=0,
+        manifest=digest(b""),
+        digest=digest(b"entries"),
+        content=digest(b"content"),
+        run=RunInfo("run1"),
+        inputs=[],
+        aliases=[],
+        created="2026-11-23T14:00:00.123Z",
+        client="test",
+    )
+    await registry.create_version("cats", name, number, encode(record))
+
+
+async def _delete(registry: ObjectRegistry, number: int) -> None:
+    stored = await registry.read_version("cats", "model", number)
+    assert stored is not None
+    record = stored.record
+    tombstone = Tombstone(1, number, record.request, record.digest, record.content, "2026-11-24T…")
+    await registry.bury_version("cats", "model", number, tombstone, stored.etag)
+
+
+@pytest.fixture
+async def versions(registry: ObjectRegistry) -> Versions:
+    """The versions v0 to v4, of which v1 and v4 are deleted; `best` is v2, `old` was removed."""
+    for number in range(5):
+        await _commit(registry, number)
+    await _delete(registry, 1)
+    await _delete(registry, 4)
+    for alias, number in (("best", 2), ("old", None), ("dead", 4)):
+        written = Alias(format=1, alias=alias, version=number, highest=4, write="w")
+        await registry.write_alias("cats", "model", written, None)
+    return Versions(registry, "cats", "model")
+
+
+@pytest.mark.parametrize(
+    ("asked", "number", "aliases"),
+    [("", 3, ["latest"]), ("latest", 3, ["latest"]), ("v0", 0, []), ("best", 2, ["best"])],
+)
+async def test_wrong_version_is_found(
+    versions: Versions, asked: str, number: int, aliases: list[str]
+) -> None:
+    """A number, an alias, or the highest that is not deleted; with the aliases that it bears now."""
+    found = await versions.get(asked)
+    assert (found.record.version, found.aliases) == (number, aliases)
+
+
+@pytest.mark.parametrize("asked", ["v1", "v4", "v5", "old", "dead", "never"])
+async def test_deleted_version_is_found(versions: Versions, asked: str) -> None:
+    """What is deleted, removed or was never there is not found, and the error names it."""
+    with pytest.raises(NotFoundError, match="cats/model"):
+        await versions.get(asked)
+
+
+async def test_unknown_artifact_is_found(registry: ObjectRegistry, versions: Versions) -> None:
+    """An artifact that is not there, or of another type, is an error of its own."""
+    with pytest.raises(NotFoundError, match="cats/other"):
+        await Versions(registry, "cats", "other").get("")
+    with pytest.raises(TypeTaken, match="'kind', not 'dataset'"):
+        await Versions(registry, "cats", "model", "dataset").get("")
+
+
+async def test_versions_come_in_another_order(versions: Versions) -> None:
+    """Newest first, without tombstones; only the first is `latest`."""
+    found = [(each.record.version, each.aliases) async for each in versions.newest_first()]
+    assert found == [(3, ["latest"]), (2, ["best"]), (0, [])]
+
+
+async def test_many_versions_are_lost(registry: ObjectRegistry) -> None:
+    """More versions than are read at once all come, in order."""
+    for number in range(40):
+        await _commit(registry, number)
+    found = [
+        each.record.version async for each in Versions(registry, "cats", "model").newest_first()
+    ]
+    assert found == list(range(39, -1, -1))
+
+
+async def test_artifacts_of_other_types_are_listed(
+    registry: ObjectRegistry, versions: Versions
+) -> None:
+    """Artifacts are listed with their type and highest version; all, or those of a type."""
+    await registry.claim_type("cats", "pets", "dataset")
+    listed = [(a.name, a.type, a.latest) async for a in list_artifacts(registry, "cats")]
+    assert listed == [("model", "kind", 3), ("pets", "dataset", -1)]
+    assert [a.name async for a in list_artifacts(registry, "cats", "dataset")] == ["pets"]
+
+
+# ── files ──────────────────────────────────────────────────────────────────────────────────────
+async def _put(registry: ObjectRegistry, folder: Path, files: dict[str, bytes]) -> str:
+    """Put files and their manifest; return the manifest's digest."""
+    entries = []
+    for number, (path, data) in enumerate(sorted(files.items())):
+        file = folder / str(number)
+        file.write_bytes(data)
+        sha256 = hashlib.sha256(data).digest()
+        await registry.put_blob("cats", digest(data), FileBody(str(file), 0, len(data), sha256))
+        entries.append(Entry(path, len(data), digest(data), Source(str(file))))
+    entries.append(Entry("zzz", 5, "etag:1", reference=Reference("s3://b/zzz")))
+    manifest = await anyio.to_thread.run_sync(_write_manifest, str(folder / "manifest"), entries)
+    packed = (folder / "manifest").read_bytes()
+    body = FileBody(str(folder / "manifest"), 0, len(packed), hashlib.sha256(packed).digest())
+    await registry.put_manifest("cats", manifest.manifest, body)
+    return manifest.manifest
+
+
+def _write_manifest(path: str, entries: list[Entry]) -> Manifest:
+    with ManifestWriter(path) as writer:
+        writer.add_batch(entries)
+        return writer.finish()
+
+
+async def _read(registry: ObjectRegistry, manifest: str, wanted: Wanted) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    path, is_open = "", False
+
+    async def send(chunk: Chunk) -> None:
+        nonlocal path, is_open
+        assert (chunk.entry is None) == is_open
+        if chunk.entry is not None:
+            path = chunk.entry.path
+            files[path] = b""
+        files[path] += chunk.data
+        is_open = not chunk.last
+
+    await Reader(registry, "cats", send).read(manifest, wanted)
+    assert not is_open
+    assert list(files) == sorted(files)
+    return files
+
+
+async def test_files_come_out_of_order(registry: ObjectRegistry, tmp_path: Path) -> None:
+    """Small and large files come whole and in order of their paths; references without bytes."""
+    files = {f"{number:03d}": b"%d" % number for number in range(50)}
+    files |= {"020-large": b"x" * (3 * SMALL_BYTES), "empty": b""}
+    manifest = await _put(registry, tmp_path, files)
+    assert await _read(registry, manifest, Wanted()) == {**files, "zzz": b""}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "paths"),
+    [
+        ("data", ["data/x", "data/y"]),
+        ("data/", ["data/x", "data/y"]),
+        ("data/x", ["data/x"]),
+        ("dat", []),
+        ("", ["data/x", "data/y", "database/z", "zzz"]),
+    ],
+)
+async def test_prefix_cuts_segments(
+    registry: ObjectRegistry, tmp_path: Path, prefix: str, paths: list[str]
+) -> None:
+    """A prefix means a folder, or one path: `data` is not the beginning of `database/z`."""
+    manifest = await _put(registry, tmp_path, {"data/x": b"1", "data/y": b"2", "database/z": b"3"})
+    assert list(await _read(registry, manifest, Wanted(prefix))) == paths
+    found = [batch async for batch in batches(registry, "cats", manifest, Wanted(prefix))]
+    assert [entry.path for batch in found for entry in batch] == paths
+
+
+async def test_named_paths_are_left_out(registry: ObjectRegistry, tmp_path: Path) -> None:
+    """Paths that are asked for come alone; one that is not there is an error that names it."""
+    manifest = await _put(registry, tmp_path, {"a": b"1", "b": b"2", "c": b"3"})
+    assert await _read(registry, manifest, Wanted(paths=["c", "a"])) == {"a": b"1", "c": b"3"}
+    with pytest.raises(NotFoundError, match="'nope'"):
+        await _read(registry, manifest, Wanted(paths=["a", "nope"]))
+
+
+async def test_missing_blob_reads_as_empty(
+    registry: ObjectRegistry, store: MemoryStore, tmp_path: Path
+) -> None:
+    """Bytes that are gone from the store are an error, small and large alike."""
+    manifest = await _put(registry, tmp_path, {"small": b"1", "large": b"2" * (SMALL_BYTES + 1)})
+    for path, data in (("small", b"1"), ("large", b"2" * (SMALL_BYTES + 1))):
+        await store.delete(f"cats/blobs/sha256/{digest(data)[7:9]}/{digest(data)[7:]}")
+        with pytest.raises(StoreDamaged):
+            await _read(registry, manifest, Wanted(paths=[path]))
+
+
+async def test_slow_reader_fills_memory(registry: ObjectRegistry, tmp_path: Path) -> None:
+    """However slow the reader, no more than a bounded number of files is read ahead."""
+    files = {f"{number:03d}": b"%d" % number for number in range(100)}
+    manifest = await _put(registry, tmp_path, files)
+    opened: list[str] = []
+
+    class Counting(ObjectRegistry):
+        async def open_entry(self, project: str, entry: ManifestEntry) -> AsyncIterator[bytes]:
+            opened.append(entry.path)
+            async with aclosing(super().open_entry(project, entry)) as chunks:  # type: ignore[type-var]
+                async for chunk in chunks:
+                    yield chunk
+
+    go_on, sent = anyio.Event(), []
+
+    async def send(chunk: Chunk) -> None:
+        await go_on.wait()
+        sent.append(chunk)
+
+    counting = Counting(registry._store)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Reader(counting, "cats", send).read, manifest, Wanted())
+        await anyio.wait_all_tasks_blocked()
+        assert 1 <= len(opened) <= AHEAD + 1
+        go_on.set()
+    assert len(sent) == 101
+    assert msgspec.structs.asdict(sent[0])["last"]

@@ -1,0 +1,326 @@
+"""From prepared to uploaded."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import anyio
+import pytest
+
+from tests.unit.daemon.bench import OTHER, STORE, Bench, digest
+from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable, WherryError
+from wherryd.model import State
+from wherryd.progress import Progress
+from wherryd.queue.base import Request
+from wherryd.stores.base import Body, FileBody, ObjectStat
+from wherryd.stores.memory import MemoryStore
+from wherryd.transfer.stage import Transferrer
+
+
+class WatchedStore(MemoryStore):
+    """Counts puts, fails on demand, and holds puts back until ``gate`` is open."""
+
+    def __init__(self, bench: Bench, address: str = STORE) -> None:
+        super().__init__(bench.clock, address)
+        self.puts: Counter[str] = Counter()
+        self.failure: WherryError | None = None
+        self.gate = anyio.Event()
+        self.gate.set()
+        self.waiting = anyio.Event()
+        self.synced: list[str] = []
+        bench.stores[address] = self
+        bench.memory[address] = self
+
+    async def head(self, key: str) -> ObjectStat:
+        self._check()
+        return await super().head(key)
+
+    async def put(self, key: str, body: Body) -> None:
+        self.waiting.set()
+        await self.gate.wait()
+        self._check()
+        self.puts[key] += 1
+        await super().put(key, body)
+
+    async def sync(self, keys: list[str]) -> None:
+        await super().sync(keys)
+        self.synced += keys
+
+    def blobs(self) -> list[int]:
+        """How often each blob was put."""
+        return [count for key, count in self.puts.items() if "/blobs/" in key]
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def store(bench: Bench) -> WatchedStore:
+    """The bench's store, watched."""
+    return WatchedStore(bench)
+
+
+async def _uploaded(bench: Bench, request: Request) -> Request:
+    return await bench.wait_state(request, State.UPLOADED)
+
+
+async def test_uploaded_request_lacks_bytes(bench: Bench, store: WatchedStore) -> None:
+    """All that a version names is in the store, synced and noted, before the request is uploaded."""
+    files = {"a": b"first", "b": b"second", "empty": b"", "same": b"first"}
+    request = await bench.log(files)
+    bench.preparer()
+    bench.transferrer()
+    done = await _uploaded(bench, request)
+    registry = bench.registry()
+    assert done.manifest
+    entries = [entry async for entry in registry.open_manifest("cats", done.manifest)]
+    read = {
+        entry.path: b"".join([chunk async for chunk in registry.open_entry("cats", entry)])
+        for entry in entries
+    }
+    assert read == files
+    assert store.blobs() == [1, 1, 1]
+    assert set(store.puts) <= set(store.synced)
+    digests = [digest(data) for data in files.values()]
+    assert await bench.queue.sent_already(request.lane, digests) == set(digests)
+
+
+async def test_known_bytes_are_sent_again(bench: Bench, store: WatchedStore) -> None:
+    """Bytes that the store has are not sent twice, whether the queue knows it or the store says so."""
+    bench.preparer()
+    bench.transferrer()
+    await _uploaded(bench, await bench.log({"a": b"one", "b": b"two"}, name="first"))
+    await bench.registry().put_blob("cats", digest(b"three"), _body(bench, b"three"))
+    before = store.puts.copy()
+    second = await bench.log({"x": b"two", "y": b"three"}, name="second")
+    done = await _uploaded(bench, second)
+    assert [key for key in store.puts - before if "/blobs/" in key] == []
+    assert done.manifest
+
+
+def _body(bench: Bench, data: bytes) -> FileBody:
+    file = bench.root / "body"
+    file.write_bytes(data)
+    return FileBody(str(file), 0, len(data), bytes.fromhex(digest(data)[7:]))
+
+
+async def test_two_requests_send_the_same_bytes_at_once(bench: Bench, store: WatchedStore) -> None:
+    """The same bytes, needed by two requests at once, go once."""
+    store.gate = anyio.Event()
+    bench.preparer()
+    bench.transferrer()
+    requests = [await bench.log({"a": b"shared", name: b"own"}, name=name) for name in "xyz"]
+    with anyio.fail_after(10):
+        await store.waiting.wait()
+    store.gate.set()
+    for request in requests:
+        await _uploaded(bench, request)
+    assert store.blobs() == [1, 1]
+
+
+async def test_failed_transfer_of_shared_bytes_is_trusted(
+    bench: Bench, store: WatchedStore
+) -> None:
+    """If the one who sends shared bytes fails, the other sends them."""
+    store.gate = anyio.Event()
+    bench.preparer()
+    bench.transferrer()
+    first = await bench.log({"a": b"shared"}, name="first")
+    with anyio.fail_after(10):
+        await store.waiting.wait()
+    second = await bench.log({"a": b"shared"}, name="second")
+    await bench.wait_state(second, State.PREPARED)
+    await bench.queue.cancel(first.row)
+    store.gate.set()
+    await _uploaded(bench, second)
+    assert (await bench.queue.get(first.row)).state is State.CANCELLED
+    assert await bench.registry().has_blob("cats", digest(b"shared"), 6)
+
+
+@pytest.mark.parametrize("kind", [StoreUnavailable, AccessRefused, StoreMissing])
+async def test_store_trouble_fails_the_request(
+    bench: Bench, store: WatchedStore, kind: type[WherryError]
+) -> None:
+    """What concerns the store is waited for, with its class as the reason, and forgotten after."""
+    bench.preparer()
+    stage = bench.transferrer()
+    await _uploaded(bench, await bench.log({"a": b"0"}, name="zero"))
+    store.failure = kind("the store says no")
+    request = await bench.log({"a": b"1"})
+    if kind is StoreUnavailable:  # repeated a few times below the stage
+        await _let_pauses_pass(bench, stage)
+    waiting = await bench.wait_row(request, lambda now: now.error)
+    assert (waiting.state, waiting.error) == (State.PREPARED, kind.__name__)
+    assert "the store says no" in waiting.reason
+    assert waiting.next_try is not None
+    assert waiting.next_try > bench.clock.now()
+    assert stage.troubles.of(STORE, "cats")
+    store.failure = None
+    bench.clock.advance(1)
+    done = await _uploaded(bench, request)
+    assert (done.error, done.next_try) == ("", None)
+
+
+async def _let_pauses_pass(bench: Bench, stage: Transferrer) -> None:
+    with anyio.fail_after(10):
+        while stage.troubles.of(STORE, "cats") is None:
+            bench.clock.advance(0.1)
+            await bench.queue.counts()
+
+
+async def test_one_stores_trouble_stops_another(bench: Bench, store: WatchedStore) -> None:
+    """While one store is away with more requests than there are places, another goes on."""
+    store.failure = AccessRefused("no")
+    bench.preparer()
+    bench.transferrer()
+    stuck = [await bench.log({"a": b"1"}, name=f"stuck{number}") for number in range(100)]
+    for request in stuck:
+        await bench.wait_state(request, State.PREPARED)
+    await _uploaded(bench, await bench.log({"a": b"1"}, name="free", store=OTHER))
+    assert (await bench.states())["stuck0"] is State.PREPARED
+
+
+async def test_new_credentials_wait_for_the_pause(bench: Bench, store: WatchedStore) -> None:
+    """A nudge sets going at once what waits for a store."""
+    store.failure = AccessRefused("no")
+    bench.preparer()
+    stage = bench.transferrer()
+    request = await bench.log({"a": b"1"})
+    await bench.wait_row(request, lambda now: now.error)
+    store.failure = None
+    stage.nudge(STORE)
+    assert (await _uploaded(bench, request)).error == ""
+
+
+async def test_changed_bytes_are_uploaded(bench: Bench, store: WatchedStore) -> None:
+    """Bytes that are not what was hashed fail their request alone, and no blob bears their name."""
+    bench.preparer()
+    bad, good = await bench.log({"a": b"hashed"}, name="bad"), None
+    await bench.wait_state(bad, State.PREPARED)
+    bench.file_of(bad).write_bytes(b"change")
+    good = await bench.log({"a": b"fine"}, name="good")
+    bench.transferrer()
+    await _uploaded(bench, good)
+    failed = await bench.wait_state(bad, State.FAILED)
+    assert failed.error == "FileChanged"
+    assert not await bench.registry().has_blob("cats", digest(b"hashed"), 6)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "other"])
+async def test_damaged_manifest_is_sent(bench: Bench, store: WatchedStore, damage: str) -> None:
+    """A manifest's file that is not what was made fails the request, and is not sent."""
+    bench.preparer()
+    bad = await bench.log({"a": b"1"}, name="bad")
+    await bench.wait_state(bad, State.PREPARED)
+    file = bench.manifests / f"{bad.row}.zst"
+    if damage == "gone":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-8])
+    else:
+        good = await bench.wait_state(await bench.log({"b": b"2"}, name="good"), State.PREPARED)
+        file.write_bytes((bench.manifests / f"{good.row}.zst").read_bytes())
+    bench.transferrer()
+    failed = await bench.wait_state(bad, State.FAILED)
+    assert failed.error == ("FileMissing" if damage == "gone" else "FileChanged")
+    assert failed.manifest
+    assert not await bench.registry().has_manifest("cats", failed.manifest)
+
+
+async def test_first_contact_is_made_twice(bench: Bench, store: WatchedStore) -> None:
+    """A new store gets one id and one probe, however many requests come at once."""
+    bench.preparer()
+    bench.transferrer()
+    requests = [await bench.log({"a": name.encode()}, name=name) for name in "uvwxyz"]
+    for request in requests:
+        await _uploaded(bench, request)
+    identity = await bench.registry().identify()
+    assert identity is not None
+    assert await bench.queue.store_id(STORE) == identity.store
+    assert await bench.queue.probed(STORE)
+
+
+async def test_another_store_is_taken_for_the_known_one(bench: Bench, store: WatchedStore) -> None:
+    """Where another store lies at the address, nothing of the old one's knowledge is used or mixed."""
+    bench.preparer()
+    await bench.queue.set_store_id(STORE, "the-old-one", probed=True)
+    await bench.registry().found("the-new-one")
+    request = await bench.log({"a": b"1"})
+    await bench.queue.note_sent(request.lane, [(digest(b"1"), 1)])
+    bench.transferrer()
+    await _uploaded(bench, request)
+    assert store.blobs() == [1]
+    assert await bench.queue.store_id(STORE) == "the-old-one"
+
+
+async def test_emptied_store_is_founded_anew(bench: Bench, store: WatchedStore) -> None:
+    """A store that was known and has no id any more gets none from us: the user has to look first."""
+    bench.preparer()
+    await bench.queue.set_store_id(STORE, "the-old-one", probed=True)
+    bench.transferrer()
+    await _uploaded(bench, await bench.log({"a": b"1"}))
+    assert await bench.registry().identify() is None
+
+
+async def test_store_that_ignores_conditions_is_used(bench: Bench) -> None:
+    """A store that lets several racing creates win is refused, with that as the reason."""
+
+    class Careless(WatchedStore):
+        async def put_if_absent(self, key: str, body: bytes) -> str:
+            await self.put(key, body)
+            return "etag"
+
+    careless = Careless(bench)
+    bench.preparer()
+    bench.transferrer()
+    waiting = await bench.wait_row(await bench.log({"a": b"1"}), lambda now: now.error)
+    assert waiting.error == "StoreUnfit"
+    assert careless.blobs() == []
+    assert not await bench.queue.probed(STORE)
+
+
+async def test_leaving_stage_cuts_off_a_put(bench: Bench, store: WatchedStore) -> None:
+    """A leaving stage lets the bodies in flight arrive, sends no more, and keeps the request."""
+    store.gate = anyio.Event()
+    bench.preparer()
+    stage = bench.transferrer(at_once=1)
+    request = await bench.log({f"{number}": os.urandom(8) for number in range(10)})
+    with anyio.fail_after(10):
+        await store.waiting.wait()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.crew.leave)
+        await anyio.wait_all_tasks_blocked()
+        store.gate.set()
+    assert (await bench.queue.get(request.row)).state is State.PREPARED
+    assert sum(store.puts.values()) == 1
+
+
+async def test_progress_stays_at_nothing(bench: Bench, store: WatchedStore) -> None:
+    """Bytes done grow while a request is sent, and are forgotten when it was."""
+    bench.preparer()
+    request = await bench.log({"a": b"x" * 100, "b": b"y" * 50, "c": b"x" * 100})
+    await bench.wait_state(request, State.PREPARED)
+    store.gate = anyio.Event()
+    bench.transferrer()
+    with anyio.fail_after(10):
+        await store.waiting.wait()
+    assert bench.progress.done(request.row) in (None, 0)
+    store.gate.set()
+    await _uploaded(bench, request)
+    with anyio.fail_after(10):
+        while bench.progress.done(request.row) is not None:
+            await anyio.lowlevel.checkpoint()
+
+
+def test_progress_of_a_step_is_kept() -> None:
+    """A count belongs to the step that runs; late additions to one that ended are dropped."""
+    progress = Progress()
+    progress.start(7)
+    progress.add(7, 100)
+    progress.add(7, 20)
+    assert progress.done(7) == 120
+    progress.end(7)
+    progress.add(7, 5)
+    assert progress.done(7) is None

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from tests.unit.queue.helpers import (
+    ADDRESS,
+    ELSEWHERE,
+    LANE,
+    OTHER_LANE,
+    contact,
+    memory,
+    new_request,
+    put,
+)
+from wherry.errors import StoreChanged
+from wherryd.model import State
+from wherryd.queue import changes, knowledge, looks
+from wherryd.queue.base import Filter, Known
+
+
+@pytest.fixture
+def db() -> sqlite3.Connection:
+    """A queue's database in memory."""
+    return memory()
+
+
+def learn(db: sqlite3.Connection, store_id: str, type_: str | None, highest: int, by: str) -> None:
+    """Let the home know this much of the lane."""
+    knowledge.learn(db, LANE, Known(store_id, type_, highest, by))
+
+
+# ── artifacts ──────────────────────────────────────────────────────────────────────────────────
+def test_knowledge_before_the_first_contact(db: sqlite3.Connection) -> None:
+    """Nothing is known of a store that was not met."""
+    assert knowledge.known(db, LANE) == Known("", None, -1, "")
+    assert knowledge.store_id(db, ADDRESS) == ""
+    assert not knowledge.probed(db, ADDRESS)
+
+
+def test_a_lower_number_that_replaces_a_higher(db: sqlite3.Connection) -> None:
+    """The highest number stays with its request until a higher one comes; a known type stays."""
+    contact(db)
+    learn(db, "store-1", "model", 3, "c")
+    learn(db, "store-1", None, 2, "b")
+    assert knowledge.known(db, LANE) == Known("store-1", "model", 3, "c")
+    learn(db, "store-1", None, 4, "d")
+    assert knowledge.known(db, LANE) == Known("store-1", "model", 4, "d")
+    assert knowledge.known(db, OTHER_LANE) == Known("store-1", None, -1, "")
+
+
+def test_knowledge_of_another_store_that_counts(db: sqlite3.Connection) -> None:
+    """Knowledge of another store id at the address is kept and does not count."""
+    contact(db)
+    learn(db, "store-0", "model", 9, "z")
+    assert knowledge.known(db, LANE) == Known("store-1", None, -1, "")
+
+
+# ── stores ─────────────────────────────────────────────────────────────────────────────────────
+def test_another_store_taken_for_the_first_contact(db: sqlite3.Connection) -> None:
+    """The first contact may be told twice; another store at the address is an error and changes nothing."""
+    knowledge.set_store_id(db, ADDRESS, "store-1", False)
+    assert not knowledge.probed(db, ADDRESS)
+    knowledge.set_store_id(db, ADDRESS, "store-1", True)
+    knowledge.set_store_id(db, ADDRESS, "store-1", False)
+    assert knowledge.probed(db, ADDRESS)
+    with pytest.raises(StoreChanged, match="store-2, not store-1"):
+        knowledge.set_store_id(db, ADDRESS, "store-2", True)
+    assert knowledge.store_id(db, ADDRESS) == "store-1"
+
+
+# ── done-records ───────────────────────────────────────────────────────────────────────────────
+def test_a_done_record_trusted_for_another_store_or_project(db: sqlite3.Connection) -> None:
+    """Done-records count for their address, store id and project only."""
+    knowledge.note_sent(db, LANE, [("sha256:early", 1)], None, 5.0)
+    contact(db)
+    knowledge.note_sent(db, LANE, [("sha256:a", 1), ("sha256:b", 2)], None, 5.0)
+    knowledge.note_sent(db, LANE, [("sha256:late", 1)], "store-0", 5.0)
+    knowledge.note_sent(db, LANE, [("sha256:a", 1), ("sha256:c", 1)], "store-1", 6.0)
+    wanted = ["sha256:early", "sha256:a", "sha256:b", "sha256:c", "sha256:late", "sha256:no"]
+    assert knowledge.sent_already(db, LANE, wanted) == {"sha256:a", "sha256:b", "sha256:c"}
+    assert knowledge.sent_already(db, OTHER_LANE, wanted) == {"sha256:a", "sha256:b", "sha256:c"}
+    other_project = type(LANE)(ADDRESS, "dogs", "model")
+    assert knowledge.sent_already(db, other_project, wanted) == set()
+    assert knowledge.sent_already(db, ELSEWHERE, wanted) == set()
+
+
+# ── stopped lanes ──────────────────────────────────────────────────────────────────────────────
+def test_a_stopped_lane_that_shows_an_old_reason(db: sqlite3.Connection) -> None:
+    """Requests that a stop holds up say so, whatever they waited for before; a restart clears it."""
+    for row, state in enumerate((State.SENDING, State.UPLOADED, State.PREPARED), 1):
+        put(db, row, state)
+    changes.wait_until(db, 1, "StoreUnavailable", "mute", 99.0)
+    topics = knowledge.stop_lane(db, LANE, "gone").topics
+    told = {row: looks.get(db, row) for row in (1, 2, 3)}
+    assert [(r.error, r.reason, r.next_try) for r in told.values()] == [
+        ("StoreChanged", "gone", None),
+        ("StoreChanged", "gone", None),
+        ("", "", None),
+    ]
+    assert {told[1].id, told[2].id} <= set(topics) and told[3].id not in topics
+    knowledge.restart_lane(db, LANE, "store-1", -1, "")
+    assert {looks.get(db, row).error for row in (1, 2, 3)} == {""}
+
+
+def test_a_stopped_lane_that_is_forgotten(db: sqlite3.Connection) -> None:
+    """A stopped lane keeps its last reason until it is restarted, and others are not concerned."""
+    for lane, reason in ((LANE, "emptied"), (LANE, "exchanged"), (OTHER_LANE, "gone")):
+        assert lane in knowledge.stop_lane(db, lane, reason).topics
+    assert knowledge.stopped(db) == {LANE: "exchanged", OTHER_LANE: "gone"}
+    assert LANE in knowledge.restart_lane(db, LANE, "store-2", 3, "x").topics
+    assert knowledge.stopped(db) == {OTHER_LANE: "gone"}
+
+
+def test_a_lane_restarted_on_the_same_store(db: sqlite3.Connection) -> None:
+    """What the user saw counts, though it is lower, and the lane's bytes are looked for again."""
+    _fill(db)
+    changed = knowledge.restart_lane(db, LANE, "store-1", 2, "seen")
+    assert knowledge.known(db, LANE) == Known("store-1", None, 2, "seen")
+    assert knowledge.sent_already(db, LANE, ["sha256:a"]) == set()
+    states = {r.id: r.state for r in looks.find(db, Filter())}
+    assert [states[f"mine-{s}"] for s in ("uploaded", "sending")] == [State.PREPARED] * 2
+    assert [states[f"other-{s}"] for s in ("uploaded", "sending")] == ["uploaded", "sending"]
+    assert {State.PREPARED, LANE, "mine-uploaded", "mine-sending"} == set(changed.topics)
+    assert _floors(db, "mine") == {-1: {"uploaded", "sending", "failed", "held"}, 7: {"settled"}}
+    assert set(_floors(db, "other")) == {7}
+
+
+def test_a_lane_restarted_on_another_store(db: sqlite3.Connection) -> None:
+    """Where another store counts from now on, no lane's bytes at the address can be in it."""
+    _fill(db)
+    put(db, 50, State.UPLOADED, new_request("else", lane=ELSEWHERE))
+    changed = knowledge.restart_lane(db, LANE, "store-2", -1, "")
+    assert knowledge.store_id(db, ADDRESS) == "store-2"
+    assert not knowledge.probed(db, ADDRESS)
+    assert knowledge.known(db, LANE) == Known("store-2", None, -1, "")
+    states = {r.id: r.state for r in looks.find(db, Filter())}
+    for whose in ("mine", "other"):
+        assert states[f"{whose}-uploaded"] == states[f"{whose}-sending"] == State.PREPARED
+        assert states[f"{whose}-settled"] == State.SETTLED
+    assert states["else"] == State.UPLOADED
+    assert {LANE, OTHER_LANE, "other-sending"} <= set(changed.topics)
+    assert set(_floors(db, "other")) == {-1, 7}
+
+
+def test_an_attempt_that_outlives_the_restart(db: sqlite3.Connection) -> None:
+    """After a restart a request has no number and no bytes, and any number may be tried."""
+    _fill(db)
+    row = next(r.row for r in looks.find(db, Filter()) if r.id == "mine-sending")
+    knowledge.restart_lane(db, LANE, "store-1", -1, "")
+    request = looks.get(db, row)
+    assert (request.number, request.record) == (None, None)
+    changes.uploaded(db, row, None)
+    changes.attempt(db, row, 0, b"record of v0")
+
+
+def _fill(db: sqlite3.Connection) -> None:
+    contact(db)
+    for lane in (LANE, OTHER_LANE):
+        knowledge.learn(db, lane, Known("store-1", "model", 7, "r7"))
+    knowledge.note_sent(db, LANE, [("sha256:a", 1)], None, 5.0)
+    row = 0
+    for whose, lane in (("mine", LANE), ("other", OTHER_LANE)):
+        for state in ("uploaded", "sending", "settled", "failed", "held"):
+            row += 1
+            put(db, row, State(state), new_request(f"{whose}-{state}", lane=lane))
+
+
+def _floors(db: sqlite3.Connection, whose: str) -> dict[int, set[str]]:
+    floors: dict[int, set[str]] = {}
+    for request in looks.find(db, Filter()):
+        name, _, state = request.id.partition("-")
+        if name == whose:
+            floors.setdefault(request.floor, set()).add(state)
+    return floors

@@ -1,0 +1,133 @@
+"""The store of docs/store-format.md, made by the code itself: one artifact with v0 deleted, and v1."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from wherry.wire.canonical import canonical
+from wherryd.model import (
+    Alias,
+    Manifest,
+    ManifestEntry,
+    RunInfo,
+    Tombstone,
+    VersionRecord,
+)
+from wherryd.registry import layout, records
+from wherryd.registry.base import Identity
+from wherryd.registry.manifest import ManifestWriter
+from wherryd.registry.records import ArtifactClaim
+
+PROJECT, NAME = "cats", "model"
+METADATA = {"step": 7}
+MODEL = b"weights\n"
+EVAL = b'{"accuracy":0.9}\n'
+PACK = b"first\n" + EVAL
+PACK_NAME = hashlib.sha256(PACK).hexdigest()
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 as keys and records write it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+LINES = [
+    ManifestEntry("eval/a.json", digest(EVAL), len(EVAL), pack=PACK_NAME, offset=6),
+    ManifestEntry(
+        "images/cat.png",
+        "etag:9b2cf535f27731c974343645a3985328",
+        812,
+        ref="s3://b/images/cat.png",
+        version="x1.4",
+        resolved="2026-11-23T13:59:58.020Z",
+    ),
+    ManifestEntry(
+        "labels.csv",
+        None,
+        None,
+        ref="https://example.org/labels.csv",
+        resolved="2026-11-23T13:59:58.407Z",
+    ),
+    ManifestEntry("model.pt", digest(MODEL), len(MODEL)),
+]
+
+RUN = RunInfo(id="q3k9z1", name=None, group=None, job_type="train")
+
+TOMBSTONE = Tombstone(
+    format=1,
+    version=0,
+    request="0193e0c1-4f0a-7c31-9a55-0d1f6c2b7e10",
+    digest=digest(b""),
+    content=digest(canonical([digest(b""), "model", None, {}])),
+    deleted="2026-11-24T08:30:00.000Z",
+)
+
+ALIAS = Alias(
+    format=1, alias="best", version=1, highest=1, write="c41f0e6d5b7a49d2a0b3f8e7c6d5a491"
+)
+
+
+def record(manifest: Manifest) -> VersionRecord:
+    """The record of v1."""
+    return VersionRecord(
+        format=1,
+        version=1,
+        request="0193e0c2-91d4-7b06-8c1e-5a2f4be07d93",
+        type="model",
+        description=None,
+        metadata=METADATA,
+        entries=manifest.entries,
+        size=manifest.size,
+        manifest=manifest.manifest,
+        digest=manifest.digest,
+        content=digest(content_value(manifest)),
+        run=RUN,
+        inputs=["cats/pets:v3"],
+        aliases=["best"],
+        created="2026-11-23T14:00:00.123Z",
+        client="wherry 0.1.0",
+    )
+
+
+def content_value(manifest: Manifest) -> bytes:
+    """What `content` of v1 is the digest of."""
+    return canonical([manifest.digest, "model", None, METADATA])
+
+
+def plain_manifest() -> bytes:
+    """The plain bytes of v1's manifest."""
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in LINES)
+
+
+def digest_lines() -> bytes:
+    """What `digest` of v1 is the digest of."""
+    values = [(line.path, line.digest, line.size, line.ref, line.version) for line in LINES]
+    return b"".join(canonical(value) + b"\n" for value in values)
+
+
+def write_manifest(path: Path) -> Manifest:
+    """Write v1's manifest to a file."""
+    with ManifestWriter(str(path)) as writer:
+        for line in LINES:
+            writer.add_line(line)
+        return writer.finish()
+
+
+def objects(folder: Path) -> dict[str, bytes]:
+    """Make every object of the store, by its key; ``folder`` is for the manifest's file."""
+    manifest = write_manifest(folder / "manifest")
+    return {
+        layout.IDENTITY: records.encode(Identity(1, "7b1f0c52a9e94f0f8d3c6a1e2b4d5f60")),
+        layout.artifact_key(PROJECT, NAME): records.encode(
+            ArtifactClaim(1, PROJECT, NAME, "model")
+        ),
+        layout.version_key(PROJECT, NAME, 0): records.encode(TOMBSTONE),
+        layout.version_key(PROJECT, NAME, 1): records.encode(record(manifest)),
+        layout.alias_key(PROJECT, NAME, "best"): records.encode(ALIAS),
+        layout.manifest_key(PROJECT, manifest.manifest): (folder / "manifest").read_bytes(),
+        layout.blob_key(PROJECT, digest(MODEL)): MODEL,
+        layout.pack_key(PROJECT, PACK_NAME): PACK,
+    }

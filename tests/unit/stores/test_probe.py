@@ -1,0 +1,83 @@
+"""Which stores the probe finds unfit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.faulty import Fault, FaultyStore
+from tests.unit.stores.helpers import TestClock
+from wherry.errors import AccessRefused, StoreUnfit
+from wherryd.stores.base import Object, ObjectExists, ObjectStat, OutcomeUnknown, WriteConflict
+from wherryd.stores.memory import MemoryStore
+from wherryd.stores.probe import probe
+
+
+class _Unconditional(MemoryStore):
+    """Takes every create, as servers do that don't know the header."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        await self.put(key, body)
+        return "etag"
+
+
+class _LastWins(MemoryStore):
+    """Says that the first create won, and keeps the last."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        try:
+            return await super().put_if_absent(key, body)
+        except ObjectExists:
+            await self.put(key, body)
+            raise
+
+
+class _AlwaysThere(MemoryStore):
+    """Has an object for every key."""
+
+    async def get(self, key: str) -> Object:
+        return Object(stat=ObjectStat(key=key, size=0, etag="e", modified=0.0), body=b"")
+
+
+class _Conflicts(MemoryStore):
+    """Answers 409 to every create."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        raise WriteConflict(key)
+
+
+class _Refuses(MemoryStore):
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        raise AccessRefused("read only")
+
+
+@pytest.mark.parametrize("kind", [_Unconditional, _LastWins, _AlwaysThere, _Conflicts])
+async def test_an_unfit_store_passes(kind: type[MemoryStore]) -> None:
+    """A store in which a version could get lost is refused, with what to do; nothing is left in it."""
+    store = kind(TestClock())
+    with pytest.raises(StoreUnfit, match="If-None-Match"):
+        await probe(store, TestClock())
+    assert [stat async for stat in store.list("")] == []
+
+
+async def test_a_missing_answer_passes_for_a_verdict() -> None:
+    """Where an answer is missing, nothing is said of the store; the next probe can pass."""
+    store = FaultyStore(MemoryStore(TestClock()))
+    store.plan("put_if_absent", Fault.LOSE_ANSWER)
+    with pytest.raises(OutcomeUnknown):
+        await probe(store, TestClock())
+    await probe(store, TestClock())
+    assert [stat async for stat in store.list("")] == []
+
+
+async def test_missing_rights_pass_for_a_verdict() -> None:
+    """A store that may not be written is not unfit, but closed."""
+    with pytest.raises(AccessRefused):
+        await probe(_Refuses(TestClock()), TestClock())
+
+
+async def test_a_conflict_passes_for_a_win() -> None:
+    """Losers may be told 409."""
+    store = FaultyStore(MemoryStore(TestClock()))
+    store.plan("put_if_absent", *[Fault.CONFLICT] * 15)
+    await probe(store, TestClock())
+    assert store.calls["put_if_absent"] == 16

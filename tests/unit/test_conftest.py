@@ -1,0 +1,106 @@
+"""What ``tests/conftest.py`` promises to every test, seen from a pytest run of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+_PROGRAM = """
+import os, sys
+from pathlib import Path
+
+import pytest
+from wherryd import blocker
+
+def test_environment_is_clean(home):
+    assert "AWS_PROFILE" not in os.environ
+    assert "https_proxy" not in os.environ
+    assert "WHERRY_STORE" not in os.environ
+    assert os.environ["WHERRY_HOME"] == str(home)
+    assert not home.exists()
+    assert Path.home() != Path(os.environ["OUTER_HOME"])
+
+def test_leaves_a_process(home):
+    home.mkdir()
+    command = [sys.executable, "-c", "import time; time.sleep(300)"]
+    pid = os.posix_spawn(sys.executable, command, os.environ)
+    Path(os.environ["CHILD"]).write_text(f"{pid} {home}")
+
+async def test_blocks():
+    blocker.block()
+
+@pytest.mark.blocks("shows that it may")
+async def test_may_block():
+    blocker.block()
+
+def test_blocks_without_a_loop():
+    blocker.block()
+"""
+
+
+@pytest.fixture(scope="module")
+def inner_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Run pytest on the program beside a copy of our conftest; give its output and its folder."""
+    folder = tmp_path_factory.mktemp("inner")
+    (folder / "tests").mkdir()
+    for name in ("conftest.py", "soak.py"):
+        shutil.copy(_REPOSITORY / "tests" / name, folder / "tests")
+    shutil.copy(_REPOSITORY / "pyproject.toml", folder)
+    (folder / "tests/test_program.py").write_text(_PROGRAM)
+    (folder / "wherryd").mkdir()
+    (folder / "wherryd/__init__.py").touch()
+    (folder / "wherryd/blocker.py").write_text(
+        "import time\n\ndef block() -> None:\n    time.sleep(0.001)\n"
+    )
+    environment = os.environ | {
+        "OUTER_HOME": str(Path.home()),
+        "CHILD": str(folder / "child"),
+        "AWS_PROFILE": "somebody",
+        "https_proxy": "http://127.0.0.1:1",
+        "WHERRY_STORE": "file:///somewhere",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr, folder
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_environment_is_clean",
+        "test_leaves_a_process",
+        "test_may_block",
+        "test_blocks_without_a_loop",
+    ],
+)
+def test_inner_test_fails(inner_run: tuple[str, Path], test: str) -> None:
+    """Tests get a clean environment, and block only where no loop waits or their mark says so."""
+    assert f"::{test} PASSED" in inner_run[0]
+
+
+def test_blocking_on_the_loop_goes_unnoticed(inner_run: tuple[str, Path]) -> None:
+    """An async test fails when the daemon's code makes a blocking call on the loop."""
+    assert "::test_blocks FAILED" in inner_run[0]
+    assert "BlockingError" in inner_run[0]
+
+
+def test_process_outlives_its_test(inner_run: tuple[str, Path]) -> None:
+    """What a test leaves running in its home is ended with it, and the home is removed."""
+    pid, home = (inner_run[1] / "child").read_text().split()
+    assert not Path(home).parent.exists()
+    assert (
+        not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    )
