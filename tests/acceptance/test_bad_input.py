@@ -418,7 +418,6 @@ with wherry.init(project="p") as run:
 
 def test_numpy_metadata_changes_kind(machine: Machine) -> None:
     """Scalars and arrays of numpy become numbers and lists."""
-    pytest.importorskip("numpy")
     metadata, *refused = machine.run(NUMPY).splitlines()
     got = {key: repr(value) for key, value in json.loads(metadata).items()}
     wanted = {

@@ -24,7 +24,7 @@ from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.log import get_logger
 from wherryd.model import State
-from wherryd.news import News
+from wherryd.news import News, Watch
 from wherryd.queue.base import Queue, Request
 from wherryd.together import all_of
 
@@ -75,8 +75,7 @@ class Freer:
         """Work until cancelled."""
         with self._news.watch(State.DONE, State.CANCELLED) as watch:
             while True:
-                with anyio.move_on_after(_AGAIN_S if self._stuck else None):
-                    await watch.wait_news()
+                await self._wait_work(watch)
                 await self._clock.sleep(_GATHER_S)
                 try:
                     while ended := await self._unfreed():
@@ -85,6 +84,18 @@ class Freer:
                     _log.warning("freeing is put off", error=str(error))
                     await self._clock.sleep(_PAUSE_S)
                     watch.wake()
+
+    async def _wait_work(self, watch: Watch) -> None:
+        """Return at news, or when stuck files are to be tried again."""
+        async with anyio.create_task_group() as group:
+            if self._stuck:
+                group.start_soon(self._wake_at, watch, min(self._stuck.values()))
+            await watch.wait_news()
+            group.cancel_scope.cancel()
+
+    async def _wake_at(self, watch: Watch, when: float) -> None:
+        await self._clock.sleep(max(0.0, when - self._clock.monotonic()))
+        watch.wake()
 
     async def has_work(self) -> bool:
         """Whether an ended request holds what may be deleted now."""

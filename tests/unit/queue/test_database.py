@@ -110,7 +110,6 @@ async def test_a_damaged_queue_that_nobody_hears_of(path: Path, clock: StillCloc
     assert aside.read_bytes() == b"damaged" * 1000
     aside.rename(f"{aside}-wal")
     assert await anyio.to_thread.run_sync(files.set_aside, path) == [aside]
-    assert database.set_aside.read_bytes() == b"damaged" * 1000
     await database.aclose()
 
 
