@@ -139,6 +139,21 @@ class Connection:
                 except CommError as error:
                     self._note(tries, error, transport)
 
+    def whole_stream(self, method: str, request: Message, reply_type: type[_Reply]) -> list[_Reply]:
+        """Call with one message and return all answers; begun again where the daemon ends meanwhile.
+
+        Args:
+            method: as in ``unary``.
+            request: as in ``unary``.
+            reply_type: as in ``unary``.
+        """
+        tries = _Tries(resumed=True)
+        while True:
+            try:
+                return list(self.server_stream(method, request, reply_type))
+            except CommError as error:
+                tries.note_error(error)
+
     def offer_credentials(self, store: str, values: Mapping[str, str]) -> None:
         """Hand credentials over at the next call, and at each connection made from now on.
 

@@ -76,6 +76,13 @@ class Daemon:
         wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=limit)
         return self._connection.server_stream("ListRequests", wanted, pb.RequestState)
 
+    def whole_list(
+        self, states: Sequence[str], project: str = "", name: str = ""
+    ) -> list[pb.RequestState]:
+        """List requests as they are at one time, also where the daemon ends meanwhile."""
+        wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=NO_LIMIT)
+        return self._connection.whole_stream("ListRequests", wanted, pb.RequestState)
+
     def resolve(self, names: Sequence[str]) -> list[str]:
         """Find the requests' whole ids; an end or a beginning that only one has will do.
 
@@ -84,7 +91,7 @@ class Daemon:
         """
         known: list[str] = []
         if any(len(name) < _ID_CHARACTERS for name in names):
-            known = [state.request_id for state in self.requests((*NOT_ENDED, *ENDED))]
+            known = [state.request_id for state in self.whole_list((*NOT_ENDED, *ENDED))]
         return [_only(name, known) if len(name) < _ID_CHARACTERS else name for name in names]
 
     def wait(self, ids: Sequence[str], timeout_s: float | None) -> Iterator[pb.RequestState]:

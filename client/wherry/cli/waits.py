@@ -42,7 +42,7 @@ def wait(
     daemon = Daemon(chosen)
     ids = daemon.resolve(requests or ())
     if all_ and has_queue(chosen):
-        ids = [state.request_id for state in daemon.requests(states.WORK)]
+        ids = [state.request_id for state in daemon.whole_list(states.WORK)]
     limit_s = params.seconds(timeout)
     outcome = wait_ended(daemon, ids, limit_s, choose_progress(quiet=json))
     if json:
@@ -119,7 +119,7 @@ def drain(timeout: params.Timeout = None, json: params.Json = False) -> None:
 
 
 def _sync(daemon: Daemon, project: str | None, name: str | None) -> tuple[int, list[str]]:
-    held = daemon.requests(["held"], project or "", name or "")
+    held = daemon.whole_list(["held"], project or "", name or "")
     ids = [state.request_id for state in held]
     if not ids:
         return 0, []
@@ -135,7 +135,7 @@ def _drain(daemon: Daemon, timeout_s: float | None, *, quiet: bool) -> Outcome:
     committed: list[pb.RequestState] = []
     failed: list[pb.RequestState] = []
     while True:
-        work = list(daemon.requests(states.WORK))
+        work = daemon.whole_list(states.WORK)
         left_s = None if end_s is None else end_s - time.monotonic()
         over = left_s is not None and left_s <= 0
         if not work or over:

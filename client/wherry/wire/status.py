@@ -118,7 +118,7 @@ def _by_code(method: str, code: int, message: str) -> errors.WherryError:
     name = _CODES.get(code, f"status {code}")
     text = f"{method}: {message or name}"
     match name:
-        case "UNAVAILABLE":
+        case "UNAVAILABLE" | "CANCELLED":  # nobody but a server that ends cancels our calls
             return ConnectionLost(text)
         case "DEADLINE_EXCEEDED":
             return timed_out(method)

@@ -67,6 +67,7 @@ class FakeDaemon:
         self.refusals: dict[str, Refusal] = {}
         self.calls: list[tuple[str, Any]] = []
         self.left_out: list[str] = []
+        self.cuts: list[str] = []  # streams that break off after their first answer
         self.busy = False
         self.on_shutdown: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None  # when the first states have been told
@@ -217,7 +218,11 @@ class FakeDaemon:
             return self._played(method.name, play, message, context)
 
         def many(message: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            yield from self._played(method.name, play, message, context)
+            for answer in self._played(method.name, play, message, context):
+                yield answer
+                if method.name in self.cuts:
+                    self.cuts.remove(method.name)
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "as a killed daemon")
 
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(one, reads, writes)

@@ -80,9 +80,12 @@ def test_stop_returns_before_the_end(daemon: FakeDaemon, wherry: Wherry, monkeyp
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     hello = daemon.hello
     monkeypatch.setattr(daemon, "hello", lambda sent: _with_pid(hello(sent), process.pid))
-    daemon.on_shutdown = lambda: threading.Thread(target=_end, args=(daemon, process)).start()
+    ending = threading.Thread(target=_end, args=(daemon, process))
+    daemon.on_shutdown = ending.start
     assert wherry("daemon", "stop").stdout == f"stopped (pid {process.pid})\n"
-    assert process.poll() is not None
+    assert process.stdin is not None
+    assert process.stdin.closed  # without it the process would run
+    ending.join()
 
 
 def _with_pid(reply: Any, pid: int) -> Any:

@@ -119,6 +119,20 @@ def test_drain_misses_what_comes_meanwhile(daemon: FakeDaemon, as_json: Callable
     assert (found["drained"], found["committed"], found["left"]) == (True, 2, [])
 
 
+def test_drain_ends_with_its_daemon(daemon: FakeDaemon, as_json: Callable[..., Any]) -> None:
+    """A daemon that is killed while it tells what is left, or what has ended, ends no drain."""
+    daemon.requests = [request(1), request(2)]
+    daemon.cuts = ["ListRequests", "Wait", "ListRequests"]
+
+    def end_all() -> None:
+        daemon.change(1, state="done", version=0)
+        daemon.change(2, state="done", version=1)
+
+    daemon.on_wait = end_all
+    assert as_json("drain")["committed"] == 2
+    assert daemon.cuts == []
+
+
 def test_drain_gives_up_silently(daemon: FakeDaemon, wherry: Wherry) -> None:
     """When the time is over drain names what is left and why, and the exit code is 1."""
     waits = {"error": "StoreUnavailable", "reason": "connection refused"}

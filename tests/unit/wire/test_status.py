@@ -55,6 +55,7 @@ _OK = {":status": "200"}
         ({**_OK, "grpc-status": "99"}, errors.CommError, "status 99"),
         ({**_OK, "grpc-status": "8", "grpc-message": "full"}, errors.CommError, "full"),
         ({**_OK, "grpc-status": "14"}, ConnectionLost, "UNAVAILABLE"),
+        ({**_OK, "grpc-status": "1"}, ConnectionLost, "CANCELLED"),  # as a server that ends says
         ({**_OK, "grpc-status": "9", "wherry-error": "SpoolFull"}, errors.SpoolFull, ""),
         ({**_OK, "grpc-status": "9", "wherry-error": "New"}, errors.WherryError, ""),
         (
