@@ -1,7 +1,7 @@
-"""How a user's file gets into the spool (design section 5). Owns: reading it as it is at this moment,
+"""How a user's file gets into the spool (docs/promises.md, promise 4).
 
-and the errors of a file that can't be. Does not own: the spool's files (``spool``), which path the
-file gets (``contents``).
+Owns: reading it as it is at this moment, and the errors of a file that can't be. Does not own: the
+spool's files (``spool``), which path the file gets (``contents``).
 
 A file is looked at (fstat) before and after it is read; if size or mtime differ, or another number of
 bytes came, it changed meanwhile. A file that is replaced by another (rename) is read as it was.

@@ -1,4 +1,4 @@
-"""The end of a run: waiting for its artifacts, and when to stop waiting (design section 4).
+"""The end of a run: waiting for its artifacts, and when to stop (docs/promises.md, "The end of a script").
 
 Owns: the rule of 60 seconds, Ctrl-C, homes that may not outlive the script, what is said at the end.
 Does not own: how progress looks (``progress``), the exit hook (``exits``).

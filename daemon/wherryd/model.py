@@ -81,7 +81,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of a manifest (design section 6)."""
+    """One line of a manifest (docs/store-format.md, "Manifests")."""
 
     path: str
     digest: str | None

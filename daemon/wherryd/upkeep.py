@@ -23,7 +23,7 @@ from wherryd.rpc.server import Server
 SOCKET_S = 5.0
 SWEEP_S = 60.0
 FORGET_S = 3600.0
-#: Ids of done requests are kept so long (design section 5, Queue).
+#: Ids of done requests are kept so long (docs/promises.md, promise 3).
 KEEP_S = 30 * 86_400.0
 
 _log = get_logger("upkeep")

@@ -1,1 +1,1 @@
-"""What the issue promises, shown from outside: real programs, a real daemon, real stores, real kills."""
+"""What docs/promises.md says, shown from outside: real programs, a real daemon, real stores, real kills."""

@@ -1,4 +1,5 @@
-"""What survives a loss of power, and that nothing is committed that did not (design section 4, promise 1).
+"""What survives a loss of power, and that nothing is committed that did not (docs/promises.md,
+promise 1).
 
 The loss itself is played: the daemon is killed, the bytes that the disk would have lost are overwritten,
 and the queue is told that it saw another boot of the machine.

@@ -14,7 +14,7 @@ CHUNK = 2_500 if SOAK else 125
 @pytest.mark.soak
 @pytest.mark.parametrize("first", range(0, HISTORIES, CHUNK))
 def test_a_history_breaks_a_promise(first: int) -> None:
-    """Whatever is lost, late, doubled, refused or killed: design section 4 holds."""
+    """Whatever is lost, late, doubled, refused or killed: what docs/promises.md says holds."""
     for seed in range(first, first + CHUNK):
         run_history(seed)
 

@@ -1,4 +1,4 @@
-"""Addresses of stores: one spelling for one store (design section 2, ``WHERRY_STORE``).
+"""Addresses of stores: one spelling for one store (docs/promises.md, "Settings and places").
 
 Owns: reading and normalizing a store's URI, and which parts of the environment are credentials for
 it. Does not own: opening the store. Credentials are never part of an address.

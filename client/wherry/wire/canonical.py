@@ -1,7 +1,7 @@
 """JSON in the one form that is hashed (RFC 8785), and the two digests made from it.
 
-Owns: canonical JSON, ``digest`` and ``content`` of a version (design section 6), and what users'
-metadata becomes. Does not own: manifests and records (the registry).
+Owns: canonical JSON, ``digest`` and ``content`` of a version (docs/store-format.md, "Digests"), and
+what users' metadata becomes. Does not own: manifests and records (the registry).
 
 One deviation from RFC 8785: integers of any size are written in full decimal digits, where the RFC
 would round those beyond 2**53 to a double. A float is written as ECMAScript writes it, so 1.0 gives

@@ -1,7 +1,8 @@
 """The socket to a daemon: connecting, and who is at the other end.
 
-Owns: what the errors of ``connect`` mean, and the check that the peer is this user (design section 4,
-Private). Does not own: where the socket is (``places``), what is said on it (``transport``).
+Owns: what the errors of ``connect`` mean, and the check that the peer is this user
+(docs/promises.md, promise 9). Does not own: where the socket is (``places``), what is said on it
+(``transport``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names, paths and how they are written (design section 2).
+"""Names, paths and how they are written (docs/promises.md, "Names, paths and metadata").
 
 Owns: what a name, an alias and a path inside an artifact may be, and the percent-encoding that makes
 a name one segment of a store's key. Does not own: keys (the registry), paths on this machine.

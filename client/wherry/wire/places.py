@@ -1,4 +1,4 @@
-"""Where things lie on this machine (design section 2, Settings).
+"""Where things lie on this machine (docs/promises.md, "Settings and places").
 
 Owns: which folder is the home, that it is the user's alone, the names in it, and where the socket is,
 derived alike by the client and the daemon. Does not own: what the files contain.

@@ -1,7 +1,7 @@
 """Settings: arguments win over environment, that over ``config.toml``, that over defaults.
 
-Owns: every setting's name, values, default, and where the value that counts came from (design
-section 2, Settings). Does not own: what a setting does.
+Owns: every setting's name, values, default, and where the value that counts came from
+(docs/promises.md, "Settings and places"). Does not own: what a setting does.
 """
 
 from __future__ import annotations

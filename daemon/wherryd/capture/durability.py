@@ -1,4 +1,4 @@
-"""Captured bytes and the loss of power (design section 4, promise 1).
+"""Captured bytes and the loss of power (docs/promises.md, promise 1).
 
 Owns: syncing what came in, within seconds; after another boot, telling which captured bytes are whole.
 Does not own: the queue's own durability, or bytes that a client has synced (``power``).

@@ -1,4 +1,4 @@
-"""What an alias becomes (design, "The commit", rule 8).
+"""What an alias becomes (docs/commit.md, rule 8).
 
 Owns: the rules, as pure functions of the alias object that is there. Does not own: writing it
 (``naming``), or when (after the request is settled in the queue).

@@ -1,4 +1,4 @@
-"""Which step brings a lane's first request nearer to its version (design, "The commit").
+"""Which step brings a lane's first request nearer to its version (docs/commit.md).
 
 Owns: the rules. Pure functions of what was seen in the store and of the request's row.
 Does not own: doing the step (``worker``), which request is first (``queue.line``), aliases.

@@ -1,7 +1,7 @@
 """Where the bytes of ``file://`` references lie, as they are now.
 
 Owns: URI to path, and the file's signature before it is hashed. Does not own: hashing (``hashing``),
-other schemes (a later issue). Blocks.
+other schemes, which are not built yet. Blocks.
 """
 
 from __future__ import annotations

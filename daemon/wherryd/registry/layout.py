@@ -1,4 +1,4 @@
-"""Key names: where each thing lies in a store (design section 6, ``docs/store-format.md``).
+"""Key names: where each thing lies in a store (docs/store-format.md, "Layout").
 
 Owns: making keys from plain names, and reading numbers and names back out of listed keys.
 Does not own: what the objects hold (``records``, ``manifest``), or any I/O.

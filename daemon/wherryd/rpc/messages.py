@@ -130,7 +130,7 @@ def _metadata_of(metadata: bytes) -> str:
 
 
 def _alias_of(alias: str) -> str:
-    # These two add nothing (design section 6, rule 8), and are no errors.
+    # These two add nothing (docs/commit.md, rule 8), and are no errors.
     return alias if alias in ("", "latest") else check_alias(alias)
 
 

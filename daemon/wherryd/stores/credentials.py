@@ -1,7 +1,8 @@
 """Credentials for stores, as clients hand them over: in memory only.
 
-Owns: which sets there are for an address, and in which order they are tried (design section 5, Queue). Does
-not own: what is in a set (``s3.identity``). No set is ever written, logged, or part of an error.
+Owns: which sets there are for an address, and in which order they are tried (docs/promises.md,
+promise 9). Does not own: what is in a set (``s3.identity``). No set is ever written, logged, or part of
+an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finding out whether a store does what a commit needs (design section 6, The commit, 10).
+"""Finding out whether a store does what a commit needs (docs/commit.md, rule 10).
 
 Owns: the question. Does not own: when it is asked, and that the answer is kept (``commit``, ``queue``).
 """

@@ -16,7 +16,7 @@ from wherry.rows import Kind, Origin, Row, packed
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
-# From reference/wandb-surface.md.
+# As wandb 0.31.0 has them.
 SIGNATURES = {
     "Artifact": "name type description metadata incremental use_as storage_region digest_algorithm",
     "Artifact.add_file": "local_path name is_tmp skip_cache policy overwrite",

@@ -193,7 +193,7 @@ def test_unlogged_artifact_cannot_be_used(recorder: Recorder, run: wherry.Run) -
 
 
 def test_later_surface_is_silent(recorder: Recorder, run: wherry.Run) -> None:
-    """What belongs to later issues raises ``NotYet``, which is a NotImplementedError, with a sentence."""
+    """What is not built yet raises ``NotYet``, which is a NotImplementedError, with a sentence."""
     artifact = logged(run)
     recorder.commit(0, 0)
     found = run.use_artifact("model:v0")

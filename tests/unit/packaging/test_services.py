@@ -19,7 +19,7 @@ _PACKAGING = _REPOSITORY / "packaging"
 _UNIT = _PACKAGING / "wherryd.service"
 _PLIST = _PACKAGING / "wherry.wherryd.plist"
 
-# The daemon's promise: running steps get this long after SIGTERM (issue "version skew, drain").
+# Running steps get this long after SIGTERM (packaging/README.md, "Linux: a systemd user unit").
 _DRAIN_S = 10
 
 

@@ -107,7 +107,7 @@ def test_the_same_entries_give_the_same_file(
 
 
 def test_where_bytes_lie_and_when_is_no_content(tmp_path: Path) -> None:
-    """Packs and the time of resolving change the manifest and not the digest (promise 6)."""
+    """Packs and the time of resolving are no part of the digest (docs/promises.md, promise 6)."""
     moved = [
         msgspec.structs.replace(line, pack=None, offset=None, resolved=None)
         for line in example.LINES
@@ -122,7 +122,7 @@ def test_where_bytes_lie_and_when_is_no_content(tmp_path: Path) -> None:
 
 
 def test_references_without_a_checksum_are_equal_if_uri_and_size_are(tmp_path: Path) -> None:
-    """A version id that came without a checksum is no content (promise 6)."""
+    """A version id that came without a checksum is no content (docs/promises.md, promise 6)."""
 
     def digest(size: int, uri: str, version: str | None) -> str:
         entry = Entry("a", size, None, reference=Reference(uri, False, version=version))

@@ -73,7 +73,7 @@ def test_a_record_is_one_line(record: VersionRecord) -> None:
 
 
 def test_fields_stand_in_the_designs_order() -> None:
-    """A record reads as the design shows it; tags are there only when there are some."""
+    """A record reads as docs/store-format.md shows it; tags are there only when there are some."""
     order = [
         "format",
         "version",

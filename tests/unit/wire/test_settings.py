@@ -18,7 +18,7 @@ def folder(home: Path) -> Path:
 
 
 def test_defaults_differ_from_the_design(folder: Path) -> None:
-    """Nothing said: the defaults of the design, and where each came from."""
+    """Nothing said: the README's defaults, and where each came from."""
     settings = load({}, {}, folder)
     assert settings.store == f"file://{folder}/store"
     assert settings.project == "uncategorized"
