@@ -6,15 +6,15 @@ Does not own: reading (``stored``), what a version can do (``artifact``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
 from wherry import starting, stored
 from wherry.artifact import Artifact, StoredArtifact
-from wherry.errors import NotFoundError, NotYet, TypeTaken
+from wherry.errors import NotFoundError, TypeTaken
+from wherry.later import LaterApi
 from wherry.wire.names import ArtifactRef, parse_artifact_ref
 
 
-class Api:
+class Api(LaterApi):
     """Finds artifacts in the store that the settings name.
 
     Args:
@@ -93,26 +93,6 @@ class Api:
             return next(stored.find_all(where, type), None) is not None
         except (NotFoundError, TypeTaken):
             return False
-
-    def artifact_types(self, *_: object, **__: object) -> NoReturn:
-        """List the types of a project; not built yet."""
-        raise NotYet("Api().artifact_types() is not built yet.")
-
-    def artifact_type(self, *_: object, **__: object) -> NoReturn:
-        """Find a type; not built yet."""
-        raise NotYet("Api().artifact_type() is not built yet.")
-
-    def artifact_collections(self, *_: object, **__: object) -> NoReturn:
-        """List the artifacts of a type; not built yet."""
-        raise NotYet("Api().artifact_collections() is not built yet.")
-
-    def runs(self, *_: object, **__: object) -> NoReturn:
-        """List runs; not built yet."""
-        raise NotYet("Api().runs() is not built yet.")
-
-    def run(self, *_: object, **__: object) -> NoReturn:
-        """Find a run; not built yet."""
-        raise NotYet("Api().run() is not built yet.")
 
     def _place(self, text: str) -> tuple[ArtifactRef, stored.Place]:
         ref, settings = parse_artifact_ref(text), self._settings

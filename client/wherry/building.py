@@ -132,17 +132,6 @@ class Building(Reading):
         self._building().add_references(found)
         return [entry for path in found if (entry := self._find(path))]
 
-    def add(self, obj: object, name: str, overwrite: bool = False) -> ManifestEntry:
-        """Add a ``Table`` and the like; not built yet."""
-        del name, overwrite
-        raise NotYet(
-            f"Adding a {obj.__class__.__name__} is not built yet.",
-            hint="Save it to a file and use add_file.",
-        )
-
-    def __setitem__(self, name: str, obj: object) -> None:
-        self.add(obj, name)
-
     def remove(self, item: StrPath | ManifestEntry) -> None:
         """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""
         path = item.path if isinstance(item, ManifestEntry) else os.fspath(item)

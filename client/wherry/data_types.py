@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from wherry.errors import NotYet
+from wherry.later import LaterType
 
 
-class _Later:
-    """What will be a data type."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        name = self.__class__.__name__
-        raise NotYet(
-            f"wherry.{name} is not built yet.", hint="Save the data to a file and use add_file."
-        )
-
-
-class Table(_Later):
+class Table(LaterType):
     """Rows and columns."""
 
 
-class PartitionedTable(_Later):
+class PartitionedTable(LaterType):
     """A table whose parts lie in one folder of an artifact."""
 
 
-class JoinedTable(_Later):
+class JoinedTable(LaterType):
     """Two tables joined on a key."""
 
 
-class Image(_Later):
+class Image(LaterType):
     """A picture."""

@@ -1,4 +1,8 @@
-"""What artifacts and runs will be able to do. Owns: saying "not yet" under the names that programs call."""
+"""What will be there. Owns: saying "not yet" under the names that programs call.
+
+Every call that can do nothing else stands here, in a class whose name begins with ``Later``: so the
+README's table of what works is held to the code.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,24 @@ class LaterArtifact:
         raise NotYet(
             "Artifacts can't be copied or pickled yet.",
             hint="Log it here, or hand over the files' paths and build it there.",
+        )
+
+    def add(self, obj: object, name: str, overwrite: bool = False) -> NoReturn:
+        """Add a ``Table`` and the like."""
+        del name, overwrite
+        raise NotYet(
+            f"Adding a {obj.__class__.__name__} is not built yet.",
+            hint="Save it to a file and use add_file.",
+        )
+
+    def __setitem__(self, name: str, obj: object) -> NoReturn:
+        self.add(obj, name)
+
+    @property
+    def collection(self) -> NoReturn:
+        """All versions of this name, as one thing."""
+        raise NotYet(
+            "Artifact.collection is not built yet.", hint="Use Api().artifacts(type, name)."
         )
 
     def new_draft(self) -> NoReturn:
@@ -83,6 +105,40 @@ class LaterRun(RunFacts):
     def log_code(self, *_: object, **__: object) -> NoReturn:
         """Log the program's source; not built yet."""
         raise NotYet("log_code() is not built yet.", hint="Use log_artifact with the folder.")
+
+
+class LaterApi:
+    """The part of ``Api`` that is not built yet; every call raises ``NotYet``."""
+
+    def artifact_types(self, *_: object, **__: object) -> NoReturn:
+        """List the types of a project."""
+        raise NotYet("Api().artifact_types() is not built yet.")
+
+    def artifact_type(self, *_: object, **__: object) -> NoReturn:
+        """Find a type."""
+        raise NotYet("Api().artifact_type() is not built yet.")
+
+    def artifact_collections(self, *_: object, **__: object) -> NoReturn:
+        """List the artifacts of a type."""
+        raise NotYet("Api().artifact_collections() is not built yet.")
+
+    def runs(self, *_: object, **__: object) -> NoReturn:
+        """List runs."""
+        raise NotYet("Api().runs() is not built yet.")
+
+    def run(self, *_: object, **__: object) -> NoReturn:
+        """Find a run, and with it what it logged and used."""
+        raise NotYet("Api().run() is not built yet.")
+
+
+class LaterType:
+    """What will be a data type; making one raises ``NotYet``."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        name = self.__class__.__name__
+        raise NotYet(
+            f"wherry.{name} is not built yet.", hint="Save the data to a file and use add_file."
+        )
 
 
 def _draft_error(call: str, group: str | None, distributed_id: str | None) -> WherryError:

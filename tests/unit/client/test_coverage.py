@@ -1,0 +1,308 @@
+"""The README's table of what works of W&B's surface is the surface, and is true."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pickle
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import wherry
+from tests.unit.client.recorder import Recorder
+from tests.unit.client.wandb_surface import SURFACE
+from wherry import data_types, later
+from wherry.cli.app import app
+from wherry.data_types import LaterType
+from wherry.entries import ManifestEntry
+from wherry.errors import NotYet
+from wherry.wire import wherry_pb2 as pb
+
+_README = Path(__file__).resolve().parents[3] / "README.md"
+_ROW = re.compile(r"^\| ([^|-][^|]*) \|([^|]*)\|([^|]*)\|([^|]*)\|$", re.MULTILINE)
+_CLASSES = {
+    "Artifact": wherry.Artifact,
+    "an entry": ManifestEntry,
+    "Run": wherry.Run,
+    "Api": wherry.Api,
+}
+#: Names that are not attributes.
+_SPELLED = {
+    "artifact[name]": "__getitem__",
+    "artifact[name] = obj": "__setitem__",
+    "with run": "__enter__",
+}
+
+
+class Item(NamedTuple):
+    """One thing in a cell of the table."""
+
+    kind: str
+    text: str
+
+
+def _cells(column: int) -> list[Item]:
+    """List what stands in a column: 1 works, 2 without effect, 3 later."""
+    text = _README.read_text().partition("## What of W&B's artifacts works today")[2]
+    rows = _ROW.findall(text.partition("\n## ")[0])
+    found = [(row[0].partition(",")[0].strip("` "), row[column]) for row in rows]
+    return [Item(kind, item) for kind, cell in found for item in re.findall(r"`([^`]+)`", cell)]
+
+
+WORKS, WITHOUT_EFFECT, LATER = _cells(1), _cells(2), _cells(3)
+
+
+# ── the table is the surface ───────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("kind", SURFACE)
+def test_name_is_in_no_cell_or_in_two(kind: str) -> None:
+    """Every name that W&B programs call stands in exactly one cell."""
+    cells = [*WORKS, *WITHOUT_EFFECT, *LATER]
+    count = Counter(item.text.replace(" = ", "=") for item in cells if item.kind == kind)
+    assert {name: count[name] for name in SURFACE[kind] if count[name] != 1} == {}
+
+
+def test_name_of_the_module_is_in_no_cell() -> None:
+    """Every name that ``wherry`` exports stands in a cell, but for two that are no part of W&B's surface."""
+    told = {item.text for item in (*WORKS, *WITHOUT_EFFECT, *LATER)}
+    assert set(wherry.__all__) - told == {"Run", "__version__"}
+
+
+# ── what works ─────────────────────────────────────────────────────────────────────────────────
+def _code(thing: object) -> ast.FunctionDef | None:
+    if isinstance(thing, property):
+        thing = thing.fget
+    if not inspect.isfunction(thing):
+        return None
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(thing))).body
+    assert isinstance(function, ast.FunctionDef)
+    return function
+
+
+def _only_raises(thing: object) -> bool:
+    """Whether a function does nothing but raise, after its docstring and ``del``."""
+    function = _code(thing)
+    if function is None:
+        return False
+    steps = [step for step in function.body if not isinstance(step, ast.Expr | ast.Delete)]
+    return len(steps) == 1 and isinstance(steps[0], ast.Raise)
+
+
+def _attribute(item: Item) -> object:
+    name = _SPELLED.get(item.text, item.text)
+    return inspect.getattr_static(_CLASSES[item.kind], name)
+
+
+def _stubs(cls: type) -> set[str]:
+    """List the public names of a class that can do nothing but say "not yet"."""
+    bases = [base for base in cls.__mro__ if base.__name__.startswith("Later")]
+    names = {name for base in bases for name in vars(base)}
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("item", WORKS, ids=str)
+def test_what_works_is_not_built(item: Item) -> None:
+    """What the table says works is there, and is more than a word about later."""
+    if item.kind == "module":
+        assert item.text in dir(wherry)
+    elif item.kind == "command line":
+        assert item.text in _commands()
+    elif item.kind == "Run" and item.text == "config":
+        assert wherry.init(mode="disabled", config={"a": 1}).config["a"] == 1
+    elif item.text in _slots(item.kind):
+        pass  # plain data
+    else:
+        assert not _only_raises(_attribute(item))
+        assert item.text not in _stubs(_CLASSES[item.kind])
+
+
+def _slots(kind: str) -> tuple[str, ...]:
+    return ManifestEntry.__slots__ if kind == "an entry" else ()
+
+
+def _commands() -> set[str]:
+    return {command.callback.__name__ for command in app.registered_commands if command.callback}
+
+
+def test_stub_stands_outside_later() -> None:
+    """What does nothing but raise ``NotYet`` is in a class whose name begins with ``Later``."""
+    for cls in _CLASSES.values():
+        others = [base for base in cls.__mro__ if not base.__name__.startswith("Later")]
+        found = [f"{base.__name__}.{name}" for base in others for name in _raising(base)]
+        assert found == []
+
+
+def _raising(cls: type) -> list[str]:
+    ours = cls.__module__.startswith("wherry")
+    return [name for name, thing in vars(cls).items() if ours and _only_raises(thing)]
+
+
+def test_stub_goes_unseen() -> None:
+    """The looks for stubs find those that there are."""
+    assert _only_raises(later.LaterArtifact.delete)
+    assert _only_raises(vars(later.LaterArtifact)["collection"])
+    assert {"delete", "collection"} <= _stubs(wherry.Artifact)
+
+
+# ── what comes later ───────────────────────────────────────────────────────────────────────────
+class Things(NamedTuple):
+    """What the calls below need."""
+
+    built: wherry.Artifact  # not logged
+    found: wherry.Artifact  # a version in a store, with a table and a reference
+    run: wherry.Run
+    api: wherry.Api
+
+
+@pytest.fixture
+def things(recorder: Recorder) -> Things:
+    run = wherry.init(project="p", group="g")
+    logged = wherry.Artifact("logged", "t")
+    run.log_artifact(logged)
+    recorder.commit(0, 0)
+    recorder.manifest = [
+        pb.Entry(path="a.table.json", digest=f"sha256:{'a' * 64}", size=1),
+        pb.Entry(path="far", reference=pb.Reference(uri="s3://b/far")),
+    ]
+    built = wherry.Artifact("built", "t")
+    return Things(built, run.use_artifact("logged:v0"), run, wherry.Api())
+
+
+_CALLS: dict[Item, Callable[[Things], object]] = {
+    Item("Artifact", "add"): lambda it: it.built.add(object(), "x"),
+    Item("Artifact", "artifact[name] = obj"): lambda it: it.built.__setitem__("x", object()),
+    Item("Artifact", "Artifact(incremental=True)"): (
+        lambda _: wherry.Artifact("a", "t", incremental=True)
+    ),
+    Item("Artifact", "add_reference(entry)"): (
+        lambda it: it.built.add_reference(it.found.get_entry("far"))
+    ),
+    Item("Artifact", 'add_reference("s3://…")'): lambda it: it.built.add_reference("s3://b/x"),
+    Item("Artifact", "new_draft"): lambda it: it.found.new_draft(),
+    Item("Artifact", "delete"): lambda it: it.found.delete(delete_aliases=True),
+    Item("Artifact", "link"): lambda it: it.found.link("collection", aliases=["x"]),
+    Item("Artifact", "unlink"): lambda it: it.found.unlink(),
+    Item("Artifact", "save()"): lambda it: it.found.save(),
+    Item("Artifact", "pickle.dumps(artifact)"): lambda it: pickle.dumps(it.found),
+    Item("Artifact", "get"): lambda it: it.found.get("a"),
+    Item("Artifact", "artifact[name]"): lambda it: it.found["a"],
+    Item("Artifact", "logged_by"): lambda it: it.found.logged_by(),
+    Item("Artifact", "used_by"): lambda it: it.found.used_by(),
+    Item("Artifact", "collection"): lambda it: it.found.collection,
+    Item("an entry", "download()"): lambda it: it.found.get_entry("far").download(),
+    Item("Run", "upsert_artifact"): lambda it: it.run.upsert_artifact(it.built),
+    Item("Run", "finish_artifact"): lambda it: it.run.finish_artifact(it.built),
+    Item("Run", "log_code"): lambda it: it.run.log_code("."),
+    Item("Run", "link_artifact"): lambda it: it.run.link_artifact(it.built, "collection"),
+    Item("Run", "link_model"): lambda it: it.run.link_model("model.pt", "collection"),
+    Item("Run", "log_artifact(version)"): lambda it: it.run.log_artifact(it.found),
+    Item("Api", "artifact_types"): lambda it: it.api.artifact_types("p"),
+    Item("Api", "artifact_type"): lambda it: it.api.artifact_type("t", "p"),
+    Item("Api", "artifact_collections"): lambda it: it.api.artifact_collections("p", "t"),
+    Item("Api", "runs"): lambda it: it.api.runs("p"),
+    Item("Api", "run"): lambda it: it.api.run("p/r"),
+    Item("Api", "run.logged_artifacts"): lambda it: it.api.run("p/r").logged_artifacts(),
+    Item("Api", "run.used_artifacts"): lambda it: it.api.run("p/r").used_artifacts(),
+    Item("Table", "Table"): lambda _: wherry.Table(columns=["a"], data=[[1]]),
+}
+#: What needs a thing that can't be made yet, or says which reference an item before it is of.
+_ELSEWHERE = {
+    *(Item("Table", name) for name in SURFACE["Table"][1:]),
+    Item("an entry", "s3://…"),
+    Item("module", "data_types"),
+    Item("command line", "cache cleanup"),
+}
+
+
+def test_what_comes_later_is_not_called() -> None:
+    """Each item of the column is called by this test, and each stub stands in the column."""
+    assert set(LATER) == {*_CALLS, *_ELSEWHERE}
+    for kind, cls in _CLASSES.items():
+        assert {Item(kind, name) for name in _stubs(cls)} - {*LATER, *_facts(kind)} == set()
+
+
+def _facts(kind: str) -> set[Item]:
+    """What ``LaterRun`` has from the class below it is no stub."""
+    return {Item(kind, name) for name in dir(later.RunFacts)} if kind == "Run" else set()
+
+
+@pytest.mark.parametrize("item", _CALLS, ids=str)
+def test_what_comes_later_does_something_else(things: Things, item: Item) -> None:
+    """What the table says comes later raises ``NotYet``, a NotImplementedError, with a sentence."""
+    with pytest.raises(NotYet, match=r"(not built|pickled) yet") as caught:
+        _CALLS[item](things)
+    assert isinstance(caught.value, NotImplementedError)
+
+
+def test_data_type_can_be_made() -> None:
+    """Tables and the like can't be made yet, so that nothing of them can be called."""
+    types = [each for each in vars(data_types).values() if inspect.isclass(each)]
+    types.remove(LaterType)
+    assert wherry.Table in types
+    for each in types:
+        with pytest.raises(NotYet, match=f"{each.__name__} is not built yet"):
+            each()
+
+
+def test_cache_has_a_command() -> None:
+    """The table says what the command line lacks."""
+    assert "cache" not in _commands()
+
+
+# ── what is without effect ─────────────────────────────────────────────────────────────────────
+def _dropped(kind: str, call: str) -> set[str]:
+    """List the parameters that a call drops."""
+    cls = _CLASSES[kind]
+    function = _code(cls.__init__ if call == kind else inspect.getattr_static(cls, call))
+    assert function is not None
+    deleted = [step for step in ast.walk(function) if isinstance(step, ast.Delete)]
+    return {
+        f"{call}({name.id})"
+        for step in deleted
+        for name in step.targets
+        if isinstance(name, ast.Name)
+    }
+
+
+@pytest.mark.parametrize("kind", ["Artifact", "Run", "Api"])
+def test_parameter_is_dropped_in_silence(kind: str) -> None:
+    """The table names every parameter that has no effect, and no other."""
+    calls = [kind, *(item.text for item in WORKS if item.kind == kind)]
+    calls = [call for call in calls if call == kind or inspect.isfunction(_static(kind, call))]
+    dropped = {text for call in calls for text in _dropped(kind, call)}
+    checked_only = {"new_file(policy)"} if kind == "Artifact" else set()
+    told = {item.text for item in WITHOUT_EFFECT if item.kind == kind and "(" in item.text}
+    assert told == dropped | checked_only
+
+
+def _static(kind: str, name: str) -> object:
+    return inspect.getattr_static(_CLASSES[kind], name, None)
+
+
+_ALWAYS: dict[Item, Any] = {
+    Item("Artifact", "ttl"): None,
+    Item("Artifact", "url"): None,
+    Item("Artifact", "incremental"): False,
+    Item("Artifact", "distributed_id"): None,
+    Item("an entry", "extra"): {},
+}
+
+
+@pytest.mark.filterwarnings("ignore:wherry. log.. drops metrics")
+def test_what_has_no_effect_has_one(things: Things, recorder: Recorder) -> None:
+    """The rest of the column: the same answer for every artifact, and metrics that go nowhere."""
+    calls = {Item("Run", "log"), Item("module", "log"), Item("module", "login")}
+    assert {item for item in WITHOUT_EFFECT if "(" not in item.text} == {*_ALWAYS, *calls}
+    for (kind, name), value in _ALWAYS.items():
+        for artifact in (things.built, things.found):
+            thing = artifact if kind == "Artifact" else things.found.get_entry("far")
+            assert getattr(thing, name) == value
+    things.run.log({"loss": 1})
+    wherry.log({"loss": 1})
+    assert wherry.login(key="x") is True
+    assert len(recorder.logged) == 1
