@@ -15,7 +15,7 @@ _REPOSITORY = Path(__file__).resolve().parents[3]
 
 _SKELETON = """
 client/wherry/__init__.py client/wherry/errors.py client/wherry/artifact.py
-client/wherry/cli/__init__.py client/wherry/wire/__init__.py
+client/wherry/cli/__init__.py client/wherry/cli/app.py client/wherry/wire/__init__.py
 daemon/wherryd/__init__.py daemon/wherryd/app.py daemon/wherryd/clock.py daemon/wherryd/config.py
 daemon/wherryd/model.py daemon/wherryd/news.py daemon/wherryd/rpc/__init__.py
 daemon/wherryd/commit/__init__.py daemon/wherryd/read/__init__.py daemon/wherryd/queue/__init__.py
@@ -63,7 +63,13 @@ def _layers(copy: Path) -> str:
         ("client/wherry/planted.py", "import wherryd.model", "imports nothing of the daemon"),
         ("daemon/wherryd/rpc/planted.py", "import wherry.cli", "only the client's errors and wire"),
         ("client/wherry/wire/planted.py", "import wherry.artifact", "wire stands on errors"),
+        ("client/wherry/errors.py", "import wherry.artifact", "errors imports nothing"),
+        ("client/wherry/errors.py", "import wherry.wire", "errors imports nothing"),
+        ("client/wherry/planted.py", "import wherry.cli.app", "nothing imports the command line"),
+        ("client/wherry/wire/planted.py", "import wherry.cli", "nothing imports the command line"),
         ("client/wherry/planted.py", "import asyncio", "only the standard library"),
+        ("client/wherry/planted.py", "import rich.console", "only the standard library"),
+        ("client/wherry/wire/planted.py", "import typer", "only the standard library"),
         ("daemon/wherryd/registry/planted.py", "import botocore", "stay in their adapters"),
         ("daemon/wherryd/commit/planted.py", "import sqlite3", "stay in their adapters"),
         ("client/wherry/planted.py", "import h2", "stay in their adapters"),
@@ -85,6 +91,8 @@ def test_right_import_fails(copy: Path) -> None:
         copy, "daemon/wherryd/registry/planted.py", "import wherryd.stores\nimport wherry.errors"
     )
     _plant(copy, "client/wherry/wire/planted.py", "import h2\nimport wherry.errors")
+    _plant(copy, "client/wherry/cli/__init__.py", "def main():\n    import wherry.cli.app")
+    _plant(copy, "client/wherry/cli/app.py", "import rich.table\nimport typer\nimport wherry.wire")
     assert " 0 broken" in _layers(copy)
 
 
