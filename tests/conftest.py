@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.soak import SOAK
 
@@ -33,6 +33,12 @@ settings.load_profile("soak" if SOAK else "few")
 _KEPT = {"WHERRY_SOAK"}
 _FOREIGN = {"KUBERNETES_SERVICE_HOST", "SLURM_JOB_ID", "XDG_RUNTIME_DIR"}
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every test that hypothesis draws examples for: it is a random one."""
+    if is_hypothesis_test(getattr(item, "obj", None)):
+        item.add_marker("soak")
 
 
 @pytest.fixture(autouse=True)

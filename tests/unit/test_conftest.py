@@ -17,7 +17,16 @@ import os, sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies
 from wherryd import blocker
+
+@given(strategies.integers())
+def test_random(number):
+    assert number is not None
+
+def test_random_ones_are_marked(request):
+    items = request.session.items
+    assert [item.name for item in items if item.get_closest_marker("soak")] == ["test_random"]
 
 def test_environment_is_clean(home):
     assert "AWS_PROFILE" not in os.environ
@@ -89,6 +98,20 @@ def inner_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def test_inner_test_fails(inner_run: tuple[str, Path], test: str) -> None:
     """Tests get a clean environment, and block only where no loop waits or their mark says so."""
     assert f"::{test} PASSED" in inner_run[0]
+
+
+def test_random_test_is_left_out_of_the_soak(inner_run: tuple[str, Path]) -> None:
+    """Every test for which hypothesis draws examples is marked, so that `make soak` draws many."""
+    assert "::test_random_ones_are_marked PASSED" in inner_run[0]
+
+
+def test_soak_has_no_test() -> None:
+    """A module that asks whether it is soaked has a test that is run then."""
+    files = (_REPOSITORY / "tests").rglob("test_*.py")
+    texts = {path: path.read_text() for path in files if path != Path(__file__)}
+    asking = {path for path, text in texts.items() if "from tests.soak import" in text}
+    assert len(asking) > 5
+    assert {path for path in asking if "mark.soak" not in texts[path]} == set()
 
 
 def test_blocking_on_the_loop_goes_unnoticed(inner_run: tuple[str, Path]) -> None:

@@ -101,6 +101,7 @@ class History:
         raise AssertionError(f"the daemon does not end:\n{self.daemon.log()}")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("place", _PLACES)
 def test_kill_loses_or_doubles_a_request(home: Path, place: str) -> None:
     """Wherever the daemon is killed: what was logged arrives once and in order, what can't fails
