@@ -44,6 +44,8 @@ with wherry.init(project="demo", job_type="train", name=name) as run:
 def main() -> None:
     """Run the demonstration and print what is in the store at the end."""
     home = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="wherry-demo-"))
+    for name in [name for name in os.environ if name.startswith("WHERRY_")]:
+        del os.environ[name]  # the user's own store and mode are no part of this
     os.environ["WHERRY_HOME"] = str(home / "home")
     os.environ["WHERRY_HOME_LASTS"] = "yes"
     trainings: list[subprocess.Popen[bytes]] = []
