@@ -212,7 +212,7 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def entity(self) -> str | None:
-        """The entity that was given. Raises ``ArtifactNotLoggedError``."""
+        """The entity that the run was given which logged it. Raises ``ArtifactNotLoggedError``."""
         return self._life.owner()[0]
 
     @property

@@ -133,7 +133,6 @@ class Life:
         return pb.LogHeader(
             store=sender.store,
             project=sender.project,
-            entity=sender.entity or "",
             name=self.name,
             type=self.type,
             description=self.description,
@@ -176,7 +175,7 @@ class Life:
         if self.place is not None:
             return self.place.entity, self.place.project
         if self._stored is not None:
-            return None, self._stored.record.project
+            return self._stored.record.run.entity or None, self._stored.record.project
         if self.nowhere:
             return None, self.nowhere_project
         raise ArtifactNotLoggedError(

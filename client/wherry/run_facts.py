@@ -47,7 +47,7 @@ class RunFacts:
 
     @property
     def entity(self) -> str | None:
-        """The entity that was given; recorded and otherwise ignored."""
+        """The entity that was given; stands in records, and is otherwise ignored."""
         return self._given.entity
 
     @property

@@ -60,7 +60,7 @@ def init(
 
     Args:
         project: "uncategorized" by default.
-        entity: recorded and otherwise ignored.
+        entity: stands in the records of what is logged, and is otherwise ignored.
         job_type: what kind of work this is, such as "train".
         group: of the runs that work together.
         name: for people; the id by default.

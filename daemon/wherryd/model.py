@@ -41,6 +41,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=False):
     name: str | None = None
     group: str | None = None
     job_type: str | None = None
+    entity: str | msgspec.UnsetType | None = msgspec.UNSET  # absent where none was given
 
 
 class FileStat(msgspec.Struct, frozen=True):

@@ -121,6 +121,9 @@ other = wandb.init(project="p", entity="e", group="g", name="n", id="run-2", tag
                    config=None, settings=wandb.Settings(silent=True), reinit=True, resume="allow")
 assert (other.id, other.name, other.group, other.entity) == ("run-2", "n", "g", "e")
 assert wandb.run is other
+other.log_artifact(wandb.Artifact("by-e", type="model")).wait()
+found = wandb.Api().artifact("p/by-e:latest")
+assert (found.entity, found.qualified_name) == ("e", "e/p/by-e:v0")
 other.log({"loss": 1.0}); other.log({"loss": 0.5}, step=3); wandb.log({"loss": 0.1})
 wandb.config.update({"a": 1})
 wandb.login(key="whatever")
@@ -142,7 +145,9 @@ def test_ported_program_stumbles(machine: Machine) -> None:
     objects = FolderObjects(machine.home / "store")
     (record,) = records(objects, "p", "data")
     assert sorted(record["aliases"]) == ["best", "set"]
-    assert record["run"]["job_type"] == "train"
+    assert record["run"]["job_type"] == "train" and "entity" not in record["run"]
+    (by_entity,) = records(objects, "p", "by-e")
+    assert by_entity["run"]["entity"] == "e"
     held = dict(files(objects, "p", record))
     assert held["named/x.txt"] == b"x.txt" and "ref.txt" not in held
 

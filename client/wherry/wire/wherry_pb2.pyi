@@ -132,7 +132,7 @@ class LogMessage(_message.Message):
     def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ...) -> None: ...
 
 class LogHeader(_message.Message):
-    __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client", "entity")
+    __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
@@ -149,7 +149,6 @@ class LogHeader(_message.Message):
     OFFLINE_FIELD_NUMBER: _ClassVar[int]
     POWER_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
-    ENTITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     store: str
     project: str
@@ -166,8 +165,7 @@ class LogHeader(_message.Message):
     offline: bool
     power: bool
     client: str
-    entity: str
-    def __init__(self, request_id: _Optional[str] = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., folder: _Optional[str] = ..., offline: bool = ..., power: bool = ..., client: _Optional[str] = ..., entity: _Optional[str] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., folder: _Optional[str] = ..., offline: bool = ..., power: bool = ..., client: _Optional[str] = ...) -> None: ...
 
 class EntryBatch(_message.Message):
     __slots__ = ("entries",)

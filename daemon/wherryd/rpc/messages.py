@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 
 import msgspec
+from msgspec import UNSET
 
 from wherry.errors import BadMetadata, BadName, BadURI, ProtocolError
 from wherry.wire import wherry_pb2 as pb
@@ -39,7 +40,8 @@ def store_of(address: str, default: str) -> str:
 
 def run_of(run: pb.Run) -> RunInfo:
     """A run, as records have it."""
-    return RunInfo(run.id, run.name or None, run.group or None, run.job_type or None)
+    entity = check_name("entity", run.entity) if run.entity else UNSET
+    return RunInfo(run.id, run.name or None, run.group or None, run.job_type or None, entity)
 
 
 def header_of(header: pb.LogHeader, default_store: str) -> Header:
@@ -208,6 +210,7 @@ def version_message(found: FoundVersion, lane: Lane) -> pb.Version:
             group=record.run.group or "",
             job_type=record.run.job_type or "",
             project=lane.project,
+            entity=record.run.entity or "",
         ),
         inputs=record.inputs,
         tags=record.tags,

@@ -108,6 +108,7 @@ class Recorder:
                 entries=len(logged.entries),
                 aliases=[*logged.header.aliases, "latest"],
                 request_id=logged.header.request_id,
+                run=logged.header.run,
                 created="2026-11-23T14:00:00.123Z",
             )
         )

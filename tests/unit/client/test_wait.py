@@ -78,6 +78,7 @@ def test_after_the_commit_it_has_none(recorder: Recorder, run: wherry.Run) -> No
     assert not artifact.is_draft()
     assert (artifact.source_name, artifact.source_version) == ("model:v3", "v3")
     assert artifact.get_entry("f").ref_url() == "wherry-artifact://cats/model:v3/f"
+    assert wherry.Api({"project": "cats"}).artifact("model").qualified_name == "me/cats/model:v3"
 
 
 def test_settled_is_not_committed(recorder: Recorder, run: wherry.Run) -> None:

@@ -28,7 +28,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
 )
 RUNS = st.builds(
-    RunInfo, id=TEXT, name=st.none() | TEXT, group=st.none() | TEXT, job_type=st.none() | TEXT
+    RunInfo,
+    id=TEXT,
+    name=st.none() | TEXT,
+    group=st.none() | TEXT,
+    job_type=st.none() | TEXT,
+    entity=st.just(msgspec.UNSET) | st.none() | TEXT,
 )
 RECORDS = st.builds(
     VersionRecord,
@@ -95,6 +100,16 @@ def test_fields_stand_in_the_designs_order() -> None:
     assert list(json.loads(records.encode(RECORD))) == order
     tagged = msgspec.structs.replace(RECORD, tags=["a"])
     assert list(json.loads(records.encode(tagged))) == [*order, "tags"]
+
+
+def test_an_entity_that_was_not_given_is_written() -> None:
+    """A run's entity stands in the record where one was given; records without it are read as ever."""
+    assert "entity" not in json.loads(records.encode(RECORD))["run"]
+    run = msgspec.structs.replace(RECORD.run, entity="acme")
+    body = records.encode(msgspec.structs.replace(RECORD, run=run))
+    assert list(json.loads(body)["run"]) == ["id", "name", "group", "job_type", "entity"]
+    again = records.decode_version("key", body)
+    assert isinstance(again, VersionRecord) and again.run.entity == "acme"
 
 
 def test_a_tombstone_is_told_from_a_record() -> None:
