@@ -113,3 +113,36 @@ def test_guide_names_missing_files() -> None:
     guide = (_PACKAGING / "README.md").read_text()
     files = {path.name for path in _PACKAGING.iterdir()} - {"README.md"}
     assert files == set(re.findall(r"\b(?:wherryd\.service|wherry\.wherryd\.plist)\b", guide))
+
+
+_WHERRY = """#!/bin/sh
+echo "$HOME $WHERRY_HOME $*" > "$HOME/told"
+exit 1
+"""
+
+
+def test_epilog_fails_or_finds_no_command(tmp_path: Path) -> None:
+    """Slurm's epilog drains as the user, with the user's command and home, and never fails itself."""
+    guide = (_PACKAGING / "README.md").read_text()
+    (epilog,) = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", guide, re.DOTALL)
+    user, home = tmp_path / "home/jane", tmp_path / "scratch/jane/wherry"
+    home.mkdir(parents=True)
+    fakes = {
+        user / ".local/bin/wherry": _WHERRY,
+        tmp_path / "bin/getent": f"#!/bin/sh\necho $2:x:1000:1000::{user}:/bin/sh\n",
+        tmp_path
+        / "bin/runuser": '#!/bin/sh\n[ "$1 $2 $3" = "-u jane --" ] && shift 3 && exec "$@"\n',
+    }
+    for path, text in fakes.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", epilog.replace("/scratch/", f"{tmp_path}/scratch/")],
+        env={"SLURM_JOB_USER": "jane", "PATH": f"{tmp_path}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (user / "told").read_text() == f"{user} {home} drain --timeout 60s\n"
