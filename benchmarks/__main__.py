@@ -1,6 +1,6 @@
 """Run the benchmarks in order, each in a process and a home of its own.
 
-Usage: python -m benchmarks [NAME...]; a name is part of a file's name: "capture" for bench_capture.py.
+Usage: python -m benchmarks [NAME...]; a name is part of a file's name: "log" for bench_log.py.
 """
 
 from __future__ import annotations

@@ -150,6 +150,17 @@ def test_setting_without_effect_is_promised() -> None:
     assert set(re.findall(r"`(\w+)`", told)) == WITHOUT_EFFECT
 
 
+def test_benchmark_is_not_there() -> None:
+    """The benchmarks that pages and the runner's own help name are there, under such a name."""
+    runner = (_REPOSITORY / "benchmarks/__main__.py").read_text()
+    named = re.findall(r'"(\w+)" for (bench_\w+)\.py', runner)
+    pages = "\n".join(page.read_text() for page in _PAGES)
+    named += [(name, name) for name in re.findall(r"make bench ARGS=(\w+)", pages)]
+    files = [path.stem for path in (_REPOSITORY / "benchmarks").glob("bench_*.py")]
+    assert len(named) > 1
+    assert [name for name, stem in named if not any(name in f and stem in f for f in files)] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_set_up_differs(page: str) -> None:
     """The two commands that set everything up are the same on every page."""
