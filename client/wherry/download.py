@@ -1,6 +1,7 @@
-"""Brings a version's files to this machine. Owns: asking for them, checking each one's digest, copying
+"""Brings a version's files to this machine.
 
-``file://`` references. Does not own: where exactly they may be written (``safe_root``).
+Owns: asking for them, checking each one's digest, copying ``file://`` references. Does not own: where
+exactly they may be written (``safe_root``).
 
 A file has its name only when all its bytes are there and their SHA-256 is the entry's.
 """

@@ -1,6 +1,7 @@
-"""An artifact's entries as a mapping. Owns: the view. Does not own: the entries, which are made when
+"""An artifact's entries as a mapping.
 
-somebody asks for one: a million of them are a table in ``rows`` or ``stored``, not objects.
+Owns: the view. Does not own: the entries, which are made when somebody asks for one: a million of them
+are a table in ``rows`` or ``stored``, not objects.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a request's state means. Owns: its JSON form, and the words that tell somebody who is woken at
+"""What a request's state means.
 
-night what happens and what to do. No I/O. Does not own: where states come from (``daemonside``), how
-they are laid out (``output``).
+Owns: its JSON form, and the words that tell somebody who is woken at night what happens and what to do.
+No I/O. Does not own: where states come from (``calls``), how they are laid out (``output``).
 """
 
 from __future__ import annotations

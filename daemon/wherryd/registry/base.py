@@ -134,8 +134,9 @@ class Registry(Protocol):
         ...
 
     def open_entry(self, project: str, entry: ManifestEntry) -> AsyncIterator[bytes]:
-        """An entry's bytes in chunks. Raises ``StoreDamaged`` if they are missing, too few or too many,
+        """An entry's bytes in chunks. No reference has bytes here.
 
-        or, known after the last chunk, not those of its digest. No reference has bytes here.
+        Raises ``StoreDamaged`` if they are missing, too few or too many, or, known after the last chunk,
+        not those of its digest.
         """
         ...

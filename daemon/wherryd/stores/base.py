@@ -66,10 +66,10 @@ class OutcomeUnknown(StoreError):
 
 
 class ObjectStore(Protocol):
-    """Keys are relative, `/`-separated, without empty segments. Every method may raise
+    """Objects by their keys, which are relative, `/`-separated, without empty segments.
 
-    ``StoreUnavailable``, ``AccessRefused`` and ``StoreMissing`` (``wherry.errors``); writes raise
-    ``OutcomeUnknown`` where they may have happened all the same.
+    Every method may raise ``StoreUnavailable``, ``AccessRefused`` and ``StoreMissing`` (``wherry.errors``);
+    writes raise ``OutcomeUnknown`` where they may have happened all the same.
     """
 
     @property

@@ -173,10 +173,7 @@ def test_proxy_takes_the_call(connection: Connection, monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_daemon_inherits_from_the_program(connection: Connection, daemon: Pids) -> None:
-    """The daemon is nobody's child, in a session of its own, with no descriptor and no signal mask of
-
-    the program that started it.
-    """
+    """The daemon is nobody's child, in its own session, without the program's descriptors and masks."""
     read, write = os.pipe()
     os.set_inheritable(write, True)
     pipe = os.readlink(f"/proc/self/fd/{write}")
@@ -328,10 +325,7 @@ def test_interrupted_call_spoils_the_next(connection: Connection, daemon: Pids) 
 
 
 def test_credentials_are_told_too_late(connection: Connection) -> None:
-    """Credentials are with the daemon before the call after they were offered, and told again only
-
-    when they change.
-    """
+    """Credentials are with the daemon before the next call, and told again only when they change."""
 
     def stores() -> list[str]:
         reply = connection.unary("Status", pb.StatusRequest(), pb.StatusReply)
@@ -374,10 +368,7 @@ def test_waiting_stream_blocks_other_threads(connection: Connection, daemon: Pid
 
 @pytest.mark.soak
 def test_fork_in_mid_call_hangs(connection: Connection, daemon: Pids) -> None:
-    """Children forked while other threads are in the middle of calls make their own calls, and the
-
-    parent's calls and its waiting stream go on.
-    """
+    """Children forked in the middle of other threads' calls make their own; the parent's go on."""
     stop = threading.Event()
     errors_seen: list[BaseException] = []
 

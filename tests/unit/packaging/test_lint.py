@@ -160,6 +160,30 @@ def test_silent_test_goes_unseen() -> None:
     assert _tests_without_a_rule("async def test_a(): ...\ndef test_b():\n  'Rule.'") == ["test_a"]
 
 
+def _torn_docstrings(source: str) -> list[str]:
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    texts = [
+        text
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, kinds) and (text := ast.get_docstring(node))
+    ]
+    firsts = [text.partition("\n\n")[0] for text in texts if "\n\n" in text]
+    return [first for first in firsts if not first.endswith((".", ":", "?", "!", ")"))]
+
+
+def test_docstring_is_torn() -> None:
+    """No blank line stands in the middle of a docstring's sentence."""
+    folders = ["client", "daemon", "tests", "benchmarks", "examples", "scripts"]
+    files = [file for name in folders for file in (_REPOSITORY / name).rglob("*.py")]
+    torn = {str(file): found for file in files if (found := _torn_docstrings(file.read_text()))}
+    assert torn == {}
+
+
+def test_torn_docstring_goes_unseen() -> None:
+    """The look for torn docstrings finds one."""
+    assert _torn_docstrings('"""Owns: this and\n\nthat.\n"""') == ["Owns: this and"]
+
+
 def test_hooks_check_something_else() -> None:
     """The pre-commit hook runs what CI runs: `make lint`."""
     text = (_REPOSITORY / ".pre-commit-config.yaml").read_text()
