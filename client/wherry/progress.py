@@ -112,13 +112,15 @@ def sent_bytes(state: pb.RequestState) -> int:
 
 
 def size_text(size: int) -> str:
-    """Write a number of bytes for people: ``1.5 GiB``."""
+    """Write a number of bytes for people: ``1 byte``, ``12 bytes``, ``1.5 GiB``."""
+    if size < 1024:
+        return f"{size} byte" if size == 1 else f"{size} bytes"
     amount = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+    for unit in ("KiB", "MiB", "GiB"):
         amount /= 1024
-    return f"{amount:.1f} TiB"
+        if amount < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
 
 
 def duration_text(seconds: float) -> str:

@@ -69,8 +69,9 @@ def test_no_stderr_breaks_the_end() -> None:
 
 def test_numbers_are_unreadable() -> None:
     """Bytes and times are written for people."""
-    assert [size_text(n) for n in (0, 1023, 1536, 5 << 30, 3 << 40)] == [
+    assert [size_text(n) for n in (0, 1, 1023, 1536, 5 << 30, 3 << 40)] == [
         "0 bytes",
+        "1 byte",
         "1023 bytes",
         "1.5 KiB",
         "5.0 GiB",
