@@ -67,10 +67,6 @@ class Manifest:
         return self.entries.get(path)
 
     def get_entries_in_directory(self, directory: str) -> list[ManifestEntry]:
-        """List the entries directly in a folder of the artifact."""
+        """List the entries below a folder of the artifact; "" is the whole."""
         start = f"{directory.rstrip('/')}/" if directory else ""
-        return [
-            entry
-            for path, entry in self.entries.items()
-            if path.startswith(start) and "/" not in path[len(start) :]
-        ]
+        return [entry for path, entry in self.entries.items() if path.startswith(start)]

@@ -366,6 +366,22 @@ def test_missing_entry_is_none(project: Path) -> None:
     with pytest.raises(KeyError):
         artifact.manifest.entries["x"]
     assert artifact.manifest.entries.get("x") is None
+
+
+def test_manifest_cuts_names(project: Path) -> None:
+    """A manifest gives an entry by its path, and those below a folder, as W&B's does."""
+    artifact = make()
+    for path in ("data/a", "data/deep/b", "database/c", "top"):
+        artifact.add_file("model.h5", name=path)
+    manifest = artifact.manifest
+    found = manifest.get_entry_by_path("data/a")
+    assert found is not None and found.path == "data/a"
+    assert manifest.get_entry_by_path("data") is None
+    for folder in ("data", "data/"):
+        entries = manifest.get_entries_in_directory(folder)
+        assert [entry.path for entry in entries] == ["data/a", "data/deep/b"]
+    assert manifest.get_entries_in_directory("nowhere") == []
+    assert len(manifest.get_entries_in_directory("")) == 4
     artifact.get("x")  # no object of this name, and no error
 
 

@@ -22,6 +22,7 @@ from wherry.cli.app import app
 from wherry.data_types import LaterType
 from wherry.entries import ManifestEntry
 from wherry.errors import NotYet
+from wherry.manifest import Manifest
 from wherry.wire import wherry_pb2 as pb
 
 _README = Path(__file__).resolve().parents[3] / "README.md"
@@ -29,6 +30,7 @@ _ROW = re.compile(r"^\| ([^|-][^|]*) \|([^|]*)\|([^|]*)\|([^|]*)\|$", re.MULTILI
 _CLASSES = {
     "Artifact": wherry.Artifact,
     "an entry": ManifestEntry,
+    "a manifest": Manifest,
     "Run": wherry.Run,
     "Api": wherry.Api,
 }
@@ -122,7 +124,7 @@ def test_what_works_is_not_built(item: Item) -> None:
 
 
 def _slots(kind: str) -> tuple[str, ...]:
-    return ManifestEntry.__slots__ if kind == "an entry" else ()
+    return {"an entry": ManifestEntry.__slots__, "a manifest": ("entries",)}.get(kind, ())
 
 
 def _commands() -> set[str]:

@@ -6,119 +6,37 @@ what is no artifact's business, such as sweeps and media.
 
 from __future__ import annotations
 
-ARTIFACT = [
-    "add_file",
-    "add_dir",
-    "new_file",
-    "add_reference",
-    "add",
-    "finalize",
-    "artifact[name]=obj",
-    "remove",
-    "wait",
-    "save",
-    "is_draft",
-    "new_draft",
-    "delete",
-    "link",
-    "unlink",
-    "download",
-    "file",
-    "get_entry",
-    "get_path",
-    "get",
-    "artifact[name]",
-    "checkout",
-    "verify",
-    "files",
-    "logged_by",
-    "used_by",
-    "id",
-    "name",
-    "version",
-    "type",
-    "aliases",
-    "metadata",
-    "description",
-    "digest",
-    "size",
-    "state",
-    "manifest",
-    "qualified_name",
-    "entity",
-    "project",
-    "tags",
-    "ttl",
-    "commit_hash",
-    "file_count",
-    "created_at",
-    "updated_at",
-    "incremental",
-    "distributed_id",
-    "collection",
-    "url",
-    "source_name",
-    "source_version",
-    "source_project",
-    "source_entity",
-    "source_qualified_name",
-]
+_ARTIFACT = """
+add_file add_dir new_file add_reference add finalize artifact[name]=obj remove
+wait save is_draft new_draft delete link unlink
+download file get_entry get_path get artifact[name] checkout verify files logged_by used_by
+id name version type aliases metadata description digest size state manifest qualified_name entity
+project tags ttl commit_hash file_count created_at updated_at incremental distributed_id collection url
+source_name source_version source_project source_entity source_qualified_name
+"""
 
-ENTRY = [
-    "path",
-    "ref",
-    "digest",
-    "size",
-    "local_path",
-    "extra",
-    "download",
-    "ref_target",
-    "ref_url",
-]
+_ENTRY = "path ref digest size local_path extra download ref_target ref_url"
 
-RUN = [
-    "log_artifact",
-    "upsert_artifact",
-    "finish_artifact",
-    "use_artifact",
-    "finish",
-    "id",
-    "name",
-    "project",
-    "group",
-    "job_type",
-    "config",
-    "log_model",
-    "use_model",
-    "log_code",
-    "link_artifact",
-    "link_model",
-    "log",
-]
+_MANIFEST = "entries get_entry_by_path get_entries_in_directory"
 
-API = [
-    "artifact",
-    "artifacts",
-    "artifact_exists",
-    "artifact_collection_exists",
-    "artifact_types",
-    "artifact_type",
-    "artifact_collections",
-    "runs",
-    "run",
-    "run.logged_artifacts",
-    "run.used_artifacts",
-]
+_RUN = """
+log_artifact upsert_artifact finish_artifact use_artifact finish id name project group job_type config
+log_model use_model log_code link_artifact link_model log
+"""
 
-TABLE = ["Table", "add_data", "add_column", "get_column", "get_dataframe", "iterrows"]
+_API = """
+artifact artifacts artifact_exists artifact_collection_exists
+artifact_types artifact_type artifact_collections runs run run.logged_artifacts run.used_artifacts
+"""
 
-COMMANDS = ["put", "get", "ls", "cache cleanup"]
+_TABLE = "Table add_data add_column get_column get_dataframe iterrows"
 
 SURFACE = {
-    "Artifact": ARTIFACT,
-    "an entry": ENTRY,
-    "Run": [*RUN, "with run"],
-    "Api": API,
-    "Table": TABLE,
-    "command line": COMMANDS,
+    "Artifact": _ARTIFACT.split(),
+    "an entry": _ENTRY.split(),
+    "a manifest": _MANIFEST.split(),
+    "Run": [*_RUN.split(), "with run"],
+    "Api": _API.split(),
+    "Table": _TABLE.split(),
+    "command line": ["put", "get", "ls", "cache cleanup"],
 }
