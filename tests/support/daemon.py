@@ -251,18 +251,6 @@ class LoggedArtifact:
                 offset += len(data)
         return self
 
-    def add_linked(self, path: str, original: Path) -> Self:
-        """Capture an ``immutable`` file by a hard link."""
-        file = self.folder / uuid.uuid4().hex[:24]
-        os.link(original, file)
-        seen = original.stat()
-        stat = pb.Stat(
-            device=seen.st_dev, inode=seen.st_ino, size=seen.st_size, mtime_ns=seen.st_mtime_ns
-        )
-        captured = pb.Captured(file=file.name, linked=True, stat=stat)
-        self.entries[path] = pb.Entry(path=path, size=seen.st_size, captured=captured)
-        return self
-
     def add_reference(self, path: str, uri: str) -> Self:
         """Add a reference."""
         reference = pb.Reference(uri=uri, checksum=True, max_objects=10_000)

@@ -444,30 +444,26 @@ class ArtifactName(_message.Message):
     def __init__(self, project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., latest: _Optional[int] = ...) -> None: ...
 
 class ReadManifestRequest(_message.Message):
-    __slots__ = ("store", "project", "manifest", "path_prefix")
+    __slots__ = ("store", "project", "manifest")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
-    PATH_PREFIX_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     manifest: str
-    path_prefix: str
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., path_prefix: _Optional[str] = ...) -> None: ...
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ...) -> None: ...
 
 class ReadFilesRequest(_message.Message):
-    __slots__ = ("store", "project", "manifest", "path_prefix", "paths")
+    __slots__ = ("store", "project", "manifest", "paths")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
-    PATH_PREFIX_FIELD_NUMBER: _ClassVar[int]
     PATHS_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     manifest: str
-    path_prefix: str
     paths: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., path_prefix: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("path", "data", "last", "entry")

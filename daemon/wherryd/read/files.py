@@ -42,22 +42,17 @@ class Wanted:
     """Which entries of a manifest are asked for.
 
     Args:
-        prefix: a folder, or one path; "" for all.
         paths: exactly these; none for all.
     """
 
-    def __init__(self, prefix: str = "", paths: Iterable[str] = ()) -> None:
-        self._path = prefix.rstrip("/")
+    def __init__(self, paths: Iterable[str] = ()) -> None:
         self._missing = set(paths)
         self._paths = frozenset(self._missing)
 
     def has(self, path: str) -> bool:
         """Whether the path is asked for."""
-        if self._paths and path not in self._paths:
-            return False
         self._missing.discard(path)
-        # By segments: `data` is not the beginning of `database/x`.
-        return not self._path or path == self._path or path.startswith(f"{self._path}/")
+        return not self._paths or path in self._paths
 
     def check_all_found(self) -> None:
         """Raise ``NotFoundError`` where a path that was asked for never came."""

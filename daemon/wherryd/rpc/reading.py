@@ -59,8 +59,7 @@ class ReadingCalls:
         """A version's entries, in batches."""
         project = check_name("project", request.project)
         registry = await self._registry(request.store)
-        wanted = Wanted(request.path_prefix)
-        async with aclosing(batches(registry, project, request.manifest, wanted)) as found:
+        async with aclosing(batches(registry, project, request.manifest, Wanted())) as found:
             async for batch in found:
                 await send(batch_message(batch))
 
@@ -72,7 +71,7 @@ class ReadingCalls:
             await send(chunk_message(chunk))
 
         reader = Reader(await self._registry(request.store), project, send_chunk)
-        await reader.read(request.manifest, Wanted(request.path_prefix, request.paths))
+        await reader.read(request.manifest, Wanted(request.paths))
 
     def _lane(self, store: str, project: str, name: str) -> Lane:
         return Lane(

@@ -9,6 +9,7 @@ import anyio.to_thread
 import msgspec
 import pytest
 
+from tests.support.memory import MemoryStore
 from tests.unit.registry import example
 from tests.unit.registry.example import NAME, PROJECT
 from wherry.errors import BadName, StoreDamaged, StoreError
@@ -27,7 +28,6 @@ from wherryd.stores.base import (
     WriteConflict,
 )
 from wherryd.stores.folder import FolderStore
-from wherryd.stores.memory import MemoryStore
 
 HEX = "ab" * 32
 

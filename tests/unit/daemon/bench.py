@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 
+from tests.support.memory import MemoryStore
 from wherryd.capture.streams import Streams
 from wherryd.model import Entry, Lane, Reference, RunInfo, Source, State
 from wherryd.news import News
@@ -22,7 +23,6 @@ from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import ObjectStore
-from wherryd.stores.memory import MemoryStore
 from wherryd.stores.probe import probe
 from wherryd.transfer.contact import Contacts
 from wherryd.transfer.stage import Transferrer

@@ -8,13 +8,13 @@ from collections import Counter
 import anyio
 import pytest
 
+from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import OTHER, STORE, Bench, digest
 from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable, WherryError
 from wherryd.model import State
 from wherryd.progress import Progress
 from wherryd.queue.base import Request
 from wherryd.stores.base import Body, FileBody, ObjectStat
-from wherryd.stores.memory import MemoryStore
 from wherryd.transfer.stage import Transferrer
 
 

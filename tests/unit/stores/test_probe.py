@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.faulty import Fault, FaultyStore
+from tests.support.memory import MemoryStore
 from tests.unit.stores.helpers import TestClock
 from wherry.errors import AccessRefused, StoreUnfit
 from wherryd.stores.base import Object, ObjectExists, ObjectStat, OutcomeUnknown, WriteConflict
-from wherryd.stores.memory import MemoryStore
 from wherryd.stores.probe import probe
 
 

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.support.faulty import Fault, FaultyStore
+from tests.support.memory import MemoryStore
 from tests.unit.stores.helpers import TestClock
 from wherry.errors import StoreUnavailable
 from wherryd.stores.base import ObjectMissing, ObjectStore, OutcomeUnknown, WriteConflict
-from wherryd.stores.memory import MemoryStore
 from wherryd.stores.retry import Policy, Retried, RetryingStore
 
 Verb = Callable[[ObjectStore], Awaitable[object]]

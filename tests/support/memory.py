@@ -1,4 +1,4 @@
-"""A store in this process's memory: plain, deterministic, without threads.
+"""A store in this process's memory, for tests: plain, deterministic, without threads.
 
 Owns: nothing that outlives it. Does not own: faults and delays (tests put a store around it). Its ETags are
 those of S3: they depend on the bytes alone, so that the same bytes have the same one again.
