@@ -83,6 +83,12 @@ def records(objects: Objects, project: str, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def content(home: Path, name: str) -> list[dict[str, bytes]]:
+    """The files of an artifact in project "p" and the home's own store, version by version."""
+    objects = FolderObjects(home / "store")
+    return [dict(files(objects, "p", record)) for record in records(objects, "p", name)]
+
+
 def files(objects: Objects, project: str, record: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of each entry of a version, every digest checked."""
     for entry in manifest(objects, project, record):
