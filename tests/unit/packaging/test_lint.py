@@ -123,9 +123,10 @@ def test_ban_reaches_the_client(copy: Path) -> None:
     assert "TID251" not in _ruff(copy, _plant(copy, "client/wherry/planted.py", code))
 
 
-def test_untyped_code_passes(copy: Path) -> None:
+@pytest.mark.parametrize("folder", ["client/wherry", "client/wherry/wire", "daemon/wherryd/commit"])
+def test_untyped_code_passes(copy: Path, folder: str) -> None:
     """Mypy is strict about both packages."""
-    path = _plant(copy, "daemon/wherryd/commit/planted.py", "def f(x):\n    return x")
+    path = _plant(copy, f"{folder}/planted.py", "def f(x):\n    return x")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--cache-dir", copy / "mypy", path],
         cwd=copy,
@@ -189,3 +190,9 @@ def test_hooks_check_something_else() -> None:
     text = (_REPOSITORY / ".pre-commit-config.yaml").read_text()
     assert "entry: make lint" in text
     assert "make lint" in (_REPOSITORY / ".ci/run").read_text()
+
+
+def test_hook_is_run_nowhere() -> None:
+    """CI sets everything up from nothing by the README's commands, and runs the hook there."""
+    assert "scripts/from-nothing" in (_REPOSITORY / ".ci/run").read_text()
+    assert "pre-commit run" in (_REPOSITORY / "scripts/from-nothing").read_text()
