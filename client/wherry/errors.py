@@ -20,6 +20,7 @@ aiohttp, grpc, OSError) stop at the adapter that meets them.
     ├── WaitTimeoutError (TimeoutError)
     ├── RequestFailed                       a request ended without a version
     │   └── Cancelled, ReferenceFailed
+    ├── ReferenceUnavailable                a reference's server, now; the daemon tries again
     ├── NotCommitted, UpsertNotVisible      the end of a script
     ├── NotFoundError                       no such artifact, version, alias
     │   └── EntryMissing (KeyError, FileNotFoundError)
@@ -251,6 +252,30 @@ class StoreDamaged(StoreError):
 
 class ReferenceFailed(RequestFailed):
     """A reference could not be resolved."""
+
+
+class ReferenceUnavailable(WherryError):
+    """The server of a reference gives no answer now; another try may go better.
+
+    Args:
+        host: whom to leave alone meanwhile, as users know it.
+        retry_after_s: how long the server asks to be left alone (RFC 9110 section 10.2.3).
+        unknown_name: there is no host of that name, which a few more tries decide.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        host: str = "",
+        retry_after_s: float | None = None,
+        unknown_name: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.host = host
+        self.retry_after_s = retry_after_s
+        self.unknown_name = unknown_name
 
 
 #: Class by name, as the trailing metadata ``wherry-error`` and the queue's rows have it.

@@ -1,0 +1,1 @@
+"""References: what a server says of data that stays where it is."""
