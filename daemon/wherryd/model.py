@@ -71,6 +71,19 @@ class Reference(msgspec.Struct, frozen=True):
     resolved: str | None = None  # RFC 3339
 
 
+class Lookup(msgspec.Struct, frozen=True):
+    """A reference to a server, until it is known what it stands for; the columns of ``lookups``."""
+
+    number: int
+    uri: str
+    server: str
+    name: str
+    max_objects: int
+    is_prefix: bool = False
+    after: str = ""
+    found: int = 0  # below 0: what it led to before a retry is to be forgotten first
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One path in a version, while the daemon works on it."""
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 
 from wherry.errors import QueueError, SpoolFull
-from wherryd.model import Entry, Lane, Manifest, RunInfo, State
+from wherryd.model import Entry, Lane, Lookup, Manifest, RunInfo, State
 
 
 class QueueFull(SpoolFull, QueueError):
@@ -50,6 +50,7 @@ class NewRequest(msgspec.Struct, frozen=True):
     size: int
     offline: bool = False
     synced: bool = False  # the captured bytes survive a power loss already
+    lookups: int = 0
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -86,6 +87,7 @@ class Request(msgspec.Struct, frozen=True):
     acknowledged: bool
     ended: float | None
     logged: float = 0.0  # when it first became durable; ``accepted`` is renewed by sync and retry
+    lookups: int = 0  # that are not done
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -103,6 +105,17 @@ class Accepted(msgspec.Struct, frozen=True):
     row: int
     place: int | None  # None: held by offline mode
     again: bool  # the same request had been accepted before
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a lookup has led to: all of it, or the next part of a listing."""
+
+    number: int
+    entries: Sequence[Entry]
+    found: int  # entries in all, with these
+    is_prefix: bool = False
+    after: str = ""  # where the listing goes on
+    is_done: bool = True
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -141,8 +154,14 @@ class Queue(Protocol):
         """
         ...
 
-    async def accept(self, row: int, request: NewRequest) -> Accepted:
-        """Make the request durable and give it its place in line.
+    async def stage_lookups(self, row: int, lookups: Sequence[Lookup]) -> None:
+        """Write a batch of a stream's lookups; nothing until ``accept``, which knows their number."""
+        ...
+
+    async def accept(
+        self, row: int, request: NewRequest, lookups: Sequence[Lookup] = ()
+    ) -> Accepted:
+        """Make the request durable, with the last of its lookups, and give it its place in line.
 
         The same id with the same body again gives the first answer, whatever became of the request,
         and forgets what was staged for this row.
@@ -194,6 +213,25 @@ class Queue(Protocol):
     # ── prepare ────────────────────────────────────────────────────────────────────────────────
     async def save_digests(self, row: int, digests: Sequence[tuple[str, str, int]]) -> None:
         """Write (path, digest, size) of entries of a request that is accepted."""
+        ...
+
+    async def last_place(self) -> int:
+        """The highest place in line that was given: whoever has it, or one below, was accepted by now."""
+        ...
+
+    async def lookups(self, row: int, after: int = -1, limit: int = 1000) -> list[Lookup]:
+        """A request's lookups that are not done, by number, from the first above ``after``."""
+        ...
+
+    async def save_found(self, row: int, findings_: Sequence[Finding]) -> None:
+        """Write what lookups of an accepted request have led to: entries and lookups together.
+
+        Raises ``PathTaken`` where one leads to a path that holds something else; then nothing is written.
+        """
+        ...
+
+    async def forget_found(self, row: int, number: int) -> None:
+        """Let a lookup of an accepted request begin anew: its entries go."""
         ...
 
     async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
@@ -287,7 +325,10 @@ class Queue(Protocol):
         ...
 
     async def retry(self, row: int) -> int:
-        """failed → accepted, in a new place, which is returned. Digests that were made stay."""
+        """failed → accepted, in a new place, which is returned.
+
+        Digests that were made and lookups that are done stay; other lookups begin anew.
+        """
         ...
 
     async def sync(self, rows: Sequence[int]) -> int:

@@ -205,6 +205,7 @@ def retry(db: sqlite3.Connection, row: int, now: float) -> Changed[int]:
     request = head(db, row, State.FAILED)
     place = _next_place(db)
     change(db, "set_retried", row=row, place=place, now=now)
+    change(db, "begin_lookups_anew", row=row)
     return Changed(place, (State.ACCEPTED, request.id, request.lane))
 
 

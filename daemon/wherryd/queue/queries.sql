@@ -5,8 +5,11 @@
 
 -- name: insert_entry
 INSERT INTO entries (
-    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, lookup
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_lookup
+INSERT INTO lookups (row, number, uri, server, name, max_objects) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: accepted_before
 SELECT row, place, body FROM requests WHERE id = :id;
@@ -29,11 +32,12 @@ RETURNING CAST(value AS INTEGER) AS place;
 -- name: insert_request
 INSERT INTO requests (
     row, id, body, place, state, address, project, name, type, description, metadata, aliases, tags,
-    inputs, run, run_id, client, folder, synced, logged, floor, floor_store, accepted, entries, size
+    inputs, run, run_id, client, folder, synced, logged, floor, floor_store, accepted, entries, size,
+    lookups
 ) VALUES (
     :row, :id, :body, :place, :state, :address, :project, :name, :type, :description, :metadata,
     :aliases, :tags, :inputs, :run, :run_id, :client, :folder, :synced, :now, :floor, :floor_store,
-    :now, :entries, :size
+    :now, :entries, :size, :lookups
 );
 
 -- name: upsert_link
@@ -237,12 +241,41 @@ SELECT * FROM requests WHERE state = 'settled' ORDER BY place;
 -- name: set_digest
 UPDATE entries SET digest = ?, size = ? WHERE row = ? AND path = ?;
 
+-- name: found_entry
+SELECT size, digest, uri, ref_version, lookup FROM entries WHERE row = :row AND path = :path;
+
+-- name: lookups
+SELECT number, uri, server, name, max_objects, is_prefix, after, found FROM lookups
+WHERE row = :row AND number > :after AND NOT done
+ORDER BY number
+LIMIT :limit;
+
+-- name: set_found
+UPDATE lookups SET is_prefix = ?, after = ?, found = ?, done = ? WHERE row = ? AND number = ? AND NOT done;
+
+-- name: count_lookups
+UPDATE requests SET lookups = lookups - :done WHERE row = :row;
+
+-- name: begin_lookups_anew
+UPDATE lookups SET is_prefix = 0, after = '', found = -1 WHERE row = :row AND NOT done;
+
+-- name: delete_found
+DELETE FROM entries
+WHERE (row, path) IN (
+    SELECT row, path FROM entries WHERE row = :row AND lookup = :number LIMIT :limit
+);
+
+-- name: delete_lookups
+DELETE FROM lookups
+WHERE (row, number) IN (SELECT row, number FROM lookups WHERE row = :row LIMIT :limit);
+
 -- name: delete_entries
 DELETE FROM entries
 WHERE (row, path) IN (SELECT row, path FROM entries WHERE row = :row LIMIT :limit);
 
 -- name: has_entries
-SELECT 1 FROM entries WHERE row = :row LIMIT 1;
+SELECT 1 WHERE EXISTS (SELECT 1 FROM entries WHERE row = :row)
+    OR EXISTS (SELECT 1 FROM lookups WHERE row = :row);
 
 -- name: orphans
 -- From row to row in the primary key, past the entries of each.
@@ -250,6 +283,15 @@ WITH RECURSIVE staged (row) AS (
     SELECT min(row) FROM entries
     UNION ALL
     SELECT (SELECT min(row) FROM entries WHERE row > staged.row) FROM staged WHERE row < :below
+)
+SELECT row FROM staged
+WHERE row < :below AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.row = staged.row);
+
+-- name: orphan_lookups
+WITH RECURSIVE staged (row) AS (
+    SELECT min(row) FROM lookups
+    UNION ALL
+    SELECT (SELECT min(row) FROM lookups WHERE row > staged.row) FROM staged WHERE row < :below
 )
 SELECT row FROM staged
 WHERE row < :below AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.row = staged.row);

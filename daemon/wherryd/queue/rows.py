@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from wherryd.model import Entry, FileStat, Lane, Reference, RunInfo, Source, State
+from wherryd.model import Entry, FileStat, Lane, Lookup, Reference, RunInfo, Source, State
 from wherryd.queue.base import Known, Link, NewRequest, Request
 from wherryd.queue.queries import Value
 
@@ -87,6 +87,7 @@ def request_of(row: sqlite3.Row) -> Request:
         acknowledged=bool(row["acknowledged"]),
         ended=row["ended"],
         logged=row["logged"],
+        lookups=row["lookups"],
     )
 
 
@@ -113,6 +114,7 @@ def request_values(request: NewRequest) -> dict[str, Value]:
         "folder": request.folder,
         "synced": request.synced,
         "entries": request.entries,
+        "lookups": request.lookups,
         "size": request.size,
     }
 
@@ -129,9 +131,13 @@ def entry_of(row: sqlite3.Row) -> Entry:
     return Entry(path, size, digest, source, reference)
 
 
-def entry_values(row: int, entry: Entry) -> tuple[Value, ...]:
-    """An entry as values for ``insert_entry``."""
-    return (row, entry.path, entry.size, entry.digest, *_source(entry), *_reference(entry))
+def entry_values(row: int, entry: Entry, lookup: int | None = None) -> tuple[Value, ...]:
+    """An entry as values for ``insert_entry``.
+
+    Args:
+        lookup: the number of the one that led to it.
+    """
+    return (row, entry.path, entry.size, entry.digest, *_source(entry), *_reference(entry), lookup)
 
 
 def _source(entry: Entry) -> tuple[Value, ...]:
@@ -146,6 +152,17 @@ def _reference(entry: Entry) -> tuple[Value, ...]:
     if given is None:
         return None, None, None, None, None
     return given.uri, given.checksum, given.max_objects, given.version, given.resolved
+
+
+def lookup_of(row: sqlite3.Row) -> Lookup:
+    """Read a row of the query ``lookups``."""
+    number, uri, server, name, max_objects, is_prefix, after, found = row
+    return Lookup(number, uri, server, name, max_objects, bool(is_prefix), after, found)
+
+
+def lookup_values(row: int, lookup: Lookup) -> tuple[Value, ...]:
+    """A new lookup as values for ``insert_lookup``."""
+    return row, lookup.number, lookup.uri, lookup.server, lookup.name, lookup.max_objects
 
 
 def known_of(row: sqlite3.Row) -> Known:

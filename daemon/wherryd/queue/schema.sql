@@ -96,7 +96,8 @@ CREATE TABLE requests (
     next_try    REAL,
     acknowledged INTEGER NOT NULL DEFAULT 0,
     ended       REAL,
-    freed       INTEGER NOT NULL DEFAULT 0      -- 1: its part of the spool is known to be free
+    freed       INTEGER NOT NULL DEFAULT 0,     -- 1: its part of the spool is known to be free
+    lookups     INTEGER NOT NULL DEFAULT 0      -- how many of its lookups are not done
 ) STRICT;
 CREATE INDEX requests_by_state ON requests (state, place, row, address);
 CREATE INDEX requests_by_run ON requests (run_id);
@@ -142,7 +143,23 @@ CREATE TABLE entries (
     max_objects INTEGER,
     ref_version TEXT,
     resolved TEXT,
+    lookup   INTEGER,                           -- which lookup found it; NULL: the client sent it
     PRIMARY KEY (row, path)
+) STRICT, WITHOUT ROWID;
+
+-- References to servers: what was asked for, until it is known what it stands for. Swept as entries are.
+CREATE TABLE lookups (
+    row         INTEGER NOT NULL,               -- requests.row
+    number      INTEGER NOT NULL,               -- in the order in which they were added
+    uri         TEXT NOT NULL,                  -- as it was given
+    server      TEXT NOT NULL,                  -- a bucket's address, '' where the URI says all
+    name        TEXT NOT NULL,                  -- the entry's path, or what comes before the paths; '' the URI's own
+    max_objects INTEGER NOT NULL,
+    is_prefix   INTEGER NOT NULL DEFAULT 0,     -- 1: no object, its listing is under way
+    after       TEXT NOT NULL DEFAULT '',       -- where the listing goes on
+    found       INTEGER NOT NULL DEFAULT 0,     -- entries that it led to so far
+    done        INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (row, number)
 ) STRICT, WITHOUT ROWID;
 
 -- Runs that logged an Artifact again after its own request.

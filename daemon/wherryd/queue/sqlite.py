@@ -2,7 +2,7 @@
 
 Owns: which change and which look each verb of ``base.Queue`` is, cutting bulk work into bounded
 changes, sweeping what cut streams left. Does not own: the changes (``changes``, ``staging``,
-``knowledge``), the looks (``looks``), commits (``writer``), the file (``files``, ``database``).
+``findings``, ``knowledge``), the looks (``looks``), commits (``writer``), the file (``files``, ``database``).
 """
 
 from __future__ import annotations
@@ -17,10 +17,19 @@ from typing import TypeVar
 from wherry.errors import QueueError
 from wherryd.clock import Clock
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Manifest, RunInfo, State
+from wherryd.model import Entry, Lane, Lookup, Manifest, RunInfo, State
 from wherryd.news import News
-from wherryd.queue import changes, knowledge, looks, staging
-from wherryd.queue.base import Accepted, Filter, Known, Link, NewRequest, QueueFull, Request
+from wherryd.queue import changes, findings, knowledge, looks, staging
+from wherryd.queue.base import (
+    Accepted,
+    Filter,
+    Finding,
+    Known,
+    Link,
+    NewRequest,
+    QueueFull,
+    Request,
+)
 from wherryd.queue.database import Database
 from wherryd.queue.group import Changed, Kind
 from wherryd.queue.queries import change, one_row
@@ -34,6 +43,7 @@ _ACCEPT = Kind.named("accept", is_new_work=True)
 _ABANDON = Kind.named("abandon")
 _LINK = Kind.named("link")
 _DIGESTS = Kind.named("digests")
+_FOUND = Kind.named("found")
 _PREPARED = Kind.named("prepared")
 _SENT = Kind.named("sent")
 _UPLOADED = Kind.named("uploaded")
@@ -99,10 +109,20 @@ class SqliteQueue:
         for part in _parts(self._streams.add(row, entries)):
             await self._bulk(_STAGE, partial(staging.stage, row=row, entries=part), len(part))
 
-    async def accept(self, row: int, request: NewRequest) -> Accepted:
+    async def stage_lookups(self, row: int, lookups: Sequence[Lookup]) -> None:
+        for part in _parts(lookups):
+            stage = partial(staging.stage_lookups, row=row, lookups=part)
+            await self._bulk(_STAGE, stage, len(part))
+
+    async def accept(
+        self, row: int, request: NewRequest, lookups: Sequence[Lookup] = ()
+    ) -> Accepted:
         held, now = self._streams.held(row), self._clock.now()
-        accept = partial(staging.accept, row=row, entries=held, request=request, now=now)
-        accepted = await self._writer.change(_STAGE + _ACCEPT if held else _ACCEPT, accept)
+        accept = partial(
+            staging.accept, row=row, entries=held, lookups=lookups, request=request, now=now
+        )
+        kind = _STAGE + _ACCEPT if held or lookups else _ACCEPT
+        accepted = await self._writer.change(kind, accept)
         self._streams.end(row)
         if accepted.row != row:
             await self.abandon(row)
@@ -144,6 +164,20 @@ class SqliteQueue:
         for part in _parts(digests):
             save = partial(staging.save_digests, row=row, digests=part)
             await self._bulk(_DIGESTS, save, len(part))
+
+    async def last_place(self) -> int:
+        return await self._look(findings.last_place)
+
+    async def lookups(self, row: int, after: int = -1, limit: int = 1000) -> list[Lookup]:
+        return await self._look(partial(findings.lookups, row=row, after=after, limit=limit))
+
+    async def save_found(self, row: int, findings_: Sequence[Finding]) -> None:
+        save = partial(findings.save_found, row=row, findings=findings_)
+        await self._bulk(_FOUND, save, sum(1 + len(finding.entries) for finding in findings_))
+
+    async def forget_found(self, row: int, number: int) -> None:
+        forget = partial(findings.forget_found, row=row, number=number, limit=BULK_ROWS)
+        await self._while_some_left(_FOUND, forget)
 
     async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
         prepared = partial(changes.prepared, row=row, manifest=manifest, content=content)

@@ -1,9 +1,9 @@
 """Entries, row numbers, and what is deleted: the bulk of the database.
 
-Owns: entries from the stream to their end, in bounded batches; forgetting requests. Does not own:
+Owns: entries and lookups from the stream to their end, in bounded batches; forgetting requests. Does not own:
 requests' states (``changes``).
 
-A row of entries whose request is missing belongs to a stream that is still coming in or was cut: a
+A row of either whose request is missing belongs to a stream that is still coming in or was cut: a
 kill leaves it, and the next start sweeps it. So a request goes first and its entries after it.
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from wherry.errors import NotFoundError
-from wherryd.model import Entry, State
+from wherryd.model import Entry, Lookup, State
 from wherryd.queue import changes
 from wherryd.queue.base import Accepted, NewRequest, WrongState
 from wherryd.queue.changes import head
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import all_rows, change, change_many, one_row
-from wherryd.queue.rows import entry_values
+from wherryd.queue.rows import entry_values, lookup_values
 from wherryd.queue.streams import path_taken
 
 T = TypeVar("T")
@@ -49,14 +49,32 @@ def stage(db: sqlite3.Connection, row: int, entries: Sequence[Entry]) -> Changed
     return Changed(None)
 
 
+def stage_lookups(db: sqlite3.Connection, row: int, lookups: Sequence[Lookup]) -> Changed[None]:
+    """Write lookups of a stream that is still coming in."""
+    if one_row(db, "head", row=row) is not None:
+        raise WrongState(f"the request in row {row} has all its lookups")
+    _insert_lookups(db, row, lookups)
+    return Changed(None)
+
+
 def accept(
-    db: sqlite3.Connection, row: int, entries: Sequence[Entry], request: NewRequest, now: float
+    db: sqlite3.Connection,
+    row: int,
+    entries: Sequence[Entry],
+    lookups: Sequence[Lookup],
+    request: NewRequest,
+    now: float,
 ) -> Changed[Accepted]:
-    """Accept a request, with the last of its entries."""
+    """Accept a request, with the last of its entries and lookups."""
     accepted = changes.accept(db, row, request, now)
     if not accepted.value.again:
         _insert(db, row, entries)
+        _insert_lookups(db, row, lookups)
     return accepted
+
+
+def _insert_lookups(db: sqlite3.Connection, row: int, lookups: Sequence[Lookup]) -> None:
+    change_many(db, "insert_lookup", (lookup_values(row, lookup) for lookup in lookups))
 
 
 def _insert(db: sqlite3.Connection, row: int, entries: Sequence[Entry]) -> None:
@@ -80,16 +98,21 @@ def save_digests(
 
 # ── deleting ───────────────────────────────────────────────────────────────────────────────────
 def abandon(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
-    """Delete entries that have no request; whether some are left."""
+    """Delete entries and lookups that have no request; whether some are left."""
     if one_row(db, "head", row=row) is not None:
         return Changed(False)
-    return Changed(change(db, "delete_entries", row=row, limit=limit) == limit)
+    return Changed(_delete_some(db, row, limit))
 
 
 def drop_entries(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
-    """Delete entries of a request that is done or cancelled; whether some are left."""
+    """Delete entries and lookups of a request that is done or cancelled; whether some are left."""
     head(db, row, State.DONE, State.CANCELLED)
-    return Changed(change(db, "delete_entries", row=row, limit=limit) == limit)
+    return Changed(_delete_some(db, row, limit))
+
+
+def _delete_some(db: sqlite3.Connection, row: int, limit: int) -> bool:
+    left = limit - change(db, "delete_entries", row=row, limit=limit)
+    return left == 0 or change(db, "delete_lookups", row=row, limit=left) == left
 
 
 def forget_ended(db: sqlite3.Connection, before: float) -> Changed[tuple[int, list[int]]]:
@@ -103,8 +126,9 @@ def forget_ended(db: sqlite3.Connection, before: float) -> Changed[tuple[int, li
 
 
 def orphans(db: sqlite3.Connection, below: int) -> list[int]:
-    """Rows of entries that have no request, of streams that began before row ``below``."""
-    return [found["row"] for found in all_rows(db, "orphans", below=below)]
+    """Rows of entries or lookups that have no request, of streams that began before row ``below``."""
+    found = {row["row"] for row in all_rows(db, "orphans", below=below)}
+    return sorted(found.union(row["row"] for row in all_rows(db, "orphan_lookups", below=below)))
 
 
 def free(db: sqlite3.Connection, row: int) -> Changed[None]:

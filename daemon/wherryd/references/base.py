@@ -16,7 +16,7 @@ class Target(msgspec.Struct, frozen=True):
     """What a user's reference names: an object, or a prefix."""
 
     uri: str  # as it was given
-    place: str = ""  # whose server, where the URI does not say: an S3 bucket's address
+    server: str = ""  # whose server, where the URI does not say: an S3 bucket's address
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Seen(msgspec.Struct, frozen=True):
     """A reference as a version has it: what a server said when it was resolved."""
 
     uri: str
-    place: str
+    server: str
     digest: str | None
     size: int | None
     version: str | None

@@ -1,0 +1,85 @@
+"""What an HTTP answer's head says of an object, and what a refusal means. No I/O.
+
+Owns: ETag, size, ``Retry-After``, which statuses are final. Does not own: sending (``http``, ``s3``,
+``gs``). Sources: RFC 9110 sections 8.6 (Content-Length), 8.8.3 (ETag), 10.2.3 (Retry-After), 14.4
+(Content-Range).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from wherry.errors import ReferenceFailed, ReferenceUnavailable, WherryError
+
+_RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
+#: Statuses below 500 after which the same question may be answered otherwise soon.
+_PASSING = (408, 421, 425, 429)
+_HINTS = {
+    401: "It wants credentials, which a plain URL can't carry.",
+    403: "Whoever runs the daemon may not see it.",
+    404: "Look whether the address is right.",
+    410: "It was taken away.",
+}
+
+
+def etag_digest(etag: str | None) -> str | None:
+    """An ETag as a digest: ``etag:abc`` for the strong ``"abc"``, ``etag:W/"abc"`` for a weak one."""
+    if not etag:
+        return None
+    strong = len(etag) > 1 and etag[0] == etag[-1] == '"'
+    return f"etag:{etag[1:-1] if strong else etag}"
+
+
+def is_same_etag(one: str | None, other: str | None) -> bool:
+    """Compare two digests that were made of ETags, weakly (RFC 9110 section 8.8.3.2)."""
+    return one == other or (
+        one is not None and other is not None and _opaque(one) == _opaque(other)
+    )
+
+
+def _opaque(digest: str) -> str:
+    weak = digest.removeprefix("etag:").removeprefix('W/"')
+    return weak.removesuffix('"')
+
+
+def size_of(headers: Mapping[str, str]) -> int | None:
+    """The object's size in bytes: of the whole, also where a part was sent; None where none is told."""
+    whole = _RANGE.fullmatch(headers.get("Content-Range", ""))
+    if whole:
+        return int(whole[1])
+    told = headers.get("Content-Length", "")
+    return int(told) if told.isdecimal() and "Content-Range" not in headers else None
+
+
+def refusal(
+    uri: str, host: str, status: int, headers: Mapping[str, str], now: float
+) -> WherryError:
+    """The error that a status is.
+
+    Args:
+        uri: as users know it, without secrets.
+        now: seconds since 1970.
+    """
+    if status >= 500 or status in _PASSING:
+        return ReferenceUnavailable(
+            f"{host} answers {status} for {uri}",
+            host=host,
+            retry_after_s=retry_after_s(headers.get("Retry-After"), now),
+        )
+    return ReferenceFailed(f"{host} answers {status} for {uri}", hint=_HINTS.get(status))
+
+
+def retry_after_s(text: str | None, now: float) -> float | None:
+    """Seconds that a server asks to be left alone; None where it does not say."""
+    if not text:
+        return None
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, until.replace(tzinfo=until.tzinfo or UTC).timestamp() - now)

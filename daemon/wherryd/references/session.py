@@ -1,0 +1,79 @@
+"""The connections to the servers of references.
+
+Owns: one pool, how many connections, time-outs, the environment's proxies and certificates. Does not
+own: what is asked (``http``, ``gs``).
+"""
+
+from __future__ import annotations
+
+import ssl
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import anyio
+from anyio import to_thread
+from yarl import URL
+
+#: A server that answers in 50 ms tells 1,000 ETags in 1.1 s over so many.
+PER_HOST = 48
+IN_ALL = 192
+CONNECT_S = 10.0
+#: For the head of an answer, and then for each further piece.
+ANSWER_S = 30.0
+
+
+class Session:
+    """Sends requests; opened at the first one.
+
+    Args:
+        answer_s: seconds until an answer's head must be there.
+    """
+
+    def __init__(self, answer_s: float = ANSWER_S) -> None:
+        self._answer_s = answer_s
+        self._session: aiohttp.ClientSession | None = None
+        self._opening = anyio.Lock()
+
+    async def request(
+        self, method: str, url: URL, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send one request; give the response with its body unread. Raises what aiohttp does.
+
+        A name and a password in the URL go to its own host only.
+        """
+        session = await self._open()
+        with anyio.fail_after(self._answer_s):
+            return await session.request(
+                method, url, headers=headers, allow_redirects=False, proxy=_proxy_for(url)
+            )
+
+    async def aclose(self) -> None:
+        """Give back the connections."""
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def _open(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._session is None or self._session.closed:
+                trusted = await to_thread.run_sync(ssl.create_default_context)
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(
+                        limit=IN_ALL, limit_per_host=PER_HOST, ssl=trusted
+                    ),
+                    timeout=aiohttp.ClientTimeout(
+                        connect=None, sock_connect=CONNECT_S, sock_read=self._answer_s
+                    ),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                )
+            return self._session
+
+
+def _proxy_for(url: URL) -> str | None:
+    """The proxy that the environment names, as for other programs."""
+    parts = urlsplit(str(url))
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return getproxies().get(parts.scheme)
