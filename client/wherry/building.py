@@ -14,8 +14,9 @@ from typing import IO, Any
 from wherry import capture, references
 from wherry.contents import Contents
 from wherry.entries import ManifestEntry
-from wherry.errors import ArtifactStateError, BadPath, FileMissing, NotYet, UsageError
+from wherry.errors import ArtifactStateError, BadPath, BadURI, FileMissing, NotYet, UsageError
 from wherry.reading import Reading, StrPath
+from wherry.wire.secrets import has_secrets, masked
 
 
 class Building(Reading):
@@ -111,24 +112,41 @@ class Building(Reading):
         name: str | None = None,
         checksum: bool = True,
         max_objects: int | None = None,
+        keep_secrets: bool = False,
     ) -> Sequence[ManifestEntry]:
-        """Add what stays where it is; the daemon looks at it after the artifact was logged.
+        """Add what stays where it is; the daemon asks its server after the artifact was logged.
 
         Args:
-            uri: ``file://`` of a file, or of a folder whose files become an entry each; any other
-                with ``checksum=False`` only, until references are built.
-            name: path of the entry, or what comes before the paths of a folder's files.
-            checksum: False records the URI as it is.
-            max_objects: how many files a folder may have; 10,000 by default.
+            uri: ``https://…``; ``s3://bucket/key`` or ``gs://bucket/key`` of an object, or of a
+                prefix whose objects become an entry each (``?versionId=`` and ``#generation`` pin a
+                version); ``file://`` of a file or a folder.
+            name: path of the entry, or what comes before the paths of what lies below a prefix.
+            checksum: False records the URI as it is, of whatever scheme, and nobody is asked.
+            max_objects: how many objects a prefix may have; 10,000 by default. More is an error,
+                which fails the artifact when it is resolved.
+            keep_secrets: record a URI that holds a password or a signature. Versions are kept for
+                ever, and whoever reads them can use it.
+
+        Returns:
+            The entries as far as they are known now: what a bucket's URI stands for, and checksums,
+            are known after ``wait()``.
 
         Raises:
-            BadURI, FileMissing, NotAFile, NotYet; PathTaken as ``add_file``.
+            BadURI, FileMissing, NotAFile; PathTaken as ``add_file``.
         """
         if isinstance(uri, ManifestEntry):
             raise NotYet("References to other artifacts' entries are not built yet.")
+        uri = os.fspath(uri)
+        if not keep_secrets and has_secrets(uri):
+            raise BadURI(
+                f"{masked(uri)} holds a password or a signature, and a version is kept for ever.",
+                hint="Leave it out, or say keep_secrets=True.",
+            )
         limit = references.MAX_OBJECTS if max_objects is None else max_objects
-        prefix = _prefix(name) or None
-        found = references.find(os.fspath(uri), prefix, checksum=checksum, max_objects=limit)
+        found = references.find(uri, _prefix(name) or None, checksum=checksum, max_objects=limit)
+        if isinstance(found, references.Bucket):
+            self._building().add_bucket(found)
+            return [ManifestEntry(self, found.path, None, ref=uri)] if found.path else []
         self._building().add_references(found)
         return [entry for path in found if (entry := self._find(path))]
 

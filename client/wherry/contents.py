@@ -34,6 +34,7 @@ class Contents:
         self.sealed = False
         self.spool = Spool()
         self.table = Table()
+        self.buckets: dict[tuple[str, str], references.Bucket] = {}  # by URI and name
         self.lock = forks.ForkLock()
 
     def add_file(self, local: str, path: str, *, immutable: bool, overwrite: bool) -> None:
@@ -47,6 +48,16 @@ class Contents:
         paths = (prefix + path for path in folders.files_below(local))
         self._add(local, Origin(f"{local}/", len(prefix)), paths, immutable, overwrite)
 
+    @property
+    def has_lookups(self) -> bool:
+        """Whether the daemon has to find out what some entries are."""
+        return bool(self.buckets) or any(row.kind == Kind.LOOKUP for row in self.table.rows())
+
+    def add_bucket(self, bucket: references.Bucket) -> None:
+        """Add what may be one object or many; only the daemon can tell."""
+        with self.changing():
+            self.buckets[bucket.uri, bucket.name] = bucket
+
     def add_references(self, found: references.Found) -> None:
         """Add references; a path that is taken must have the same URI."""
         with self.changing():
@@ -59,8 +70,7 @@ class Contents:
                     raise self._taken(path)
             for path, reference in new.items():
                 origin = self.table.add_origin(Origin(reference.uri))
-                kind = Kind.REFERENCE if reference.checksum else Kind.UNCHECKED
-                self.table.put(path, Row(kind, 0, origin, 0, reference.size, 0, 0, 0))
+                self.table.put(path, Row(reference.kind, 0, origin, 0, reference.size, 0, 0, 0))
 
     @contextlib.contextmanager
     def new_file(self, path: str, mode: str, encoding: str | None) -> Iterator[IO[str] | IO[bytes]]:
@@ -80,7 +90,10 @@ class Contents:
         """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""
         with self.changing():
             below = [path] if path in self.table else self._below(f"{path.rstrip('/')}/")
-            if not below:
+            named = [key for key, bucket in self.buckets.items() if bucket.path == path]
+            for key in named:
+                del self.buckets[key]
+            if not below and not named:
                 raise EntryMissing(f"{self.label} has no entry {path!r}.")
             for each in below:
                 row = self.table.get(each)

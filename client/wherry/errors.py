@@ -261,6 +261,7 @@ class ReferenceUnavailable(WherryError):
         host: whom to leave alone meanwhile, as users know it.
         retry_after_s: how long the server asks to be left alone (RFC 9110 section 10.2.3).
         unknown_name: there is no host of that name, which a few more tries decide.
+        was_asked: False where the host was left alone, for what it answered to others.
     """
 
     def __init__(
@@ -271,11 +272,13 @@ class ReferenceUnavailable(WherryError):
         host: str = "",
         retry_after_s: float | None = None,
         unknown_name: bool = False,
+        was_asked: bool = True,
     ) -> None:
         super().__init__(message, hint=hint)
         self.host = host
         self.retry_after_s = retry_after_s
         self.unknown_name = unknown_name
+        self.was_asked = was_asked
 
 
 #: Class by name, as the trailing metadata ``wherry-error`` and the queue's rows have it.

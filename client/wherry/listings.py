@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from wherry import capture, references
 from wherry.contents import Contents
 from wherry.entries import ManifestEntry, Owner
-from wherry.errors import FileChanged
+from wherry.errors import ArtifactNotLoggedError, FileChanged
 from wherry.rows import IN_SPOOL, REFERENCES, Kind, Row
 from wherry.stored import StoredEntry, StoredVersion
 from wherry.wire.canonical import entries_digest
+from wherry.wire.secrets import masked
 
 _CHUNK_BYTES = 1 << 20
 
@@ -68,7 +69,15 @@ class StoredListing:
 
 
 def built_digest(contents: Contents) -> str:
-    """Make the digest that the artifact would have if it were logged now; that hashes every entry."""
+    """Make the digest that the artifact would have if it were logged now; that hashes every entry.
+
+    Raises ``ArtifactNotLoggedError`` where only a server can tell.
+    """
+    for uri, _ in contents.buckets:
+        raise ArtifactNotLoggedError(
+            f"{masked(uri)} is resolved after {contents.label} was logged.",
+            hint="run.log_artifact(artifact).wait()",
+        )
     return entries_digest(_facts(contents))
 
 
@@ -76,6 +85,11 @@ def entry_digest(contents: Contents, path: str, row: Row) -> str | None:
     """Hash an entry's captured bytes; of a reference what is there now, None where nobody looks."""
     if row.kind == Kind.UNCHECKED or not contents.keeps:
         return None
+    if row.kind == Kind.LOOKUP:
+        raise ArtifactNotLoggedError(
+            f"{path!r} is a reference, and its server is asked after {contents.label} was logged.",
+            hint="run.log_artifact(artifact).wait()",
+        )
     if row.kind in IN_SPOOL:
         return _sha256(capture.read_captured(contents.spool, row))
     origin = contents.table.origin(path, row) or ""

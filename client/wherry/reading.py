@@ -158,7 +158,7 @@ class Reading:
 
     def _listing(self) -> listings.BuiltListing | listings.StoredListing:
         contents = self._life.contents
-        if contents is None:
+        if contents is None or (self._life.is_logged and contents.keeps and contents.has_lookups):
             return listings.StoredListing(self, self._stored())
         return listings.BuiltListing(self, contents)
 

@@ -23,10 +23,11 @@ class Kind(enum.IntEnum):
     IN_PLACE = 2  # in the user's file (immutable)
     REFERENCE = 3  # where the URI says
     UNCHECKED = 4  # where the URI says, and nobody looks
+    LOOKUP = 5  # where the URI says, and the daemon asks there
 
 
 IN_SPOOL = (Kind.COPIED, Kind.LINKED)
-REFERENCES = (Kind.REFERENCE, Kind.UNCHECKED)
+REFERENCES = (Kind.REFERENCE, Kind.UNCHECKED, Kind.LOOKUP)
 
 
 class Row(NamedTuple):

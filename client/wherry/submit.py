@@ -20,6 +20,7 @@ from wherry.contents import Contents
 from wherry.errors import FileUnreadable, UsageError
 from wherry.rows import IN_SPOOL, REFERENCES, Kind, Row
 from wherry.spool import sync_path
+from wherry.wire.address import credentials_from
 from wherry.wire.failpoints import failpoint
 
 _BEFORE_SYNC = failpoint("log.sync.before")
@@ -72,7 +73,10 @@ class Submission:
             self._sync()
         spool.give_away()
         _BEFORE_CALL()
-        reply = connect(self._home).client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+        connection = connect(self._home)
+        for server in {bucket.server for bucket in contents.buckets.values() if bucket.server}:
+            connection.offer_credentials(server, credentials_from(os.environ))
+        reply = connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
         _ANSWERED()
         return reply
 
@@ -92,12 +96,20 @@ class Submission:
         for batch in self._batches():
             yield pb.LogMessage(entries=batch)
         _BEFORE_END()
-        yield pb.LogMessage(end=pb.LogEnd(entries=len(self._contents.table)))
+        table = self._contents.table
+        asked = sum(row.kind == Kind.LOOKUP for row in table.rows())
+        count = len(table) - asked
+        for lookups in self._lookup_batches():
+            yield pb.LogMessage(lookups=lookups)
+        asked += len(self._contents.buckets)
+        yield pb.LogMessage(end=pb.LogEnd(entries=count, lookups=asked))
 
     def _batches(self) -> Iterator[pb.EntryBatch]:
         batch, size = pb.EntryBatch(), 0
         for path in self._contents.table.paths():
             entry = self._entry(path)
+            if entry is None:
+                continue
             batch.entries.append(entry)
             size += _ENTRY_BYTES + 4 * len(path)
             if size >= _BATCH_BYTES:
@@ -106,10 +118,38 @@ class Submission:
         if size:
             yield batch
 
-    def _entry(self, path: str) -> pb.Entry:
+    def _lookup_batches(self) -> Iterator[pb.LookupBatch]:
+        batch, size = pb.LookupBatch(), 0
+        for lookup in self._lookups():
+            batch.lookups.append(lookup)
+            size += _ENTRY_BYTES + 4 * (len(lookup.uri) + len(lookup.name))
+            if size >= _BATCH_BYTES:
+                yield batch
+                batch, size = pb.LookupBatch(), 0
+        if size:
+            yield batch
+
+    def _lookups(self) -> Iterator[pb.Lookup]:
+        table = self._contents.table
+        for path in table.paths():
+            row = table.get(path)
+            if row is not None and row.kind == Kind.LOOKUP:
+                yield pb.Lookup(uri=table.origin(path, row) or "", name=path, max_objects=1)
+        for bucket in self._contents.buckets.values():
+            yield pb.Lookup(
+                uri=bucket.uri,
+                server=bucket.server,
+                name=bucket.name,
+                max_objects=bucket.max_objects,
+            )
+
+    def _entry(self, path: str) -> pb.Entry | None:
+        """One entry's message; None for what the daemon has to look up."""
         table = self._contents.table
         row = table.get(path)
         assert row is not None, path
+        if row.kind == Kind.LOOKUP:
+            return None
         if row.kind in IN_SPOOL:
             return pb.Entry(path=path, size=row.size, captured=self._captured(row))
         origin = table.origin(path, row) or ""

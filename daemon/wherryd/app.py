@@ -32,6 +32,7 @@ from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News
 from wherryd.opened import OpenedStores
+from wherryd.prepare.lookups import Lookups
 from wherryd.prepare.stage import Preparer
 from wherryd.progress import Progress
 from wherryd.queue.base import Filter
@@ -39,6 +40,9 @@ from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.files import set_aside
 from wherryd.queue.reserve import Reserve
 from wherryd.queue.sqlite import SqliteQueue
+from wherryd.references.asking import Asker
+from wherryd.references.builtin import open_resolvers
+from wherryd.references.table import Resolvers
 from wherryd.rpc.calls import Calls
 from wherryd.rpc.meeting import Identity
 from wherryd.rpc.server import Server
@@ -142,7 +146,11 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
         credentials = CredentialSets()
         stores = OpenedStores(partial(_open_store, config, credentials, clock), clock)
         end.push_async_callback(stores.aclose)
-        daemon = await _wire(config, holds_home, clock, news, queue, stores, credentials, reserve)
+        resolvers = open_resolvers(clock)
+        end.push_async_callback(resolvers.aclose)
+        daemon = await _wire(
+            config, holds_home, clock, news, queue, stores, resolvers, credentials, reserve
+        )
         end.push_async_callback(daemon.server.stop, 0.0)
         await daemon.durability.check_boot()
         yield daemon
@@ -155,6 +163,7 @@ async def _wire(
     news: News,
     queue: SqliteQueue,
     stores: OpenedStores,
+    resolvers: Resolvers,
     credentials: CredentialSets,
     reserve: Reserve,
 ) -> Daemon:
@@ -163,6 +172,9 @@ async def _wire(
     preparer = Preparer(
         manifests,
         os.cpu_count() or 1,
+        Lookups(
+            queue, resolvers, Asker(clock, queue.last_place), clock, config.reference_timeout_s
+        ),
         queue,
         news,
         clock,
@@ -187,7 +199,7 @@ async def _wire(
         return bool(set_aside(config.queue))
 
     def nudge(address: str) -> None:
-        preparer.crew.nudge()
+        preparer.nudge()
         transferrer.nudge(address)
         committer.nudge(address)
 
@@ -210,6 +222,7 @@ async def _wire(
         nudge=nudge,
         trouble_of=lambda lane: transferrer.troubles.of(lane.store, lane.project),
         set_aside=partial(set_aside, config.queue),
+        schemes=resolvers.schemes,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(calls.identity.socket, calls.handlers())

@@ -27,6 +27,7 @@ class Config(msgspec.Struct, frozen=True):
     default_store: str  # the one that the daemon makes where it is missing
     max_transfers: int
     idle_timeout_s: float
+    reference_timeout_s: float
     log_level: str
     unknown: tuple[str, ...]  # names in config.toml that mean nothing to this version
     without_effect: tuple[str, ...] = ()  # settings that are set, and nothing heeds yet
@@ -66,6 +67,7 @@ def read_config(home: Path, environ: Mapping[str, str] | None = None) -> Config:
         default_store=normalize_store(str(home / places.STORE), {}),
         max_transfers=settings.max_transfers,
         idle_timeout_s=settings.idle_timeout_s,
+        reference_timeout_s=settings.reference_timeout_s,
         log_level=settings.log_level,
         unknown=settings.unknown,
         without_effect=settings.without_effect,

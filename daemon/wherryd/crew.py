@@ -110,6 +110,11 @@ class Crew:
         self._resting.clear()
         self.wake()
 
+    def rest(self, row: int, seconds: float) -> None:
+        """Leave a request alone for a while; others get its place."""
+        self._resting[row] = self._clock.monotonic() + seconds
+        self.wake_in(seconds + _MARGIN_S)
+
     def wake_in(self, seconds: float) -> None:
         """Look again after a pause."""
         if self._tasks is not None:
@@ -216,11 +221,10 @@ class Crew:
         met = self._defects.get(request.row, 0)
         self._defects[request.row] = met + 1
         pause_s = self._clock.random() * min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(met, 20))
-        self._resting[request.row] = self._clock.monotonic() + pause_s
         next_try = self._clock.now() + pause_s
         with suppress(WrongState, QueueError):  # it rests, whether or not the row can say so
             await self._queue.wait_until(request.row, public_name(defect), str(defect), next_try)
-        self.wake_in(pause_s + _MARGIN_S)
+        self.rest(request.row, pause_s)
 
     async def _pause(self, error: QueueError) -> None:
         self._log.warning("queue can't be written", error=str(error))

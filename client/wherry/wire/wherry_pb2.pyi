@@ -122,14 +122,16 @@ class Run(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., group: _Optional[str] = ..., job_type: _Optional[str] = ..., project: _Optional[str] = ..., entity: _Optional[str] = ...) -> None: ...
 
 class LogMessage(_message.Message):
-    __slots__ = ("header", "entries", "end")
+    __slots__ = ("header", "entries", "end", "lookups")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    LOOKUPS_FIELD_NUMBER: _ClassVar[int]
     header: LogHeader
     entries: EntryBatch
     end: LogEnd
-    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ...) -> None: ...
+    lookups: LookupBatch
+    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ...) -> None: ...
 
 class LogHeader(_message.Message):
     __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client")
@@ -237,11 +239,31 @@ class Reference(_message.Message):
     named: bool
     def __init__(self, uri: _Optional[str] = ..., checksum: bool = ..., max_objects: _Optional[int] = ..., version: _Optional[str] = ..., resolved: _Optional[str] = ..., named: bool = ...) -> None: ...
 
+class LookupBatch(_message.Message):
+    __slots__ = ("lookups",)
+    LOOKUPS_FIELD_NUMBER: _ClassVar[int]
+    lookups: _containers.RepeatedCompositeFieldContainer[Lookup]
+    def __init__(self, lookups: _Optional[_Iterable[_Union[Lookup, _Mapping]]] = ...) -> None: ...
+
+class Lookup(_message.Message):
+    __slots__ = ("uri", "server", "name", "max_objects")
+    URI_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    uri: str
+    server: str
+    name: str
+    max_objects: int
+    def __init__(self, uri: _Optional[str] = ..., server: _Optional[str] = ..., name: _Optional[str] = ..., max_objects: _Optional[int] = ...) -> None: ...
+
 class LogEnd(_message.Message):
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "lookups")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LOOKUPS_FIELD_NUMBER: _ClassVar[int]
     entries: int
-    def __init__(self, entries: _Optional[int] = ...) -> None: ...
+    lookups: int
+    def __init__(self, entries: _Optional[int] = ..., lookups: _Optional[int] = ...) -> None: ...
 
 class LogReply(_message.Message):
     __slots__ = ("request_id", "place")
@@ -442,6 +464,16 @@ class ArtifactName(_message.Message):
     type: str
     latest: int
     def __init__(self, project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., latest: _Optional[int] = ...) -> None: ...
+
+class ListSchemesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSchemesReply(_message.Message):
+    __slots__ = ("schemes",)
+    SCHEMES_FIELD_NUMBER: _ClassVar[int]
+    schemes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, schemes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReadManifestRequest(_message.Message):
     __slots__ = ("store", "project", "manifest")

@@ -1,6 +1,6 @@
 """One Log stream, from its header to its place in line.
 
-Owns: staging entries in bounded pieces, their order, that the captured files are there, giving
+Owns: staging entries and lookups in bounded pieces, their order, that the captured files are there, giving
 up a stream that is cut. Does not own: messages (``rpc``), the transaction that makes the request durable
 (``queue.accept``), what was never logged (``sessions``).
 
@@ -23,7 +23,7 @@ from wherry.errors import FileChanged, FileMissing, PathTaken, ProtocolError, Qu
 from wherry.wire.failpoints import failpoint
 from wherryd.capture.streams import Streams
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, RunInfo
+from wherryd.model import Entry, Lane, Lookup, RunInfo
 from wherryd.queue.base import Accepted, Filter, NewRequest, Queue
 
 STAGE_AT_ONCE = 1000
@@ -100,7 +100,9 @@ class Stream:
         self._queue = queue
         self._waiting: list[Entry] = []
         self._last = ""
+        self._lookups: list[Lookup] = []
         self._count = 0
+        self._lookup_count = 0
         self._size = 0
         self._is_known = False
         self.is_accepted = False
@@ -127,15 +129,30 @@ class Stream:
             if len(self._waiting) >= STAGE_AT_ONCE:
                 await self._stage()
 
-    async def end(self, count: int, body: bytes) -> Accepted:
+    async def add_lookups(self, lookups: Iterable[Lookup]) -> None:
+        """Take the next lookups; they are numbered as they come."""
+        for lookup in lookups:
+            self._lookups.append(msgspec.structs.replace(lookup, number=self._lookup_count))
+            self._lookup_count += 1
+            if len(self._lookups) > STAGE_AT_ONCE:
+                staged, self._lookups = self._lookups[:-1], self._lookups[-1:]
+                _BEFORE_STAGE()
+                await self._queue.stage_lookups(self._row, staged)
+                _AFTER_STAGE()
+
+    async def end(self, count: int, lookup_count: int, body: bytes) -> Accepted:
         """Make the request durable and give it its place in line; raises as ``queue.accept``.
 
         Args:
             count: how many entries the client has sent.
+            lookup_count: how many lookups.
             body: SHA-256 of what was asked.
         """
-        if count != self._count:
-            raise ProtocolError(f"{count} entries were announced and {self._count} came")
+        if (count, lookup_count) != (self._count, self._lookup_count):
+            raise ProtocolError(
+                f"{count} entries and {lookup_count} lookups were announced; "
+                f"{self._count} and {self._lookup_count} came"
+            )
         await self._stage()
         header = self._header
         request = NewRequest(
@@ -155,9 +172,10 @@ class Stream:
             size=self._size,
             offline=header.offline,
             synced=header.power,
+            lookups=self._lookup_count,
         )
         _BEFORE_ACCEPT()
-        accepted = await self._queue.accept(self._row, request)
+        accepted = await self._queue.accept(self._row, request, self._lookups)
         self.is_accepted = True
         _AFTER_ACCEPT()
         return accepted

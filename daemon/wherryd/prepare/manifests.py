@@ -67,7 +67,7 @@ class ManifestMaker:
         missing = [entry for entry in page if entry.digest is None]
         self._count(request.row, sum(entry.size for entry in page if entry.digest is not None))
         made = await self._hash(request.row, [entry for entry in missing if entry.source])
-        checked = [entry for entry in missing if entry.reference and entry.reference.checksum]
+        checked = [entry for entry in missing if _is_local(entry)]
         made |= await self._resolve(request.row, checked)
         return [_completed(entry, made, self._clock.now(), request.accepted) for entry in page]
 
@@ -90,6 +90,12 @@ class ManifestMaker:
 
     def _count(self, row: int, size_bytes: int) -> None:
         self._progress.add(row, size_bytes)
+
+
+def _is_local(entry: Entry) -> bool:
+    """Whether this is a reference to a file that is to be hashed; a server's answer is kept as it is."""
+    reference = entry.reference
+    return reference is not None and reference.checksum and reference.resolved is None
 
 
 def _completed(entry: Entry, made: dict[str, Digest], now: float, accepted: float) -> Entry:

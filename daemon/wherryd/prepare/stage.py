@@ -1,14 +1,16 @@
 """From ``accepted`` to ``prepared``: every entry has its digest, and the manifest is made.
 
 Owns: which requests are worked on at once, what a file that is not as it was captured means.
-Does not own: hashing (``digests``), the manifest (``manifests``), sending (``transfer``).
+Does not own: hashing (``digests``), asking servers (``lookups``), the manifest (``manifests``), sending
+(``transfer``).
 
-What a kill leaves: digests that were kept, perhaps the manifest's file; the request is still
-``accepted`` and is done again, without hashing again what was kept.
+What a kill leaves: digests and lookups that were kept, perhaps the manifest's file; the request is still
+``accepted`` and is done again, without hashing or asking again what was kept.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import anyio.to_thread
@@ -23,6 +25,7 @@ from wherryd.log import get_logger
 from wherryd.model import State
 from wherryd.news import News
 from wherryd.prepare.digests import Hashers
+from wherryd.prepare.lookups import Lookups, Rest
 from wherryd.prepare.manifests import ManifestMaker
 from wherryd.progress import Progress
 from wherryd.public import public_name
@@ -32,6 +35,9 @@ from wherryd.queue.base import Queue, Request
 BIG_BYTES = 64 << 20
 BIG_AT_ONCE = 4
 SMALL_AT_ONCE = 8
+#: They wait for servers and take next to nothing of this machine.
+ASKING_AT_ONCE = 64
+_AT_ONCE = {"big": BIG_AT_ONCE, "small": SMALL_AT_ONCE, "asking": ASKING_AT_ONCE}
 _FULL_PAUSE_S = 10.0
 
 _BEFORE_QUEUE = failpoint("prepare.manifest.before-queue")
@@ -42,12 +48,23 @@ _log = get_logger("prepare")
 
 
 def choose(candidates: Sequence[Request], busy: Sequence[Request]) -> list[Request]:
-    """Choose the requests to start: by place, the big ones in places of their own."""
-    big = [request for request in candidates if request.size >= BIG_BYTES]
-    small = [request for request in candidates if request.size < BIG_BYTES]
-    busy_big = sum(request.size >= BIG_BYTES for request in busy)
-    free_small = SMALL_AT_ONCE - (len(busy) - busy_big)
-    return small[: max(0, free_small)] + big[: max(0, BIG_AT_ONCE - busy_big)]
+    """Choose the requests to start: by place, with places of their own for the big ones, and for those
+    that wait for servers, so that neither holds the others up.
+    """
+    taken = Counter(_class_of(request) for request in busy)
+    chosen = []
+    for request in candidates:
+        class_ = _class_of(request)
+        if taken[class_] < _AT_ONCE[class_]:
+            taken[class_] += 1
+            chosen.append(request)
+    return chosen
+
+
+def _class_of(request: Request) -> str:
+    if request.lookups:
+        return "asking"
+    return "big" if request.size >= BIG_BYTES else "small"
 
 
 class Preparer:
@@ -56,6 +73,7 @@ class Preparer:
     Args:
         manifests: folder for the manifests' files.
         threads: how many hash at once.
+        lookups: resolves references to servers.
         make_room: gives up what is kept for a full disk; blocks for a moment.
     """
 
@@ -63,6 +81,7 @@ class Preparer:
         self,
         manifests: str,
         threads: int,
+        lookups: Lookups,
         queue: Queue,
         news: News,
         clock: Clock,
@@ -74,6 +93,7 @@ class Preparer:
         self._clock = clock
         self._progress = progress
         self._make_room = make_room
+        self._lookups = lookups
         self._maker = ManifestMaker(manifests, queue, Hashers(threads), progress, clock)
         self.crew = Crew(
             State.ACCEPTED, choose, self._prepare, queue, news, clock, is_pressed=is_pressed
@@ -83,9 +103,17 @@ class Preparer:
         """Work until cancelled."""
         await self.crew.run()
 
+    def nudge(self) -> None:
+        """Try again now what rests: the user said so."""
+        self._lookups.nudge()
+        self.crew.nudge()
+
     async def _prepare(self, request: Request) -> bool:
         self._progress.start(request.row)
         try:
+            if request.lookups and (rest := await self._lookups.resolve(request)):
+                await self._wait_for_servers(request, rest)
+                return False
             manifest = await self._maker.make(request)
         except SpoolFull as error:
             await self._wait_for_room(request, error)
@@ -106,6 +134,12 @@ class Preparer:
         _log.warning("request fails", request=request.id, name=request.lane.name, error=str(error))
         _BEFORE_FAIL()
         await self._queue.fail(request.row, public_name(error), str(error))
+
+    async def _wait_for_servers(self, request: Request, rest: Rest) -> None:
+        _log.warning("servers give no answer", request=request.id, error=str(rest.error))
+        error, next_try = rest.error, self._clock.now() + rest.pause_s
+        await self._queue.wait_until(request.row, public_name(error), str(error), next_try)
+        self.crew.rest(request.row, rest.pause_s)
 
     async def _wait_for_room(self, request: Request, error: WherryError) -> None:
         await anyio.to_thread.run_sync(self._make_room)

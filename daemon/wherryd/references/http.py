@@ -58,6 +58,7 @@ class HttpResolver:
         return Found(target.uri, path, etag_digest(response.headers.get("ETag")), _size(response))
 
     async def list(self, target: Target, after: str) -> Page:
+        del after
         raise ReferenceFailed(f"{masked(target.uri)} can't be listed: a URL is one file")
 
     async def check(self, seen: Seen) -> None:

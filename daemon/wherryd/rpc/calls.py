@@ -45,6 +45,7 @@ class Calls(msgspec.Struct, frozen=True):
     nudge: Callable[[str], None]
     trouble_of: TroubleOf
     set_aside: Callable[[], list[Path]]
+    schemes: list[str]
 
     def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
         """The handlers that a server needs."""
@@ -64,7 +65,7 @@ class Calls(msgspec.Struct, frozen=True):
         logging = LogCalls(self.intake, self.queue, self.life, self.default_store)
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
         choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
-        reading = ReadingCalls(self.stores, self.default_store)
+        reading = ReadingCalls(self.stores, self.default_store, self.schemes)
         return {
             "Hello": meeting.hello,
             "Status": meeting.status,
@@ -81,5 +82,6 @@ class Calls(msgspec.Struct, frozen=True):
             "ListVersions": reading.list_versions,
             "ListArtifacts": reading.list_artifacts,
             "ReadManifest": reading.read_manifest,
+            "ListSchemes": reading.list_schemes,
             "ReadFiles": reading.read_files,
         }

@@ -16,7 +16,7 @@ from wherryd.capture.intake import Intake, Stream
 from wherryd.life import Life
 from wherryd.log import get_logger
 from wherryd.queue.base import Queue
-from wherryd.rpc.messages import entry_of, header_of, run_of
+from wherryd.rpc.messages import entry_of, header_of, lookup_of, run_of
 
 _log = get_logger("rpc")
 
@@ -44,10 +44,12 @@ class LogCalls:
         header = header_of(first.header, self._default_store)
         body = _Body(first.header)
         async with self._intake.receive(header) as stream:
-            count = await _take_entries(messages, stream, body)
-            accepted = await stream.end(count, body.digest())
+            end = await _take_entries(messages, stream, body)
+            accepted = await stream.end(end.entries, end.lookups, body.digest())
         if not accepted.again:
-            _log.debug("request accepted", request=header.id, name=header.lane.name, entries=count)
+            _log.debug(
+                "request accepted", request=header.id, name=header.lane.name, entries=end.entries
+            )
         return pb.LogReply(request_id=header.id, place=accepted.place or 0)
 
     async def link(self, request: pb.LinkRequest) -> pb.LinkReply:
@@ -57,16 +59,22 @@ class LogCalls:
         return pb.LinkReply()
 
 
-async def _take_entries(messages: AsyncIterator[pb.LogMessage], stream: Stream, body: _Body) -> int:
-    """Take batches up to the end; return how many entries the client says it sent."""
+async def _take_entries(
+    messages: AsyncIterator[pb.LogMessage], stream: Stream, body: _Body
+) -> pb.LogEnd:
+    """Take batches up to the end, which says how much the client has sent."""
     async for message in messages:
         match message.WhichOneof("part"):
             case "entries":
                 entries = message.entries.entries
                 body.add(entry.SerializeToString(deterministic=True) for entry in entries)
                 await stream.add(entry_of(entry, stream.place_of) for entry in entries)
+            case "lookups":
+                lookups = message.lookups.lookups
+                body.add(lookup.SerializeToString(deterministic=True) for lookup in lookups)
+                await stream.add_lookups(map(lookup_of, lookups))
             case "end":
-                return message.end.entries
+                return message.end
             case other:
                 raise ProtocolError(f"a Log stream goes on with {other or 'nothing'}")
     raise ProtocolError("a Log stream was cut before its end")

@@ -18,7 +18,17 @@ from wherry.wire.canonical import MAX_METADATA_BYTES
 from wherry.wire.names import check_alias, check_name, check_path
 from wherryd.capture.intake import Header
 from wherryd.clock import rfc3339
-from wherryd.model import Entry, FileStat, Lane, ManifestEntry, Reference, RunInfo, Source, State
+from wherryd.model import (
+    Entry,
+    FileStat,
+    Lane,
+    Lookup,
+    ManifestEntry,
+    Reference,
+    RunInfo,
+    Source,
+    State,
+)
 from wherryd.queue.base import Request
 from wherryd.read.files import Chunk
 from wherryd.read.versions import FoundVersion
@@ -115,6 +125,15 @@ def _reference_of(reference: pb.Reference) -> Reference:
         version=reference.version or None,
         resolved=reference.resolved or None,
     )
+
+
+def lookup_of(lookup: pb.Lookup) -> Lookup:
+    """A reference that the daemon resolves; raises ``BadURI`` or ``BadPath`` for what is out of range."""
+    if "://" not in lookup.uri or "\0" in lookup.uri:
+        raise BadURI(f"{lookup.uri!r} is no URI")
+    if lookup.name:
+        check_path(lookup.name)
+    return Lookup(0, lookup.uri, lookup.server, lookup.name, max(0, lookup.max_objects))
 
 
 def _metadata_of(metadata: bytes) -> str:
@@ -228,9 +247,8 @@ def entry_message(entry: ManifestEntry) -> pb.Entry:
             version=entry.version or "",
             resolved=entry.resolved or "",
         )
-    return pb.Entry(
-        path=entry.path, digest=entry.digest or "", size=entry.size or 0, reference=reference
-    )
+    size = -1 if entry.size is None else entry.size
+    return pb.Entry(path=entry.path, digest=entry.digest or "", size=size, reference=reference)
 
 
 def batch_message(entries: Iterable[ManifestEntry]) -> pb.EntryBatch:

@@ -23,11 +23,13 @@ class ReadingCalls:
 
     Args:
         default_store: for clients that name none.
+        schemes: of references that can be resolved.
     """
 
-    def __init__(self, stores: OpenedStores, default_store: str) -> None:
+    def __init__(self, stores: OpenedStores, default_store: str, schemes: list[str]) -> None:
         self._stores = stores
         self._default_store = default_store
+        self._schemes = schemes
 
     async def get_version(self, request: pb.GetVersionRequest) -> pb.Version:
         """One version that is in a store."""
@@ -62,6 +64,11 @@ class ReadingCalls:
         async with aclosing(batches(registry, project, request.manifest, Wanted())) as found:
             async for batch in found:
                 await send(batch_message(batch))
+
+    async def list_schemes(self, request: pb.ListSchemesRequest) -> pb.ListSchemesReply:
+        """The schemes of references that can be resolved."""
+        del request
+        return pb.ListSchemesReply(schemes=self._schemes)
 
     async def read_files(self, request: pb.ReadFilesRequest, send: Send) -> None:
         """The bytes of entries."""

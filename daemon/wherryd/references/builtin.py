@@ -1,0 +1,23 @@
+"""The resolvers that come with Wherry. Owns: their schemes. Does not own: what they do.
+
+Their libraries take a tenth of a second to import, and are imported at the first URI of their scheme.
+"""
+
+from __future__ import annotations
+
+from wherryd.clock import Clock
+from wherryd.references.base import Resolver
+from wherryd.references.table import Make, Resolvers
+
+
+def open_resolvers(clock: Clock) -> Resolvers:
+    """Make the table of all resolvers; each is opened at its first use."""
+    own: dict[str, Make] = {"http": _http, "https": _http}
+    return Resolvers(clock, own)
+
+
+def _http(clock: Clock) -> Resolver:
+    from wherryd.references.http import HttpResolver
+    from wherryd.references.session import Session
+
+    return HttpResolver(clock, Session())

@@ -1,0 +1,72 @@
+"""Which resolver a URI has.
+
+Owns: the table from scheme to resolver, further ones from the entry points ``wherry.references``. Does
+not own: what a resolver does.
+
+An entry point's name is a scheme, its value a function that takes the daemon's ``Clock`` and returns a
+``base.Resolver`` (docs/references.md has an example). It is called at the first URI of its scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+from wherry.errors import ReferenceFailed
+from wherry.wire.secrets import masked
+from wherryd.clock import Clock
+from wherryd.log import get_logger
+from wherryd.references.base import Resolver
+
+GROUP = "wherry.references"
+Make = Callable[[Clock], Resolver]
+
+_log = get_logger("references")
+
+
+class Resolvers:
+    """All resolvers of a daemon.
+
+    Args:
+        own: how to make Wherry's own, by scheme; entry points come after them.
+    """
+
+    def __init__(self, clock: Clock, own: Mapping[str, Make]) -> None:
+        self._clock = clock
+        self._makers = {**_others(), **own}
+        self._made: dict[Make, Resolver] = {}
+
+    @property
+    def schemes(self) -> list[str]:
+        """The schemes that have a resolver."""
+        return sorted(self._makers)
+
+    def of(self, uri: str) -> Resolver:
+        """The resolver of a URI. Raises ``ReferenceFailed`` where its scheme has none."""
+        scheme = uri.partition("://")[0].lower()
+        make = self._makers.get(scheme)
+        if make is None:
+            raise ReferenceFailed(
+                f"nobody here knows how to resolve {masked(uri)}: "
+                f"the schemes are {', '.join(['file', *self.schemes])}",
+                hint="Install what resolves it beside the daemon, then: wherry retry",
+            )
+        if make not in self._made:
+            self._made[make] = make(self._clock)
+        return self._made[make]
+
+    async def aclose(self) -> None:
+        """Close all."""
+        made, self._made = self._made, {}
+        for resolver in made.values():
+            await resolver.aclose()
+
+
+def _others() -> dict[str, Make]:
+    found: dict[str, Make] = {}
+    for point in entry_points(group=GROUP):
+        try:
+            found[point.name.lower()] = point.load()
+        except Exception as error:  # noqa: BLE001 - somebody else's package: the others must work
+            _log.warning("a resolver can't be loaded", scheme=point.name, error=str(error))
+    return found
