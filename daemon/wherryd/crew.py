@@ -52,6 +52,7 @@ class Crew:
         work: brings one request to its next state and returns True, or returns False with the request
             where it was; then ``wake`` or ``wake_in`` is its to call.
         left_out: addresses of stores whose requests are not to be looked at now.
+        asking: only requests with lookups that are not done, or only those without; None: all.
         is_blocked: whether a lane's requests can't be started now, for a reason finer than its store.
         is_pressed: whether to stand back for requests that come in: training waits for those.
     """
@@ -67,8 +68,10 @@ class Crew:
         left_out: Callable[[], tuple[str, ...]] = tuple,
         is_blocked: Callable[[Lane], bool] = lambda _: False,
         is_pressed: Callable[[], bool] = lambda: False,
+        asking: bool | None = None,
     ) -> None:
         self._state = state
+        self._asking = asking
         self._choose = choose
         self._work = work
         self._queue = queue
@@ -159,7 +162,12 @@ class Crew:
         now = self._clock.monotonic()
         self._resting = {row: until for row, until in self._resting.items() if now < until}
         limit = len(self._busy) + len(self._resting) + LOOK_AHEAD
-        wanted = Filter(states=(self._state,), without_stores=self._left_out(), limit=limit)
+        wanted = Filter(
+            states=(self._state,),
+            without_stores=self._left_out(),
+            asking=self._asking,
+            limit=limit,
+        )
         found = await self._queue.find(wanted)
         free = self._free(found)
         if len(found) < limit or any(request.row not in self._busy for request in free):
@@ -178,7 +186,9 @@ class Crew:
         return [
             request
             for request in found
-            if request.row not in self._resting and not self._is_blocked(request.lane)
+            if request.row not in self._resting
+            and not self._is_blocked(request.lane)
+            and self._asking in (None, request.lookups > 0)
         ]
 
     async def _run_task(self, request: Request, scope: anyio.CancelScope) -> None:

@@ -10,7 +10,6 @@ What a kill leaves: digests and lookups that were kept, perhaps the manifest's f
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import anyio.to_thread
@@ -30,6 +29,7 @@ from wherryd.prepare.manifests import ManifestMaker
 from wherryd.progress import Progress
 from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request
+from wherryd.together import all_of
 
 #: Requests from this size on have places of their own, so that they never fill all.
 BIG_BYTES = 64 << 20
@@ -37,7 +37,6 @@ BIG_AT_ONCE = 4
 SMALL_AT_ONCE = 8
 #: They wait for servers and take next to nothing of this machine.
 ASKING_AT_ONCE = 64
-_AT_ONCE = {"big": BIG_AT_ONCE, "small": SMALL_AT_ONCE, "asking": ASKING_AT_ONCE}
 _FULL_PAUSE_S = 10.0
 
 _BEFORE_QUEUE = failpoint("prepare.manifest.before-queue")
@@ -48,23 +47,17 @@ _log = get_logger("prepare")
 
 
 def choose(candidates: Sequence[Request], busy: Sequence[Request]) -> list[Request]:
-    """Choose the requests to start: by place, with places of their own for the big ones, and for those
-    that wait for servers, so that neither holds the others up.
-    """
-    taken = Counter(_class_of(request) for request in busy)
-    chosen = []
-    for request in candidates:
-        class_ = _class_of(request)
-        if taken[class_] < _AT_ONCE[class_]:
-            taken[class_] += 1
-            chosen.append(request)
-    return chosen
+    """Choose the requests to start: by place, the big ones in places of their own."""
+    big = [request for request in candidates if request.size >= BIG_BYTES]
+    small = [request for request in candidates if request.size < BIG_BYTES]
+    busy_big = sum(request.size >= BIG_BYTES for request in busy)
+    free_small = SMALL_AT_ONCE - (len(busy) - busy_big)
+    return small[: max(0, free_small)] + big[: max(0, BIG_AT_ONCE - busy_big)]
 
 
-def _class_of(request: Request) -> str:
-    if request.lookups:
-        return "asking"
-    return "big" if request.size >= BIG_BYTES else "small"
+def choose_asking(candidates: Sequence[Request], busy: Sequence[Request]) -> Sequence[Request]:
+    """Choose the requests to start among those that wait for servers: by place."""
+    return candidates[: max(0, ASKING_AT_ONCE - len(busy))]
 
 
 class Preparer:
@@ -95,18 +88,34 @@ class Preparer:
         self._make_room = make_room
         self._lookups = lookups
         self._maker = ManifestMaker(manifests, queue, Hashers(threads), progress, clock)
-        self.crew = Crew(
-            State.ACCEPTED, choose, self._prepare, queue, news, clock, is_pressed=is_pressed
+        # Two, so that however many wait for servers, nobody else waits behind them.
+        self.crew, self._asking = (
+            Crew(
+                State.ACCEPTED,
+                chooser,
+                self._prepare,
+                queue,
+                news,
+                clock,
+                is_pressed=is_pressed,
+                asking=asking,
+            )
+            for chooser, asking in ((choose, False), (choose_asking, True))
         )
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await self.crew.run()
+        await all_of(self.crew.run, self._asking.run)
 
     def nudge(self) -> None:
         """Try again now what rests: the user said so."""
         self._lookups.nudge()
         self.crew.nudge()
+        self._asking.nudge()
+
+    async def leave(self) -> None:
+        """Start nothing more, and return when nothing runs."""
+        await all_of(self.crew.leave, self._asking.leave)
 
     async def _prepare(self, request: Request) -> bool:
         self._progress.start(request.row)
@@ -139,7 +148,7 @@ class Preparer:
         _log.warning("servers give no answer", request=request.id, error=str(rest.error))
         error, next_try = rest.error, self._clock.now() + rest.pause_s
         await self._queue.wait_until(request.row, public_name(error), str(error), next_try)
-        self.crew.rest(request.row, rest.pause_s)
+        self._asking.rest(request.row, rest.pause_s)
 
     async def _wait_for_room(self, request: Request, error: WherryError) -> None:
         await anyio.to_thread.run_sync(self._make_room)

@@ -135,6 +135,7 @@ class Filter(msgspec.Struct, frozen=True):
     name: str = ""
     not_acknowledged: bool = False  # failed ones only where nobody has acknowledged them
     without_stores: tuple[str, ...] = ()  # addresses whose requests are left out
+    asking: bool | None = None  # whether they have lookups that are not done; None: all
     limit: int = 1000
 
 

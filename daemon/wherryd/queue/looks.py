@@ -64,6 +64,7 @@ def _values(wanted: Filter) -> dict[str, Value]:
         "name": wanted.name,
         "not_acknowledged": wanted.not_acknowledged,
         "without_stores": json(wanted.without_stores),
+        "asking": wanted.asking,
         "limit": wanted.limit,
     }
 

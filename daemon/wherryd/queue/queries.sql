@@ -149,6 +149,7 @@ WHERE state = :state AND place > 0
     AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
     AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
     AND address NOT IN (SELECT value FROM json_each(:without_stores))
+    AND (:asking IS NULL OR (lookups > 0) = :asking)
 ORDER BY place, row
 LIMIT :limit;
 
@@ -158,6 +159,7 @@ WHERE state = :state AND place IS NULL
     AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
     AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
     AND address NOT IN (SELECT value FROM json_each(:without_stores))
+    AND (:asking IS NULL OR (lookups > 0) = :asking)
 ORDER BY row
 LIMIT :limit;
 
@@ -170,6 +172,7 @@ WHERE id IN (SELECT value FROM json_each(:ids))
     AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
     AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
     AND address NOT IN (SELECT value FROM json_each(:without_stores))
+    AND (:asking IS NULL OR (lookups > 0) = :asking)
 ORDER BY place IS NULL, place, row
 LIMIT :limit;
 
@@ -185,6 +188,7 @@ WHERE row IN (
     AND (:project = '' OR project = :project) AND (:name = '' OR name = :name)
     AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
     AND address NOT IN (SELECT value FROM json_each(:without_stores))
+    AND (:asking IS NULL OR (lookups > 0) = :asking)
 ORDER BY place IS NULL, place, row
 LIMIT :limit;
 

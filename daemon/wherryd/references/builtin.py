@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from wherryd.clock import Clock
 from wherryd.references.base import Resolver
-from wherryd.references.table import Make, Resolvers
+from wherryd.references.table import Make, Resolvers, installed
 
 
 def open_resolvers(clock: Clock) -> Resolvers:
-    """Make the table of all resolvers; each is opened at its first use."""
+    """Make the table of all resolvers; each is opened at its first use. Blocks for a moment.
+
+    Another package's resolver does not replace one of Wherry's.
+    """
     own: dict[str, Make] = {"http": _http, "https": _http}
-    return Resolvers(clock, own)
+    return Resolvers(clock, {**installed(), **own})
 
 
 def _http(clock: Clock) -> Resolver:

@@ -28,12 +28,12 @@ class Resolvers:
     """All resolvers of a daemon.
 
     Args:
-        own: how to make Wherry's own, by scheme; entry points come after them.
+        makers: how to make each, by scheme.
     """
 
-    def __init__(self, clock: Clock, own: Mapping[str, Make]) -> None:
+    def __init__(self, clock: Clock, makers: Mapping[str, Make]) -> None:
         self._clock = clock
-        self._makers = {**_others(), **own}
+        self._makers = dict(makers)
         self._made: dict[Make, Resolver] = {}
 
     @property
@@ -62,7 +62,8 @@ class Resolvers:
             await resolver.aclose()
 
 
-def _others() -> dict[str, Make]:
+def installed() -> dict[str, Make]:
+    """Find the makers that other packages bring. Blocks."""
     found: dict[str, Make] = {}
     for point in entry_points(group=GROUP):
         try:

@@ -12,15 +12,19 @@ from pathlib import Path
 import anyio
 
 from tests.support.memory import MemoryStore
+from tests.support.resolving import FakeResolver
 from wherryd.capture.streams import Streams
-from wherryd.model import Entry, Lane, Reference, RunInfo, Source, State
+from wherryd.model import Entry, Lane, Lookup, Reference, RunInfo, Source, State
 from wherryd.news import News
 from wherryd.opened import OpenedStores
+from wherryd.prepare.lookups import Lookups
 from wherryd.prepare.stage import Preparer
 from wherryd.progress import Progress
 from wherryd.queue.base import Filter, NewRequest, Request
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
+from wherryd.references.asking import Asker
+from wherryd.references.table import Resolvers
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import ObjectStore
 from wherryd.stores.probe import probe
@@ -29,6 +33,8 @@ from wherryd.transfer.stage import Transferrer
 
 STORE = "memory:one"
 OTHER = "memory:two"
+REFERENCE_TIMEOUT_S = 1800.0
+_SCHEMES = ("http", "https", "bucket")
 
 
 def digest(data: bytes) -> str:
@@ -86,6 +92,7 @@ class Bench:
         self.memory = {address: MemoryStore(clock, address) for address in (STORE, OTHER)}
         self.stores: dict[str, ObjectStore] = {**self.memory}
         self.opened = OpenedStores(self._open, clock)
+        self.resolver = FakeResolver()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def _open(self, address: str) -> ObjectStore:
@@ -99,6 +106,7 @@ class Bench:
         name: str = "model",
         store: str = STORE,
         entries: tuple[Entry, ...] = (),
+        lookups: tuple[Lookup, ...] = (),
         offline: bool = False,
         synced: bool = False,
         metadata: str = "{}",
@@ -132,8 +140,9 @@ class Bench:
             size=sum(entry.size for entry in made),
             offline=offline,
             synced=synced,
+            lookups=len(lookups),
         )
-        await self.queue.accept(row, request)
+        await self.queue.accept(row, request, lookups)
         return await self.queue.get(row)
 
     def file_of(self, request: Request) -> Path:
@@ -162,11 +171,25 @@ class Bench:
     # ── stages ─────────────────────────────────────────────────────────────────────────────────
     def preparer(self, is_pressed: Callable[[], bool] = lambda: False) -> Preparer:
         """The stage ``prepare``, running."""
-        stage = Preparer(
-            str(self.manifests), 2, self.queue, self.news, self.clock, self.progress, is_pressed
-        )
+        stage = self.preparer_stage(is_pressed)
         self.start(stage.run())
         return stage
+
+    def preparer_stage(self, is_pressed: Callable[[], bool] = lambda: False) -> Preparer:
+        """The stage ``prepare``."""
+        resolvers = Resolvers(self.clock, {scheme: lambda _: self.resolver for scheme in _SCHEMES})
+        asker = Asker(self.clock, self.queue.last_place)
+        lookups = Lookups(self.queue, resolvers, asker, self.clock, REFERENCE_TIMEOUT_S)
+        return Preparer(
+            str(self.manifests),
+            2,
+            lookups,
+            self.queue,
+            self.news,
+            self.clock,
+            self.progress,
+            is_pressed,
+        )
 
     def transferrer(self, at_once: int = 8) -> Transferrer:
         """The stage ``transfer``, running."""
