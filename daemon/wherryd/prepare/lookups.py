@@ -168,7 +168,7 @@ class _Round:
             await self._ask(lookup)
         except ReferenceUnavailable as error:
             self.missed.append((lookup, error))
-        except (BadPath, PathTaken) as error:
+        except BadPath as error:
             self._failure = self._failure or ReferenceFailed(
                 f"{masked(lookup.uri)}: {error.message}", hint=error.hint
             )
@@ -221,7 +221,10 @@ class _Round:
             if not found:
                 return
             _BEFORE_SAVE()
-            await self._queue.save_found(self._request.row, found)
+            try:
+                await self._queue.save_found(self._request.row, found)
+            except PathTaken as error:
+                raise ReferenceFailed(error.message, hint=error.hint) from error
             _AFTER_SAVE()
             self.kept += len(found)
 
