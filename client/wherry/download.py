@@ -1,7 +1,7 @@
 """Brings a version's files to this machine.
 
 Owns: asking for them, checking each one's digest, copying ``file://`` references. Does not own: where
-exactly they may be written (``safe_root``).
+exactly they may be written (``safe_root``), references to servers (``fetching``).
 
 A file has its name only when all its bytes are there and their SHA-256 is the entry's.
 """
@@ -9,16 +9,15 @@ A file has its name only when all its bytes are there and their SHA-256 is the e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from wherry import fetching, references
 from wherry import messages as pb
-from wherry import references
 from wherry.connection import connect
 from wherry.copying import WriteFailed, write_all
 from wherry.errors import (
     BadURI,
     CaptureError,
-    NotYet,
     ProtocolError,
     ReferenceFailed,
     StoreDamaged,
@@ -51,12 +50,20 @@ def download(
     """
     entries = stored.entries()
     wanted = entries if paths is None else {path: entries[path] for path in paths}
+    local, remote = fetching.split(wanted)
     with SafeRoot(root) as target:
         for names in ([],) if paths is None else _batches(wanted):
             _fetch(stored, {path: wanted[path] for path in names or wanted}, names, target)
-        for path, entry in wanted.items():
-            if entry.ref is not None:
-                _copy_reference(path, entry, target, allow_missing=allow_missing)
+        for path, entry in local.items():
+            _copy_reference(path, entry, target, allow_missing=allow_missing)
+
+        def write(path: str, data: Iterable[bytes]) -> None:
+            with target.create(path) as opened:
+                _write_all(path, data, opened)
+
+        for _, error in fetching.fetch(stored.home, remote, write):
+            if not (allow_missing and isinstance(error, ReferenceFailed)):
+                raise error
 
 
 def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
@@ -161,11 +168,7 @@ def _copy_reference(
         with open(local, "rb", buffering=0) as source, target.create(path) as opened:
             chunks = iter(lambda: source.read(_CHUNK_BYTES), b"")
             digest, _ = _write_all(path, chunks, opened)
-            if entry.digest is not None and digest != entry.digest:
-                raise ReferenceFailed(
-                    f"{uri} has changed since it was logged: {digest} instead of {entry.digest}.",
-                    hint="Put the old file back, or log the artifact again.",
-                )
+            _compare(uri, entry, digest)
     except ReferenceFailed:
         if not allow_missing:
             raise
@@ -175,12 +178,35 @@ def _copy_reference(
         raise ReferenceFailed(f"{uri} can't be read: {error.strerror}.") from error
 
 
-def _referenced_file(uri: str) -> str:
-    if not uri.lower().startswith("file:"):
-        raise NotYet(
-            f"Downloading the reference {uri} is not built yet.",
-            hint="Use entry.ref_target() and fetch it yourself.",
+def verify_references(stored: StoredVersion, entries: Mapping[str, StoredEntry]) -> None:
+    """Make sure that references are what they were. Raises ``ReferenceFailed``, ``ReferenceUnavailable``."""
+    local, remote = fetching.split(entries)
+    for entry in local.values():
+        _check_local(entry)
+    for _, error in fetching.check(stored.home, remote):
+        raise error
+
+
+def _check_local(entry: StoredEntry) -> None:
+    uri = entry.ref or ""
+    file = _referenced_file(uri)
+    try:
+        with open(file, "rb") as opened:
+            digest = f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise ReferenceFailed(f"{uri} can't be read: {error.strerror}.") from error
+    _compare(uri, entry, digest)
+
+
+def _compare(uri: str, entry: StoredEntry, digest: str) -> None:
+    if entry.digest is not None and digest != entry.digest:
+        raise ReferenceFailed(
+            f"{uri} has changed since it was logged: {digest} instead of {entry.digest}.",
+            hint="Put the old file back, or log the artifact again.",
         )
+
+
+def _referenced_file(uri: str) -> str:
     try:
         return references.locate(uri)[0]
     except (CaptureError, BadURI) as error:

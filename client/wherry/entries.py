@@ -33,9 +33,10 @@ class ManifestEntry:
         ref: the URI of a reference, None for bytes that are kept in the store.
         local_path: the file that was added, where it was added in this process.
         digest: None where it is to be found when somebody asks.
+        version_id: of a reference whose bucket keeps versions: S3 version id, GCS generation.
     """
 
-    __slots__ = ("_digest", "_owner", "local_path", "path", "ref", "size")
+    __slots__ = ("_digest", "_owner", "local_path", "path", "ref", "size", "version_id")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class ManifestEntry:
         ref: str | None = None,
         local_path: str | None = None,
         digest: str | None = None,
+        version_id: str | None = None,
     ) -> None:
         self._owner = owner
         self._digest = digest
@@ -52,6 +54,7 @@ class ManifestEntry:
         self.size = size
         self.ref = ref
         self.local_path = local_path
+        self.version_id = version_id
 
     def __repr__(self) -> str:
         return f"<ManifestEntry {self.path!r}>"

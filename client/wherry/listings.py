@@ -65,7 +65,14 @@ class StoredListing:
         found: StoredEntry | None = self._stored.entries().get(path)
         if found is None:
             return None
-        return ManifestEntry(self._owner, path, found.size, ref=found.ref, digest=found.digest)
+        return ManifestEntry(
+            self._owner,
+            path,
+            found.size,
+            ref=found.ref,
+            digest=found.digest,
+            version_id=found.version,
+        )
 
 
 def built_digest(contents: Contents) -> str:

@@ -72,10 +72,20 @@ class Reading:
         return folder
 
     def verify(self, root: StrPath | None = None) -> None:
-        """Make sure that a folder holds exactly this version. Raises ``NotAsLogged``."""
+        """Make sure that a folder holds exactly this version, and references are what was logged.
+
+        Servers are asked, and no bytes of theirs are fetched.
+
+        Raises:
+            NotAsLogged: a file differs, is missing, or is no entry.
+            ReferenceFailed: a reference is gone or has changed.
+            ReferenceUnavailable: a server gives no answer.
+        """
         if not self._life.nowhere:
-            entries = self._stored().entries()
+            stored = self._stored()
+            entries = stored.entries()
             on_disk.verify(self._root(root), entries, self._life.label)
+            download.verify_references(stored, entries)
 
     def file(self, root: StrPath | None = None) -> str:
         """Download the only file of a single-file artifact; return its path.

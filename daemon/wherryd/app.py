@@ -222,7 +222,7 @@ async def _wire(
         nudge=nudge,
         trouble_of=lambda lane: transferrer.troubles.of(lane.store, lane.project),
         set_aside=partial(set_aside, config.queue),
-        schemes=resolvers.schemes,
+        resolvers=resolvers,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(calls.identity.socket, calls.handlers())

@@ -19,6 +19,7 @@ from wherryd.news import News
 from wherryd.opened import OpenedStores
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue
+from wherryd.references.table import Resolvers
 from wherryd.rpc.choosing import ChoosingCalls, RestartLane
 from wherryd.rpc.log import LogCalls
 from wherryd.rpc.meeting import Identity, MeetingCalls
@@ -45,7 +46,7 @@ class Calls(msgspec.Struct, frozen=True):
     nudge: Callable[[str], None]
     trouble_of: TroubleOf
     set_aside: Callable[[], list[Path]]
-    schemes: list[str]
+    resolvers: Resolvers
 
     def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
         """The handlers that a server needs."""
@@ -65,7 +66,7 @@ class Calls(msgspec.Struct, frozen=True):
         logging = LogCalls(self.intake, self.queue, self.life, self.default_store)
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
         choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
-        reading = ReadingCalls(self.stores, self.default_store, self.schemes)
+        reading = ReadingCalls(self.stores, self.default_store, self.resolvers, self.clock)
         return {
             "Hello": meeting.hello,
             "Status": meeting.status,
@@ -82,6 +83,7 @@ class Calls(msgspec.Struct, frozen=True):
             "ListVersions": reading.list_versions,
             "ListArtifacts": reading.list_artifacts,
             "ReadManifest": reading.read_manifest,
+            "ReadReferences": reading.read_references,
             "ListSchemes": reading.list_schemes,
             "ReadFiles": reading.read_files,
         }

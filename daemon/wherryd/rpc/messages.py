@@ -29,9 +29,12 @@ from wherryd.model import (
     Source,
     State,
 )
+from wherryd.public import public_name
 from wherryd.queue.base import Request
 from wherryd.read.files import Chunk
+from wherryd.read.references import Piece
 from wherryd.read.versions import FoundVersion
+from wherryd.references.base import Seen
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -134,6 +137,17 @@ def lookup_of(lookup: pb.Lookup) -> Lookup:
     if lookup.name:
         check_path(lookup.name)
     return Lookup(0, lookup.uri, lookup.server, lookup.name, max(0, lookup.max_objects))
+
+
+def seen_of(reference: pb.SeenReference) -> Seen:
+    """A reference that somebody wants to read."""
+    return Seen(
+        uri=reference.uri,
+        server=reference.server,
+        digest=reference.digest or None,
+        size=reference.size if reference.size >= 0 else None,
+        version=reference.version or None,
+    )
 
 
 def _metadata_of(metadata: bytes) -> str:
@@ -254,6 +268,18 @@ def entry_message(entry: ManifestEntry) -> pb.Entry:
 def batch_message(entries: Iterable[ManifestEntry]) -> pb.EntryBatch:
     """A batch of a manifest's entries."""
     return pb.EntryBatch(entries=[entry_message(entry) for entry in entries])
+
+
+def piece_message(piece: Piece) -> pb.FileChunk:
+    """A piece of a reference."""
+    error = piece.error
+    return pb.FileChunk(
+        path=piece.path,
+        data=piece.data,
+        last=piece.last,
+        error=public_name(error) if error else "",
+        reason=str(error) if error else "",
+    )
 
 
 def chunk_message(chunk: Chunk) -> pb.FileChunk:

@@ -1,4 +1,4 @@
-"""``GetVersion``, ``ListVersions``, ``ListArtifacts``, ``ReadManifest``, ``ReadFiles``.
+"""``GetVersion``, ``ListVersions``, ``ListArtifacts``, ``ReadManifest``, ``ReadFiles``, ``ReadReferences``.
 
 Owns: nothing. Does not own: reading (``read``).
 """
@@ -9,12 +9,22 @@ from contextlib import aclosing
 
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.names import check_name
+from wherryd.clock import Clock
 from wherryd.model import Lane
 from wherryd.opened import OpenedStores
 from wherryd.read.files import Chunk, Reader, Wanted, batches
+from wherryd.read.references import Piece, ReferenceReader
 from wherryd.read.versions import Versions, list_artifacts
+from wherryd.references.table import Resolvers
 from wherryd.registry.base import Registry
-from wherryd.rpc.messages import batch_message, chunk_message, store_of, version_message
+from wherryd.rpc.messages import (
+    batch_message,
+    chunk_message,
+    piece_message,
+    seen_of,
+    store_of,
+    version_message,
+)
 from wherryd.rpc.service import Send
 
 
@@ -23,13 +33,16 @@ class ReadingCalls:
 
     Args:
         default_store: for clients that name none.
-        schemes: of references that can be resolved.
+        resolvers: of references.
     """
 
-    def __init__(self, stores: OpenedStores, default_store: str, schemes: list[str]) -> None:
+    def __init__(
+        self, stores: OpenedStores, default_store: str, resolvers: Resolvers, clock: Clock
+    ) -> None:
         self._stores = stores
         self._default_store = default_store
-        self._schemes = schemes
+        self._resolvers = resolvers
+        self._clock = clock
 
     async def get_version(self, request: pb.GetVersionRequest) -> pb.Version:
         """One version that is in a store."""
@@ -65,10 +78,20 @@ class ReadingCalls:
             async for batch in found:
                 await send(batch_message(batch))
 
+    async def read_references(self, request: pb.ReadReferencesRequest, send: Send) -> None:
+        """The bytes of references, or whether they are what was logged."""
+
+        async def send_piece(piece: Piece) -> None:
+            await send(piece_message(piece))
+
+        reader = ReferenceReader(self._resolvers, self._clock, send_piece)
+        wanted = [(each.path, seen_of(each)) for each in request.references]
+        await reader.read(wanted, check_only=request.check_only)
+
     async def list_schemes(self, request: pb.ListSchemesRequest) -> pb.ListSchemesReply:
         """The schemes of references that can be resolved."""
         del request
-        return pb.ListSchemesReply(schemes=self._schemes)
+        return pb.ListSchemesReply(schemes=self._resolvers.schemes)
 
     async def read_files(self, request: pb.ReadFilesRequest, send: Send) -> None:
         """The bytes of entries."""

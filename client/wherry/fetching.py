@@ -1,0 +1,140 @@
+"""References to servers, read by the daemon: their bytes, or only whether they are what was logged.
+
+Owns: asking for them, and which could not be had. Does not own: references to files of this machine, where
+bytes are written (``download``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from wherry import messages as pb
+from wherry.connection import connect
+from wherry.errors import ProtocolError, WherryError, from_wire
+from wherry.stored import StoredEntry
+from wherry.wire.address import credentials_from
+from wherry.wire.object_uri import server_of
+from wherry.wire.status import ConnectionLost
+
+#: Asked for in one call, so that it stays well below gRPC's 4 MiB.
+_CALL_BYTES = 1 << 20
+_ENTRY_BYTES = 200
+_TRIES = 4
+
+Write = Callable[[str, Iterable[bytes]], None]
+Failed = tuple[str, WherryError]
+
+
+def split(
+    wanted: Mapping[str, StoredEntry],
+) -> tuple[dict[str, StoredEntry], dict[str, StoredEntry]]:
+    """Take references apart: those to files of this machine, and those to servers."""
+    local: dict[str, StoredEntry] = {}
+    remote: dict[str, StoredEntry] = {}
+    for path, entry in wanted.items():
+        if entry.ref is not None:
+            (local if entry.ref.lower().startswith("file:") else remote)[path] = entry
+    return local, remote
+
+
+def fetch(home: Path, wanted: Mapping[str, StoredEntry], write: Write) -> Iterator[Failed]:
+    """Bring references here; give those that can't be had.
+
+    Args:
+        home: whose daemon reads.
+        write: takes a path and its bytes; whatever it raises passes through.
+
+    Raises ``CommError``.
+    """
+    return _ask(home, wanted, write, check_only=False)
+
+
+def check(home: Path, wanted: Mapping[str, StoredEntry]) -> Iterator[Failed]:
+    """Ask whether references are what was logged; give those that are not. Raises ``CommError``."""
+    return _ask(home, wanted, _pass_over, check_only=True)
+
+
+def _ask(
+    home: Path, wanted: Mapping[str, StoredEntry], write: Write, *, check_only: bool
+) -> Iterator[Failed]:
+    for batch in _batches(wanted):
+        tries = _TRIES
+        while batch:
+            count = len(batch)
+            try:
+                yield from _receive(_call(home, batch, check_only=check_only), batch, write)
+            except ConnectionLost:  # the daemon ended: what has come is not asked for again
+                tries = tries - 1 if len(batch) == count else _TRIES
+                if not tries:
+                    raise
+            else:
+                if batch:
+                    raise ProtocolError(f"The daemon told nothing of {len(batch):,} references.")
+
+
+def _batches(wanted: Mapping[str, StoredEntry]) -> Iterator[dict[str, StoredEntry]]:
+    batch: dict[str, StoredEntry] = {}
+    size = 0
+    for path, entry in wanted.items():
+        batch[path] = entry
+        size += _ENTRY_BYTES + len(path.encode()) + len((entry.ref or "").encode())
+        if size >= _CALL_BYTES:
+            yield batch
+            batch, size = {}, 0
+    yield batch
+
+
+def _call(
+    home: Path, wanted: Mapping[str, StoredEntry], *, check_only: bool
+) -> Iterator[pb.FileChunk]:
+    connection, request = connect(home), pb.ReadReferencesRequest(check_only=check_only)
+    for path, entry in wanted.items():
+        uri = entry.ref or ""
+        seen = request.references.add(path=path, uri=uri, server=server_of(uri, os.environ))
+        seen.digest, seen.version = entry.digest or "", entry.version or ""
+        seen.size = -1 if entry.size is None else entry.size
+    for server in {seen.server for seen in request.references if seen.server}:
+        connection.offer_credentials(server, credentials_from(os.environ))
+    return connection.server_stream("ReadReferences", request, pb.FileChunk)
+
+
+def _receive(
+    chunks: Iterator[pb.FileChunk], left: dict[str, StoredEntry], write: Write
+) -> Iterator[Failed]:
+    for first in chunks:
+        try:
+            write(first.path, _data(first, chunks))
+        except _Refused as refused:
+            yield first.path, refused.error
+        left.pop(first.path, None)
+
+
+def _data(first: pb.FileChunk, chunks: Iterator[pb.FileChunk]) -> Iterator[bytes]:
+    """Give one reference's bytes, and leave ``chunks`` where the next one begins."""
+    chunk = first
+    while True:
+        if chunk.error:
+            raise _Refused(from_wire(chunk.error, chunk.reason))
+        yield chunk.data
+        if chunk.last:
+            return
+        following = next(chunks, None)
+        if following is None:
+            raise ProtocolError(f"The daemon stopped in the middle of {first.path!r}.")
+        chunk = following
+
+
+def _pass_over(path: str, data: Iterable[bytes]) -> None:
+    del path
+    for _ in data:
+        pass
+
+
+class _Refused(Exception):
+    """A reference can't be had."""
+
+    def __init__(self, error: WherryError) -> None:
+        super().__init__(str(error))
+        self.error = error
