@@ -112,6 +112,7 @@ class Building(Reading):
         name: str | None = None,
         checksum: bool = True,
         max_objects: int | None = None,
+        *,
         keep_secrets: bool = False,
     ) -> Sequence[ManifestEntry]:
         """Add what stays where it is; the daemon asks its server after the artifact was logged.

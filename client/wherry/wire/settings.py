@@ -22,7 +22,6 @@ WITHOUT_EFFECT = frozenset(
         "spool_quota_bytes",
         "spool_quota_inodes",
         "spool_timeout_s",
-        "reference_timeout_s",
         "max_bandwidth",
     }
 )

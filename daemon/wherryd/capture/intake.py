@@ -140,13 +140,13 @@ class Stream:
                 await self._queue.stage_lookups(self._row, staged)
                 _AFTER_STAGE()
 
-    async def end(self, count: int, lookup_count: int, body: bytes) -> Accepted:
+    async def end(self, count: int, body: bytes, lookup_count: int = 0) -> Accepted:
         """Make the request durable and give it its place in line; raises as ``queue.accept``.
 
         Args:
             count: how many entries the client has sent.
-            lookup_count: how many lookups.
             body: SHA-256 of what was asked.
+            lookup_count: how many lookups it has sent.
         """
         if (count, lookup_count) != (self._count, self._lookup_count):
             raise ProtocolError(

@@ -1,7 +1,7 @@
 """A request's lookups: from what the user named to entries.
 
 Owns: asking for all of them at once, keeping what was found as it comes, when to try again and when to
-give up (design section 4, promise 5). Does not own: what servers are asked and how often
+give up (docs/promises.md, promise 5). Does not own: what servers are asked and how often
 (``references``), the entries' way from here (``manifests``).
 
 What a kill leaves: the lookups that were kept are done, a listing goes on after its last page that was

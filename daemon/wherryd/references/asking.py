@@ -4,7 +4,7 @@ Owns: sharing answers, how many questions a host gets at once, leaving a host al
 Does not own: what is asked (``base.Resolver``), when a request tries again (``prepare``).
 
 An answer is what the daemon saw when it asked, and a request may only have what was seen after it was
-accepted (design section 4, promise 4). So each question notes, right before it is sent, the highest place
+accepted (docs/promises.md, promise 4). So each question notes, right before it is sent, the highest place
 in line that was given by then, and its answer is for requests up to that place.
 """
 

@@ -45,7 +45,7 @@ class LogCalls:
         body = _Body(first.header)
         async with self._intake.receive(header) as stream:
             end = await _take_entries(messages, stream, body)
-            accepted = await stream.end(end.entries, end.lookups, body.digest())
+            accepted = await stream.end(end.entries, body.digest(), end.lookups)
         if not accepted.again:
             _log.debug(
                 "request accepted", request=header.id, name=header.lane.name, entries=end.entries

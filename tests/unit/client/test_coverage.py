@@ -184,7 +184,6 @@ _CALLS: dict[Item, Callable[[Things], object]] = {
     Item("Artifact", "add_reference(entry)"): (
         lambda it: it.built.add_reference(it.found.get_entry("far"))
     ),
-    Item("Artifact", 'add_reference("s3://…")'): lambda it: it.built.add_reference("s3://b/x"),
     Item("Artifact", "new_draft"): lambda it: it.found.new_draft(),
     Item("Artifact", "delete"): lambda it: it.found.delete(delete_aliases=True),
     Item("Artifact", "link"): lambda it: it.found.link("collection", aliases=["x"]),
@@ -196,7 +195,6 @@ _CALLS: dict[Item, Callable[[Things], object]] = {
     Item("Artifact", "logged_by"): lambda it: it.found.logged_by(),
     Item("Artifact", "used_by"): lambda it: it.found.used_by(),
     Item("Artifact", "collection"): lambda it: it.found.collection,
-    Item("an entry", "download()"): lambda it: it.found.get_entry("far").download(),
     Item("Run", "upsert_artifact"): lambda it: it.run.upsert_artifact(it.built),
     Item("Run", "finish_artifact"): lambda it: it.run.finish_artifact(it.built),
     Item("Run", "log_code"): lambda it: it.run.log_code("."),
@@ -215,7 +213,6 @@ _CALLS: dict[Item, Callable[[Things], object]] = {
 #: What needs a thing that can't be made yet, or says which reference an item before it is of.
 _ELSEWHERE = {
     *(Item("Table", name) for name in SURFACE["Table"][1:]),
-    Item("an entry", "s3://…"),
     Item("module", "data_types"),
     Item("command line", "cache cleanup"),
 }

@@ -204,12 +204,10 @@ def test_reference_is_not_fetched(recorder: Recorder, tmp_path: Path) -> None:
 
 
 def test_unchecked_reference_is_compared(recorder: Recorder, tmp_path: Path) -> None:
-    """A reference without a checksum is copied as it is; other schemes are for later."""
+    """A reference without a checksum is copied as it is."""
     (tmp_path / "f").write_bytes(b"whatever")
     _refer(recorder, f"file://{tmp_path}/f", None).download("root")
     assert (tmp_path / "root" / "ref").read_bytes() == b"whatever"
-    with pytest.raises(errors.NotYet, match="s3://b/x"):
-        _refer(recorder, "s3://b/x", None).download("root")
 
 
 # ── the folder afterwards ──────────────────────────────────────────────────────────────────────

@@ -62,8 +62,9 @@ def test_bad_uri_is_taken(data: Path) -> None:
         "file://": errors.BadURI,
         "file:///nowhere": FileNotFoundError,
         "file:///dev/null": errors.NotAFile,
-        "s3://bucket/x": NotImplementedError,
-        "https://example.org/x": NotImplementedError,
+        "s3:///x": errors.BadURI,
+        "https://example.org/": errors.BadURI,
+        "https://me:pw@example.org/x": errors.BadURI,
     }.items():
         with pytest.raises(kind):
             artifact.add_reference(uri)
@@ -98,3 +99,20 @@ def test_same_reference_twice(data: Path) -> None:
         artifact.add_file(data / "model.h5")
     artifact.add_file(data / "model.h5", overwrite=True)
     assert artifact.get_entry("model.h5").ref is None
+
+
+def test_server_is_asked_at_the_call() -> None:
+    """A URL is one entry; what a bucket's URI stands for is known after the commit. Nobody is asked yet."""
+    artifact = make()
+    (url,) = artifact.add_reference("https://example.org/a/b%20c.txt?x=1")
+    assert (url.path, url.size, url.ref) == ("b c.txt", None, "https://example.org/a/b%20c.txt?x=1")
+    (key,) = artifact.add_reference("s3://bucket/images")
+    assert (key.path, key.ref) == ("images", "s3://bucket/images")
+    assert artifact.add_reference("gs://bucket/") == []
+    assert list(artifact.manifest.entries) == ["b c.txt"]
+    with pytest.raises(errors.ArtifactNotLoggedError, match="wait"):
+        _ = artifact.digest
+    artifact.remove("images")
+    with pytest.raises(errors.EntryMissing):
+        artifact.remove("images")
+    artifact.remove("b c.txt")
