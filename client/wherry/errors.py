@@ -231,7 +231,22 @@ class StoreUnavailable(StoreError):
 
 
 class AccessRefused(StoreError):
-    """The store refuses the credentials, or the folder can't be written."""
+    """The store refuses the credentials, or the folder can't be written.
+
+    Args:
+        codes: what an S3 server said to each set of credentials, by its error codes ("" where it gave
+            none); None for a set that led to no keys, and for the try without any.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str | None = None,
+        codes: tuple[str | None, ...] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.codes = codes
 
 
 class StoreMissing(StoreError):

@@ -146,7 +146,7 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
         credentials = CredentialSets()
         stores = OpenedStores(partial(_open_store, config, credentials, clock), clock)
         end.push_async_callback(stores.aclose)
-        resolvers = await anyio.to_thread.run_sync(open_resolvers, clock)
+        resolvers = await anyio.to_thread.run_sync(open_resolvers, clock, credentials)
         end.push_async_callback(resolvers.aclose)
         daemon = await _wire(
             config, holds_home, clock, news, queue, stores, resolvers, credentials, reserve

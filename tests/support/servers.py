@@ -14,7 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,6 +69,8 @@ class Seaweed:
     #: Makes buckets, and would make any that a PUT names.
     owner_key = "wherry-owner"
     owner_secret = "not-a-secret-at-all"
+    #: Who has no credentials may read and list it, once it is made.
+    open_bucket = "wherry-open"
     reader_key = "wherry-reader"
     reader_secret = "not-a-secret-either"
 
@@ -76,6 +79,7 @@ class Seaweed:
         self._ports: list[int] = []
         self._buckets: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._made: Any = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -152,6 +156,31 @@ class Seaweed:
         wait_ready(lambda: self._takes_objects(name), 30, f"bucket {name}")
         self._buckets.append(name)
 
+    def keep_versions(self, bucket: str) -> None:
+        """Turn versioning on."""
+        self._client().put_bucket_versioning(
+            Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+
+    def put(self, bucket: str, key: str, body: bytes = b"x") -> str:
+        """Write an object; its version id, "" where the bucket keeps none."""
+        told = self._kept_client().put_object(Bucket=bucket, Key=key, Body=body)
+        return str(told.get("VersionId", ""))
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete an object, or put a delete marker over it."""
+        self._kept_client().delete_object(Bucket=bucket, Key=key)
+
+    def fill(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Write many small objects, at some 1,000 a second."""
+        client = self._kept_client()
+
+        def put(item: tuple[str, bytes]) -> None:
+            client.put_object(Bucket=bucket, Key=item[0], Body=item[1])
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(put, objects.items()))
+
     def _spawn(self) -> None:
         data, config = self.folder / "data", self.folder / "s3.json"
         data.mkdir(parents=True, exist_ok=True)
@@ -197,6 +226,9 @@ class Seaweed:
                 identity("owner", self.owner_key, self.owner_secret, ["Admin"]),
                 identity("writer", self.access_key, self.secret_key, ["Read", "Write", "List"]),
                 identity("reader", self.reader_key, self.reader_secret, ["Read", "List"]),
+                identity(
+                    "anonymous", "", "", [f"Read:{self.open_bucket}", f"List:{self.open_bucket}"]
+                ),
             ]
         }
 
@@ -215,6 +247,11 @@ class Seaweed:
             and _succeeds(client.delete_object, **there)
         )
 
+    def _kept_client(self) -> Any:
+        if self._made is None:
+            self._made = self._client()
+        return self._made
+
     def _client(self) -> Any:  # botocore makes its clients' classes as it goes
         """A client that is not ours, so that the helper does not trust what is tested."""
         return botocore.session.get_session().create_client(
@@ -225,6 +262,7 @@ class Seaweed:
             aws_secret_access_key=self.owner_secret,
             config=Config(
                 retries={"max_attempts": 0},
+                max_pool_connections=16,
                 connect_timeout=2,
                 read_timeout=5,
                 s3={"addressing_style": "path"},

@@ -1,8 +1,8 @@
 """What an HTTP answer's head says of an object, and what a refusal means. No I/O.
 
-Owns: ETag, size, ``Retry-After``, which statuses are final. Does not own: sending (``http``, ``s3``,
-``gs``). Sources: RFC 9110 sections 8.6 (Content-Length), 8.8.3 (ETag), 10.2.3 (Retry-After), 14.4
-(Content-Range).
+Owns: ETag, size, ``Retry-After``, which statuses are final, whether an object is still what it was. Does
+not own: sending (``http``, ``s3``, ``gs``). Sources: RFC 9110 sections 8.6 (Content-Length), 8.8.3 (ETag),
+10.2.3 (Retry-After), 14.4 (Content-Range).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from wherry.errors import ReferenceFailed, ReferenceUnavailable, WherryError
+from wherry.wire.secrets import masked
+from wherryd.references.base import Seen
 
 _RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 #: Statuses below 500 after which the same question may be answered otherwise soon.
@@ -43,6 +45,30 @@ def is_same_etag(one: str | None, other: str | None) -> bool:
 def _opaque(digest: str) -> str:
     weak = digest.removeprefix("etag:").removeprefix('W/"')
     return weak.removesuffix('"')
+
+
+def check_same(seen: Seen, digest: str | None, size: int | None) -> None:
+    """Raise ``ReferenceFailed`` where the server says something else than it did."""
+    if not is_same_etag(seen.digest, digest):
+        what = "ETag" if "etag:" in f"{seen.digest} {digest}" else "checksum"
+        raise _changed(
+            seen, f"its {what} was {seen.digest or 'missing'} and is {digest or 'missing'}"
+        )
+    if seen.size is not None and size is not None:
+        check_size(seen, size)
+
+
+def check_size(seen: Seen, size: int) -> None:
+    """Raise ``ReferenceFailed`` where so many bytes are another number than the recorded one."""
+    if seen.size not in (None, size):
+        raise _changed(seen, f"it had {seen.size:,} bytes, and has {size:,}")
+
+
+def _changed(seen: Seen, how: str) -> ReferenceFailed:
+    return ReferenceFailed(
+        f"{masked(seen.uri)} has changed since it was logged: {how}",
+        hint="Log the artifact again to reference what is there now.",
+    )
 
 
 def size_of(headers: Mapping[str, str]) -> int | None:

@@ -5,17 +5,23 @@ Their libraries take a tenth of a second to import, and are imported at the firs
 
 from __future__ import annotations
 
+from functools import partial
+
 from wherryd.clock import Clock
 from wherryd.references.base import Resolver
 from wherryd.references.table import Make, Resolvers, installed
+from wherryd.stores.credentials import CredentialSets
 
 
-def open_resolvers(clock: Clock) -> Resolvers:
+def open_resolvers(clock: Clock, credentials: CredentialSets) -> Resolvers:
     """Make the table of all resolvers; each is opened at its first use. Blocks for a moment.
 
     Another package's resolver does not replace one of Wherry's.
+
+    Args:
+        credentials: of buckets, by their addresses.
     """
-    own: dict[str, Make] = {"http": _http, "https": _http}
+    own: dict[str, Make] = {"http": _http, "https": _http, "s3": partial(_s3, credentials)}
     return Resolvers(clock, {**installed(), **own})
 
 
@@ -24,3 +30,9 @@ def _http(clock: Clock) -> Resolver:
     from wherryd.references.session import Session
 
     return HttpResolver(clock, Session())
+
+
+def _s3(credentials: CredentialSets, clock: Clock) -> Resolver:
+    from wherryd.references.s3 import S3Resolver
+
+    return S3Resolver(clock, credentials)

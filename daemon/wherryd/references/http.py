@@ -8,7 +8,6 @@ Each question goes out at most once to each address that it is sent on to.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -18,9 +17,9 @@ from yarl import URL
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
 from wherry.wire.secrets import masked
 from wherryd.clock import Clock
-from wherryd.references.answers import etag_digest, is_same_etag, refusal, size_of
+from wherryd.references.answers import check_same, etag_digest, refusal, size_of
 from wherryd.references.base import Found, Page, Seen, Target
-from wherryd.references.session import Session
+from wherryd.references.session import Session, is_unknown_name
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 10
@@ -30,7 +29,6 @@ _ONE_BYTE = {"Range": "bytes=0-0"}
 #: The checksum and the size shall be those of the bytes themselves, not of a compressed form.
 _PLAIN = {"Accept": "*/*", "Accept-Encoding": "identity"}
 _CHUNK_BYTES = 1 << 20
-_NO_SUCH_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 class HttpResolver:
@@ -64,14 +62,14 @@ class HttpResolver:
     async def check(self, seen: Seen) -> None:
         found = await self.look(Target(seen.uri))
         assert found is not None
-        _compare(seen, found.digest, found.size)
+        check_same(seen, found.digest, found.size)
 
     async def open(self, seen: Seen) -> AsyncIterator[bytes]:
         count = 0
         async with self._follow("GET", seen.uri, _PLAIN) as response:
             if not _is_good(response):
                 raise self._refusal(seen.uri, response)
-            _compare(seen, etag_digest(response.headers.get("ETag")), size_of(response.headers))
+            check_same(seen, etag_digest(response.headers.get("ETag")), size_of(response.headers))
             with _translated(seen.uri):
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     count += len(chunk)
@@ -161,22 +159,6 @@ def _next(url: URL, response: aiohttp.ClientResponse, uri: str) -> URL:
     return there
 
 
-def _compare(seen: Seen, digest: str | None, size: int | None) -> None:
-    """Raise ``ReferenceFailed`` where the server says something else than it did."""
-    if not is_same_etag(seen.digest, digest):
-        raise ReferenceFailed(
-            f"{masked(seen.uri)} has changed since it was logged: "
-            f"its ETag was {seen.digest or 'missing'} and is {digest or 'missing'}",
-            hint="Log the artifact again to reference what is there now.",
-        )
-    if seen.size is not None and size is not None and seen.size != size:
-        raise ReferenceFailed(
-            f"{masked(seen.uri)} has changed since it was logged: it had {seen.size:,} bytes, "
-            f"and has {size:,}",
-            hint="Log the artifact again to reference what is there now.",
-        )
-
-
 @contextmanager
 def _translated(uri: str) -> Iterator[None]:
     """Let no error of aiohttp's out."""
@@ -184,10 +166,10 @@ def _translated(uri: str) -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientConnectorDNSError as exc:
-        known = getattr(exc.os_error, "errno", None) not in _NO_SUCH_NAME
-        said = "can't be looked up now" if known else "is no host's name"
+        unknown = is_unknown_name(exc)
+        said = "is no host's name" if unknown else "can't be looked up now"
         raise ReferenceUnavailable(
-            f"{exc.host} {said}, which {shown} needs", host=host, unknown_name=not known
+            f"{exc.host} {said}, which {shown} needs", host=host, unknown_name=unknown
         ) from exc
     except aiohttp.ClientSSLError as exc:
         raise ReferenceFailed(

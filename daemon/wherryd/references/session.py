@@ -6,6 +6,7 @@ own: what is asked (``http``, ``gs``), how many questions a host gets at once (`
 
 from __future__ import annotations
 
+import socket
 import ssl
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -19,6 +20,7 @@ IN_ALL = 192
 CONNECT_S = 10.0
 #: For the head of an answer, and then for each further piece.
 ANSWER_S = 30.0
+_NO_SUCH_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 class Session:
@@ -65,6 +67,13 @@ class Session:
                     auto_decompress=False,
                 )
             return self._session
+
+
+def is_unknown_name(error: BaseException | None) -> bool:
+    """Whether a connection failed since there is no host of that name; other look-ups may do better."""
+    if not isinstance(error, aiohttp.ClientConnectorDNSError):
+        return False
+    return getattr(error.os_error, "errno", None) in _NO_SUCH_NAME
 
 
 def _proxy_for(url: URL) -> str | None:

@@ -36,6 +36,8 @@ class CredentialSet:
         """What it is, without a secret; stands in errors."""
         if self.values is None:
             return "the daemon's own credentials"
+        if not self.values:
+            return "no credentials"
         if "AWS_ACCESS_KEY_ID" in self.values:
             return f"the key {self.values['AWS_ACCESS_KEY_ID'][:4]}… of a client"
         if profile := self.values.get("AWS_PROFILE") or self.values.get("AWS_DEFAULT_PROFILE"):
@@ -45,6 +47,10 @@ class CredentialSet:
 
 OWN = CredentialSet(None)
 """The daemon's own chain: its environment, its files, the machine's role."""
+
+
+ANONYMOUS = CredentialSet({})
+"""No credentials at all: requests are not signed."""
 
 
 class CredentialSource(Protocol):
@@ -80,6 +86,27 @@ class StoreCredentials:
 
     def note_worked(self, worked: CredentialSet) -> None:
         self._worked = worked
+
+
+class OrAnonymous:
+    """The sets for one store, and none at last: a bucket may be open to everybody.
+
+    Args:
+        source: of the sets.
+    """
+
+    def __init__(self, source: CredentialSource) -> None:
+        self._source = source
+        self._is_open = False
+
+    def in_order(self) -> list[CredentialSet]:
+        known = self._source.in_order()
+        return [ANONYMOUS, *known] if self._is_open else [*known, ANONYMOUS]
+
+    def note_worked(self, worked: CredentialSet) -> None:
+        self._is_open = worked == ANONYMOUS
+        if not self._is_open:
+            self._source.note_worked(worked)
 
 
 class CredentialSets:

@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from wherryd.clock import Clock
-from wherryd.stores.credentials import CredentialSet
+from wherryd.stores.credentials import ANONYMOUS, CredentialSet
 
 _RESOLVE_S = 20
 #: Asking for new keys, or again where there were none, happens at most this often.
@@ -55,6 +55,10 @@ class Keys(msgspec.Struct, frozen=True):
         return "<keys>"
 
 
+UNSIGNED = Keys("", "")
+"""Of requests that bear no signature."""
+
+
 class Surroundings(msgspec.Struct, frozen=True):
     """What a user's AWS configuration says beside credentials."""
 
@@ -81,6 +85,8 @@ class Identity:
 
     async def keys(self) -> Keys | None:
         """The keys; None where the set leads to none, or not within 20 s."""
+        if self.credentials == ANONYMOUS:
+            return UNSIGNED
         if not self._is_good():
             async with self._asking:
                 if not self._is_good():

@@ -16,7 +16,7 @@ from wherry.errors import AccessRefused
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
 from wherryd.stores.base import FileBody
-from wherryd.stores.credentials import CredentialSet, CredentialSource
+from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
 from wherryd.stores.s3.answers import Answer, Call, read_answer
 from wherryd.stores.s3.identity import Identity, Keys
 from wherryd.stores.s3.place import Place, find_place, move
@@ -74,30 +74,39 @@ class Sender:
         await self._transport.aclose()
 
     async def _send(self, call: Call, stack: AsyncExitStack) -> Answer:
-        refusals = []
+        refusals: list[str] = []
+        codes: list[str | None] = []
         for credential_set in self._credentials.in_order():
             answer, why = await self._send_as(credential_set, call, stack)
-            if answer:
+            if answer and not answer.is_refused:
                 self._credentials.note_worked(credential_set)
                 return answer
             refusals.append(f"{credential_set}: {why}")
-        tried = "; ".join(refusals)
-        raise AccessRefused(f"The store {self._address} refuses {call.what}: {tried}.", hint=_HINT)
+            codes.append(_code_of(answer, credential_set))
+        raise AccessRefused(
+            f"The store {self._address} refuses {call.what}: {'; '.join(refusals)}.",
+            hint=_HINT,
+            codes=tuple(codes),
+        )
 
     async def _send_as(
         self, credential_set: CredentialSet, call: Call, stack: AsyncExitStack
     ) -> tuple[Answer | None, str]:
-        """Send with the keys of a set, and if those are refused, with its newer ones."""
+        """Send with the keys of a set, and if those are refused, with its newer ones.
+
+        Returns:
+            the last answer, None where the set has no keys; and why it is none that will do.
+        """
         identity = self._identity(credential_set)
         keys = await identity.keys()
-        why = identity.why_none
+        answer, why = None, identity.why_none
         while keys:
             answer = await self._send_corrected(keys, call, stack)
             if not answer.is_refused:
                 return answer, ""
             why = f"{answer.status} {answer.code}".strip()
             keys = await identity.other_keys(keys)
-        return None, why
+        return answer, why
 
     async def _send_corrected(self, keys: Keys, call: Call, stack: AsyncExitStack) -> Answer:
         place = await self._find_place()
@@ -155,3 +164,10 @@ class Sender:
                 if self._place is None:
                     self._place = await find_place(split_store(self._address), self._credentials)
         return self._place
+
+
+def _code_of(answer: Answer | None, credential_set: CredentialSet) -> str | None:
+    """What a refusal says of the keys: nothing, where there were none to refuse."""
+    if answer is None or (credential_set == ANONYMOUS and answer.code in ("", "AccessDenied")):
+        return None
+    return answer.code

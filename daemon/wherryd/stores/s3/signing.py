@@ -16,7 +16,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
-from wherryd.stores.s3.identity import Keys
+from wherryd.stores.s3.identity import UNSIGNED, Keys
 
 
 def sign(
@@ -36,10 +36,12 @@ def sign(
         url: whole, percent-encoded as it is sent.
         headers: those that are signed, beside ``Host``.
         sha256: of the body, in hexadecimal.
-        keys: whose signature.
+        keys: whose signature; ``UNSIGNED`` leaves the headers as they are.
         region: of the bucket.
         now: seconds since 1970, as the server counts them.
     """
+    if keys == UNSIGNED:
+        return dict(headers)
     host = url.split("/", 3)[2]
     request = AWSRequest(method=method, url=url, headers={"Host": host, **headers})
     request.context["timestamp"] = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
