@@ -88,19 +88,23 @@ class Preparer:
         self._make_room = make_room
         self._lookups = lookups
         self._maker = ManifestMaker(manifests, queue, Hashers(threads), progress, clock)
-        # Two, so that however many wait for servers, nobody else waits behind them.
+        # Two, so that however many wait for servers, nobody else waits behind them. A request is one's,
+        # and when its lookups are done the other's: never both's at once.
         self.crew, self._asking = (
             Crew(
                 State.ACCEPTED,
                 chooser,
-                self._prepare,
+                work,
                 queue,
                 news,
                 clock,
                 is_pressed=is_pressed,
                 asking=asking,
             )
-            for chooser, asking in ((choose, False), (choose_asking, True))
+            for chooser, work, asking in (
+                (choose, self._prepare, False),
+                (choose_asking, self._resolve, True),
+            )
         )
 
     async def run(self) -> None:
@@ -117,12 +121,21 @@ class Preparer:
         """Start nothing more, and return when nothing runs."""
         await all_of(self.crew.leave, self._asking.leave)
 
+    async def _resolve(self, request: Request) -> bool:
+        try:
+            rest = await self._lookups.resolve(request)
+        except ReferenceFailed as error:
+            await self._fail(request, error)
+            return True
+        if rest:
+            await self._wait_for_servers(request, rest)
+            return False
+        self.crew.wake()
+        return True
+
     async def _prepare(self, request: Request) -> bool:
         self._progress.start(request.row)
         try:
-            if request.lookups and (rest := await self._lookups.resolve(request)):
-                await self._wait_for_servers(request, rest)
-                return False
             manifest = await self._maker.make(request)
         except SpoolFull as error:
             await self._wait_for_room(request, error)

@@ -9,8 +9,9 @@ from tests.support.resolving import lookup
 from tests.unit.daemon.bench import REFERENCE_TIMEOUT_S, Bench
 from wherry.errors import ReferenceUnavailable
 from wherryd.clock import rfc3339
-from wherryd.model import State
+from wherryd.model import Manifest, State
 from wherryd.prepare.lookups import NAME_TRIES
+from wherryd.prepare.manifests import ManifestMaker
 from wherryd.queue.base import Request
 
 
@@ -46,6 +47,26 @@ async def test_reference_is_recorded_otherwise(bench: Bench) -> None:
     (text,) = [e for e in await bench.queue.entries(request.row) if e.path == "text"]
     assert text.reference is not None
     assert text.reference.resolved == rfc3339(bench.clock.now())
+
+
+async def test_manifest_is_made_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose lookups are done is worked on once, however often the stage looks meanwhile."""
+    bench.resolver.objects["http://h/a"] = "a"
+    request = await bench.log({}, lookups=(lookup(0, "http://h/a", "a"),))
+    stage, make = bench.preparer_stage(), ManifestMaker.make
+    made: list[int] = []
+
+    async def slow(self: ManifestMaker, request: Request) -> Manifest:
+        made.append(request.row)
+        for _ in range(20):
+            stage.crew.wake()
+            await bench.queue.get(request.row)
+        return await make(self, request)
+
+    monkeypatch.setattr(ManifestMaker, "make", slow)
+    bench.start(stage.run())
+    await bench.wait_state(request, State.PREPARED)
+    assert made == [request.row]
 
 
 async def test_killed_daemon_asks_again(bench: Bench) -> None:
