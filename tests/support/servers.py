@@ -7,6 +7,7 @@ tested against it.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import random
 import shutil
@@ -180,6 +181,21 @@ class Seaweed:
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(put, objects.items()))
+
+    def fill_folder(self, bucket: str, prefix: str, count: int) -> None:
+        """Write ``count`` small objects below a prefix, in a bucket without versions: some 3,000 a second."""
+
+        def put(first: int) -> None:
+            filer = http.client.HTTPConnection(HOST, self._ports[2])
+            for number in range(first, count, 4):
+                filer.request("PUT", f"/buckets/{bucket}/{prefix}/{number:06}", b"%d" % number)
+                answer = filer.getresponse()
+                answer.read()
+                assert answer.status == 201, answer.status
+            filer.close()
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(put, range(4)))
 
     def _spawn(self) -> None:
         data, config = self.folder / "data", self.folder / "s3.json"

@@ -17,7 +17,6 @@ from functools import partial
 
 import aiohttp
 import anyio
-from yarl import URL
 
 from wherry.errors import AccessRefused, ReferenceFailed
 from wherry.wire.address import split_store
@@ -26,6 +25,7 @@ from wherry.wire.secrets import masked
 from wherryd.clock import Clock
 from wherryd.references.answers import check_same, check_size, size_of
 from wherryd.references.base import Found, Page, Seen, Target
+from wherryd.references.http import host_of
 from wherryd.references.s3_bucket import PAGE, Bucket
 from wherryd.references.s3_pages import Cursor, Item, digest_of
 from wherryd.references.s3_refusals import Asked
@@ -54,7 +54,7 @@ class S3Resolver:
     def host(self, target: Target) -> str:
         address = split_store(_server_of(target))
         endpoint = address.options.get("endpoint_url")
-        return URL(endpoint).authority if endpoint else f"s3://{address.bucket}"
+        return host_of(endpoint) if endpoint else f"s3://{address.bucket}"
 
     async def look(self, target: Target) -> Found | None:
         parts, asked = split_object(target.uri), self._asked(target)

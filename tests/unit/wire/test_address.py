@@ -156,11 +156,13 @@ def test_foreign_variables_are_sent() -> None:
         "AWS_SECRET_ACCESS_KEY": "b",
         "AWS_SESSION_TOKEN": "",
         "AWS_PROFILE": "p",
+        "AWS_REQUEST_PAYER": "requester",
         "AWS_REGION": "r",
         "PATH": "/bin",
     }
     assert sorted(credentials_from(environ)) == [
         "AWS_ACCESS_KEY_ID",
         "AWS_PROFILE",
+        "AWS_REQUEST_PAYER",
         "AWS_SECRET_ACCESS_KEY",
     ]

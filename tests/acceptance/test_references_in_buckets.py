@@ -1,0 +1,174 @@
+"""References to buckets, from the call to the version and back, with a real daemon and real servers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import Machine, wait_until
+from tests.support.reading import FolderObjects, manifest, records
+from tests.support.servers import Seaweed
+
+_NUMBERS = count()
+
+
+@pytest.fixture
+def bucket(seaweed: Seaweed) -> str:
+    """A bucket of the test's own."""
+    name = f"data-{os.getpid()}-{next(_NUMBERS)}"
+    seaweed.make_bucket(name)
+    return name
+
+
+@pytest.fixture
+def machine(tmp_path: Path, seaweed: Seaweed) -> Iterator[Machine]:
+    """A machine whose programs have credentials, and whose daemon is started without."""
+    made = Machine(tmp_path / "machine", env={"AWS_EC2_METADATA_DISABLED": "true"})
+    made.wherry("daemon", "start")
+    made.env |= seaweed.reader
+    made.env |= {"AWS_ENDPOINT_URL": seaweed.endpoint, "AWS_REGION": "us-east-1"}
+    yield made
+    made.close()
+
+
+def _lines(machine: Machine, name: str) -> list[dict[str, object]]:
+    """The manifest of an artifact's only version."""
+    objects = FolderObjects(Path(machine.store.removeprefix("file://")))
+    (record,) = records(objects, "p", name)
+    return manifest(objects, "p", record)
+
+
+def etag(body: bytes) -> str:
+    return f"etag:{hashlib.md5(body).hexdigest()}"
+
+
+TABLE = """
+import json, sys, wherry
+base = sys.argv[1]
+def log(name, *calls):
+    a = wherry.Artifact(name, type="dataset")
+    for uri, more in calls:
+        a.add_reference(uri, **more)
+    return run.log_artifact(a)
+with wherry.init(project="p") as run:
+    log("object", (f"{base}/model.h5", {}))
+    log("nested", (f"{base}/checkpoints/model.h5", {}))
+    log("named", (f"{base}/model.h5", {"name": "models/my.h5"}))
+    log("prefix", (f"{base}/images", {}))
+    log("below", (f"{base}/images", {"name": "images"}))
+    log("slash", (f"{base}/images/", {"name": "images"}))
+    log("whole", (base, {}))
+"""
+
+
+def test_page_says_otherwise(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
+    """Each line of the page's table of references gives the entries that it says."""
+    for key in ("model.h5", "checkpoints/model.h5", "images/cat.png", "images/dog.png"):
+        seaweed.put(bucket, key, key.encode())
+    seaweed.put(bucket, "images/", b"")
+    seaweed.put(bucket, "images.csv", b"x")
+    machine.run(TABLE, f"s3://{bucket}")
+    paths = {
+        name: {line["path"]: line["ref"] for line in _lines(machine, name)}
+        for name in ("object", "nested", "named", "prefix", "below", "slash", "whole")
+    }
+    base = f"s3://{bucket}"
+    pets = {"cat.png": f"{base}/images/cat.png", "dog.png": f"{base}/images/dog.png"}
+    below = {f"images/{name}": uri for name, uri in pets.items()}
+    assert paths == {
+        "object": {"model.h5": f"{base}/model.h5"},
+        "nested": {"model.h5": f"{base}/checkpoints/model.h5"},
+        "named": {"models/my.h5": f"{base}/model.h5"},
+        "prefix": pets,
+        "below": below,
+        "slash": below,
+        "whole": below
+        | {key: f"{base}/{key}" for key in ("checkpoints/model.h5", "images.csv", "model.h5")},
+    }
+    (line,) = _lines(machine, "object")
+    assert (line["digest"], line["size"]) == (etag(b"model.h5"), 8)
+
+
+MOST = """
+import sys, wherry
+uri, most, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+with wherry.init(project="p") as run:
+    a = wherry.Artifact(name, type="dataset")
+    a.add_reference(uri, max_objects=most)
+    try:
+        print(run.log_artifact(a).wait().version)
+    except wherry.errors.ReferenceFailed as error:
+        print(error.message)
+"""
+
+
+def test_too_many_objects_pass(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
+    """10,000 objects pass, 10,001 fail and take no number, and ``max_objects`` says otherwise."""
+    seaweed.fill_folder(bucket, "big/ten", 10_000)
+    assert machine.run(MOST, f"s3://{bucket}/big", "10000", "ten") == "v0\n"
+    assert len(_lines(machine, "ten")) == 10_000
+    seaweed.put(bucket, "big/more")
+    said = machine.run(MOST, f"s3://{bucket}/big", "10000", "more")
+    assert f"s3://{bucket}/big has more than 10,000 objects" in said
+    assert machine.run(MOST, f"s3://{bucket}/big", "20000", "more") == "v0\n"
+    assert len(_lines(machine, "more")) == 10_001
+
+
+def test_new_version_is_read(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
+    """What was logged comes back, whatever became of it in a bucket that keeps versions."""
+    seaweed.keep_versions(bucket)
+    versions = {key: seaweed.put(bucket, f"p/{key}", key.encode()) for key in ("a b+%", "c/é")}
+    machine.run(
+        """
+        import sys, wherry
+        with wherry.init(project="p") as run:
+            a = wherry.Artifact("back", type="dataset")
+            a.add_reference(sys.argv[1])
+            run.log_artifact(a)
+        """,
+        f"s3://{bucket}/p",
+    )
+    assert {line["path"]: line["version"] for line in _lines(machine, "back")} == versions
+    for key in versions:
+        seaweed.put(bucket, f"p/{key}", b"other")
+    seaweed.delete(bucket, "p/c/é")
+    machine.run(
+        """
+        import wherry
+        wherry.Api().artifact("p/back:v0").download("there")
+        """
+    )
+    for key in versions:
+        assert (machine.work / "there" / key).read_text() == key
+
+
+def test_refusals_are_told_otherwise(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
+    """A missing bucket, key or version fails the artifact alone."""
+    seaweed.put(bucket, "m")
+    for uri, said in (
+        ("s3://no-such-bucket/x", "the bucket of s3://no-such-bucket/x is not there"),
+        (f"s3://{bucket}/nothing", "is no object, and no object lies below it"),
+        (f"s3://{bucket}/m?versionId=6714b64be8e2572964a5e2aca88cc13d", "is not there"),
+    ):
+        assert said in machine.run(MOST, uri, "10", "refused")
+
+
+def test_wrong_secret_is_final(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
+    """What wrong credentials can't see waits for good ones, which any program of the home may bring."""
+    seaweed.put(bucket, "m")
+    machine.run(
+        MOST.replace(".wait().version", "").replace("print", "str"),
+        f"s3://{bucket}/m",
+        "10",
+        "late",
+        env={"AWS_SECRET_ACCESS_KEY": "wrong", "WHERRY_FINISH": "detach"},
+    )
+    wait_until(lambda: "SignatureDoesNotMatch" in machine.wherry("status"))
+    machine.run(MOST, f"s3://{bucket}/m", "10", "good")  # hands over good ones
+    machine.wait_all_done()
+    assert [line["path"] for line in _lines(machine, "late")] == ["m"]
