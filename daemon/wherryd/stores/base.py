@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from wherry.errors import StoreError
+from wherry.errors import StoreUnavailable
 
 
 class ObjectStat(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class WriteConflict(Exception):
     """Another conditional write of this key is going on (409): nothing is known; try again."""
 
 
-class OutcomeUnknown(StoreError):
+class OutcomeUnknown(StoreUnavailable):
     """A write got no answer (time-out, reset, 5xx): it may have happened, or may still happen."""
 
 

@@ -260,10 +260,8 @@ async def test_a_bucket_in_another_region_is_not_found(refusal: bytes) -> None:
 async def test_good_answers_move_the_bucket() -> None:
     """Servers name the region in every answer; that is no redirect."""
     missing = error(404, "NoSuchKey", x_amz_bucket_region="eu-central-1")
-    async with store_at(answer(200, x_amz_bucket_region="eu-central-1"), missing) as (
-        store,
-        server,
-    ):
+    there = answer(200, ETag='"e"', x_amz_bucket_region="eu-central-1")
+    async with store_at(there, missing) as (store, server):
         await store.put("key", b"x")
         with pytest.raises(ObjectMissing):
             await store.get("key")
