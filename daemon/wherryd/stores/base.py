@@ -65,6 +65,10 @@ class OutcomeUnknown(StoreUnavailable):
     """A write got no answer (time-out, reset, 5xx): it may have happened, or may still happen."""
 
 
+class StepsFailed(OutcomeUnknown):
+    """A put of many steps failed though the adapter had repeated the step: not worth another try at once."""
+
+
 class ObjectStore(Protocol):
     """Objects by their keys, which are relative, `/`-separated, without empty segments.
 
@@ -98,7 +102,7 @@ class ObjectStore(Protocol):
         On a folder the bytes are synced by ``sync``, not here. A key is either put or written by the
         conditional puts, never by both. Raises ``FileChanged`` (``wherry.errors``) if a ``FileBody``'s
         file is gone, too short or not what its digest says, and ``FileUnreadable``; the key is then
-        what it was.
+        what it was. Raises ``StepsFailed`` where it has been repeated below already.
         """
         ...
 

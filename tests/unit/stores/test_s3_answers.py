@@ -20,6 +20,7 @@ from wherryd.stores.base import (
     ObjectMissing,
     ObjectStore,
     OutcomeUnknown,
+    StepsFailed,
     WriteConflict,
 )
 
@@ -137,7 +138,7 @@ async def test_a_proxys_404_passes_for_the_stores(verb: Verb) -> None:
 
 async def test_nobody_can_name_an_unknown_outcome() -> None:
     """To users, a write without an answer is a store that does not answer."""
-    assert public_name(OutcomeUnknown("")) == "StoreUnavailable"
+    assert public_name(OutcomeUnknown("")) == public_name(StepsFailed("")) == "StoreUnavailable"
 
 
 async def test_a_bodiless_404_is_believed() -> None:
