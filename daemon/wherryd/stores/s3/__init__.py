@@ -4,6 +4,8 @@
 ``multipart``  big files, in parts
 ``sender``     one request: with which credentials, at what time, in which region; sent again only if refused
 ``transport``  the one HTTP session: time-outs, and nothing that is repeated behind our back
+``sending``    a body on its way, and how much of it has arrived
+``route``      proxies and certificates
 ``signing``    Signature Version 4 with the content hash that we have
 ``answers``    what a status and an error code mean
 ``listing``    pages of keys

@@ -22,6 +22,7 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
+from wherryd.stores.s3.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 #: 407 is a proxy's.
@@ -113,7 +114,7 @@ async def read_answer(call: Call, response: aiohttp.ClientResponse) -> Answer:
     """Read a response as far as the call wants it read."""
     if call.streamed and 200 <= response.status < 300:
         return Answer(status=response.status, headers=response.headers, response=response)
-    body = await response.read()
+    body = b"".join([piece async for piece in arriving(response)])
     answer = Answer(status=response.status, headers=response.headers, body=body)
     return answer if answer.is_good else explained(answer)
 

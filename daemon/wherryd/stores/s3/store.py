@@ -23,7 +23,7 @@ from wherryd.stores.base import (
     ObjectStat,
     WriteConflict,
 )
-from wherryd.stores.bodies import CHUNK_BYTES, changed, is_changed
+from wherryd.stores.bodies import changed, is_changed
 from wherryd.stores.credentials import CredentialSource, StoreCredentials
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.stores.s3.answers import (
@@ -38,6 +38,7 @@ from wherryd.stores.s3.answers import (
 from wherryd.stores.s3.listing import Listing
 from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES, Multipart
 from wherryd.stores.s3.sender import Sender
+from wherryd.stores.s3.transport import arriving
 
 _PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
 _PUT_AFTER_ANSWER = failpoint("stores.s3.put.after-answer")
@@ -191,7 +192,7 @@ async def _chunks(
         raise StoreUnfit(f"{call.what}: the store gives whole objects only.")
     left = size
     if answer.response:
-        async for chunk in answer.response.content.iter_chunked(CHUNK_BYTES):
+        async for chunk in arriving(answer.response):
             yield chunk[:left]
             left = None if left is None else max(0, left - len(chunk))
             if left == 0:
