@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import bucket
+from tests.support.ingress import Ingress
 from tests.support.machine import Machine, machine, wait_until
 from tests.support.reading import FolderObjects, Objects, S3Objects, files, records
 from tests.support.servers import HOST, Seaweed, free_ports
@@ -171,6 +172,38 @@ def test_absent_server_is_not_named(tmp_path: Path) -> None:
         out, _ = program.process.communicate(timeout=60)
         assert out == "Cancelled\n"
         assert shown(on) == []
+
+
+def test_ingress_speaks_for_the_store(tmp_path: Path, seaweed: Seaweed) -> None:
+    """What an ingress answers while its backend restarts empties no store and stops no lane."""
+    place = bucket(seaweed)
+    log = LOG + "run = wherry.init(project='p'); log(run, step=int(sys.argv[1])); run.finish()\n"
+    with Ingress(seaweed.port) as ingress:
+        address = place.address.replace(f":{seaweed.port}", f":{ingress.port}")
+        with machine(tmp_path / "m", address, seaweed.credentials) as on:
+            on.run(log, "0")
+            ingress.lose_backend()
+            on.run(log, "1", env={"WHERRY_FINISH": "detach"})
+            wait_until(lambda: reasons(on, address) == {"StoreUnavailable"})
+            (waiting,) = shown(on)
+            assert "no store" in waiting["reason"]
+            # a new daemon looks first what the store is
+            on.kill_daemon()
+            wait_until(lambda: reasons(on, address) == {"StoreUnavailable"})
+            assert json.loads(on.wherry("status", "--json"))["stopped"] == []
+            out = on.run(LOG + CASES + ASKS)
+            assert outcomes(out)["find"]["raised"] == "StoreUnavailable"
+            ingress.find_backend()
+            on.wherry("wait", "--all", "--timeout", "100s", timeout_s=110)
+            assert json.loads(on.wherry("status", "--json"))["stopped"] == []
+    assert steps(place.objects) == [0, 1]
+
+
+ASKS = """
+@case
+def find(): wherry.Api().artifact("p/model:v0")
+tell()
+"""
 
 
 # ── a store that is not what it was ────────────────────────────────────────────────────────────
