@@ -71,7 +71,7 @@ class Watched:
     def note(self, state: pb.RequestState, now_s: float) -> None:
         """Take in what was told; whatever shows that work goes on is progress."""
         known = self.states.get(state.request_id)
-        if known is None or _progress(known) != _progress(state):
+        if known is None or _is_further(known, state):
             self.moved_s = now_s
         self.states[state.request_id] = state
 
@@ -152,8 +152,12 @@ def _wait(home: Path, run_id: str, rules: Rules, watched: Watched, line: Line) -
         return ""
 
 
-def _progress(state: pb.RequestState) -> tuple[str, int, int, int, int]:
-    return state.state, state.bytes_done, state.ahead, state.version, state.place
+def _is_further(before: pb.RequestState, now: pb.RequestState) -> bool:
+    """Tell whether work went on: a try that begins again at no bytes is not further for that."""
+    stage = ("state", "ahead", "version", "place")
+    if any(getattr(before, name) != getattr(now, name) for name in stage):
+        return True
+    return now.bytes_done > before.bytes_done
 
 
 def _tell_failed(watched: Watched) -> None:

@@ -54,6 +54,7 @@ def test_waiting_ends_at_the_wrong_time(
         ({"reason": "another", "next_try": "later"}, False),
         ({"state": "prepared"}, True),
         ({"bytes_done": 5}, True),
+        ({"bytes_done": 3}, False),
         ({"ahead": 1}, True),
     ],
 )

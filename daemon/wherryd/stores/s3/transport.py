@@ -139,6 +139,8 @@ class _Sending:
         size = body.size if isinstance(body, FileBody) else len(body)
         for offset in range(0, size, CHUNK_BYTES):
             silence.deadline = anyio.current_time() + _SILENCE_S
+            if isinstance(body, FileBody):
+                body.told(offset)
             yield await self._piece(offset, min(CHUNK_BYTES, size - offset))
         silence.deadline = anyio.current_time() + _SILENCE_S
 
