@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from wherry import messages as pb
 from wherry.connection import connect
-from wherry.errors import CommError, NotCommitted, WaitTimeoutError
+from wherry.errors import CommError, NotCommitted, WaitTimeoutError, WherryError
 from wherry.notices import say
 from wherry.progress import Line, Pace, describe
 from wherry.ticket import PAUSE_S, is_final
@@ -135,9 +135,8 @@ def _wait(home: Path, run_id: str, rules: Rules, watched: Watched, line: Line) -
             return why
         left_s = _LOOK_S if why else rules.left_s(watched.begun_s, watched.moved_s, now_s)
         looked = True
-        states = connect(home).server_stream("Wait", request, pb.RequestState, timeout_s=left_s)
         try:
-            for state in states:
+            for state in connect(home).server_stream("Wait", request, pb.RequestState, left_s):
                 now_s = time.monotonic()
                 watched.note(state, now_s)
                 if line.is_due(now_s):
@@ -149,6 +148,8 @@ def _wait(home: Path, run_id: str, rules: Rules, watched: Watched, line: Line) -
                 return f"the daemon can't be asked: {error.message}"
             time.sleep(PAUSE_S)
             continue
+        except WherryError as error:
+            return f"the daemon can't say more: {error.message}"
         return ""
 
 

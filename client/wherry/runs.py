@@ -19,7 +19,6 @@ from wherry.artifact import Artifact, StoredArtifact
 from wherry.errors import (
     ArtifactStateError,
     CommError,
-    NotCommitted,
     Offline,
     UsageError,
     WherryError,
@@ -170,17 +169,19 @@ class Run(LaterRun):
         active.leave(self)
         if self.settings.mode != "online" or self.settings.finish != "wait" or not self._logged[0]:
             return
-        lasts = finishing.home_lasts(self.settings.home_lasts, os.environ)
-        rules = finishing.Rules(None if lasts else self.settings.finish_timeout)
+        rules = finishing.Rules(None if self._home_lasts() else self.settings.finish_timeout)
         finishing.finish_run(self.settings.home, self.id, rules)
+
+    def _home_lasts(self) -> bool:
+        return finishing.home_lasts(self.settings.home_lasts, os.environ)
 
     def _finish_beside(self, error: BaseException) -> None:
         """Finish while an exception is on its way: it is the user's, and stays the one that is seen."""
         try:
             self.finish(1)
-        except NotCommitted as failure:
-            say(f"NotCommitted: {failure}")
-            if not (isinstance(error, SystemExit) and error.code):
+        except Exception as failure:  # noqa: BLE001 (whatever it is, it may not hide the user's)
+            say(f"{type(failure).__name__}: {failure}")
+            if not self._home_lasts() and not (isinstance(error, SystemExit) and error.code):
                 exits.note_failure()
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────

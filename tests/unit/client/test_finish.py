@@ -186,6 +186,25 @@ def test_exception_in_the_block_loses_artifacts(recorder: Recorder) -> None:
     assert wherry.run is None
 
 
+@pytest.mark.parametrize("lasts", ["yes", "no"])
+def test_exception_of_the_wait_hides_the_users(
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lasts: str,
+) -> None:
+    """Whatever goes wrong while a block is finished, the user's own exception is the one that is seen."""
+    noted: list[bool] = []
+    monkeypatch.setattr("wherry.exits.note_failure", lambda: noted.append(True))
+    monkeypatch.setenv("WHERRY_HOME_LASTS", lasts)
+    recorder.refuse("Wait", "QueueError", "the disk of the queue is broken", times=99)
+    with pytest.raises(ZeroDivisionError), wherry.init(project="cats") as run:
+        log(run)
+        _ = 1 / 0
+    assert "the disk of the queue is broken" in capsys.readouterr().err
+    assert noted == ([] if lasts == "yes" else [True])
+
+
 # ── the script's end ───────────────────────────────────────────────────────────────────────────
 _LOG_ONE = """
 import wherry
