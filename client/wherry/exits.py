@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Callable
 
 
 class _End:
@@ -20,21 +19,21 @@ class _End:
     def __init__(self) -> None:
         self.pid = 0  # of the process whose runs are to be finished
         self.failed = False
+        self.finishing = False  # in a hook, where no SystemExit counts any more
 
     def finish_runs(self) -> None:
         """Finish the runs that this process has made; a forked child leaves its parent's alone."""
         if os.getpid() != self.pid:
             return
-        from wherry import active
+        from wherry import active, finishing
 
-        for run in reversed(active.all_runs()):
-            if run.pid == self.pid:
-                self._finish(run.finish)
-
-    def _finish(self, finish: Callable[[], None]) -> None:
+        self.finishing = True
+        runs = [run for run in reversed(active.all_runs()) if run.pid == self.pid]
         try:
-            finish()
-        except BaseException as error:  # noqa: BLE001 (also Ctrl-C: the other runs have their turn)
+            finishing.finish([ending for run in runs if (ending := run.end()) is not None])
+        except SystemExit:
+            pass  # the script is ending already; what is not safe was told
+        except BaseException as error:  # noqa: BLE001 (also Ctrl-C, which nobody else will see)
             self.failed = True
             sys.excepthook(error.__class__, error, error.__traceback__)
 
@@ -43,6 +42,7 @@ class _End:
 
         An exception of the program's own that nobody caught has given the script its code already.
         """
+        self.finish_runs()  # those that hooks have begun
         if self.failed and os.getpid() == self.pid and not hasattr(sys, "last_value"):
             _flush()
             os._exit(1)
@@ -62,9 +62,14 @@ _end = _End()
 atexit.register(_end.leave)
 
 
-def note_failure() -> None:
-    """Let the script end with code 1, whatever becomes of the exception that is on its way."""
-    _end.failed = True
+def note_failure(error: BaseException) -> None:
+    """Let the script end with code 1.
+
+    Args:
+        error: is on its way; if it is a ``SystemExit`` with a code, that stays the script's.
+    """
+    gives_code = isinstance(error, SystemExit) and error.code and not _end.finishing
+    _end.failed = _end.failed or not gives_code
 
 
 def finish_at_exit() -> None:

@@ -266,9 +266,23 @@ def test_linked_run_waits_for_nothing(caller: Caller, session: Session, name: st
     artifact.log(caller)
     run = f"run-{name}"
     caller.call("Link", pb.LinkRequest(request_id=artifact.id, run=pb.Run(id=run)))
-    told = list(caller.stream("Wait", pb.WaitRequest(run_id=run)))
+    told = list(caller.stream("Wait", pb.WaitRequest(run_ids=[run])))
     assert cast("pb.RequestState", told[-1]).request_id == artifact.id
     assert cast("pb.RequestState", told[-1]).state == "done"
+
+
+def test_held_requests_of_a_run_are_waited_for(caller: Caller, session: Session, name: str) -> None:
+    """Wait tells once what offline mode holds of some runs, and ends when all else of them has ended."""
+    runs, sent = [f"run-{name}", f"other-{name}"], session.artifact(name).add("a", b"1")
+    sent.log(caller)
+    held = session.artifact(f"{name}-held", offline=True).add("a", b"1")
+    held.log(caller)
+    for run, artifact in zip(runs, (sent, held), strict=True):
+        caller.call("Link", pb.LinkRequest(request_id=artifact.id, run=pb.Run(id=run)))
+    stream = caller.stream("Wait", pb.WaitRequest(run_ids=runs, every_s=0.01))
+    told = cast("list[pb.RequestState]", list(stream))
+    assert [each.state for each in told if each.request_id == held.id] == ["held"]
+    assert {each.request_id: each.state for each in told}[sent.id] == "done"
 
 
 # ── telling ────────────────────────────────────────────────────────────────────────────────────
@@ -292,7 +306,7 @@ def test_wait_for_unknown_requests_hangs(caller: Caller) -> None:
     """Nothing is told of ids that the queue does not know."""
     unknown = pb.WaitRequest(request_ids=[str(uuid.uuid4())])
     assert list(caller.stream("Wait", unknown, timeout_s=10)) == []
-    assert list(caller.stream("Wait", pb.WaitRequest(run_id="nobody"), timeout_s=10)) == []
+    assert list(caller.stream("Wait", pb.WaitRequest(run_ids=["nobody"]), timeout_s=10)) == []
 
 
 def test_wait_tells_only_once(caller: Caller, session: Session, name: str) -> None:
