@@ -339,23 +339,79 @@ def _commit_when_logged(recorder: Recorder, count: int) -> None:
         recorder.commit(number, 0)
 
 
-@pytest.mark.parametrize("hook", ["before", "after"])
-def test_exit_code_says_all_is_well(recorder: Recorder, program: Program, hook: str) -> None:
+_EARLIER_HOOKS = """
+import atexit, multiprocessing, os, sys, tempfile, time, weakref
+folder = tempfile.TemporaryDirectory(dir=".")
+print(os.path.abspath(folder.name), flush=True)
+def sleep():
+    time.sleep(600)
+child = multiprocessing.get_context("fork").Process(target=sleep, daemon=True)
+child.start()
+print(child.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("hook", ["first", "before", "after"])
+@pytest.mark.parametrize("libc", [True, False])
+def test_exit_code_says_all_is_well(
+    recorder: Recorder, program: Program, hook: str, libc: bool
+) -> None:
     """What is not committed where the home may not last makes the exit code 1; the program's own
-    hooks run, and what was printed is there.
+    hooks run, whenever they were registered, and what was printed is there.
     """
     own = "import atexit, sys; atexit.register(print, 'own hook ran')\n"
-    code = _LOG_ONE + own if hook == "after" else "import wherry\n" + own + _LOG_ONE
+    code = {
+        "first": own + _LOG_ONE,
+        "before": "import wherry\n" + own + _LOG_ONE,
+        "after": _LOG_ONE + own,
+    }
+    if not libc:  # as where it can't be asked
+        own_first, code["first"] = code["first"], "import sys; sys.modules['ctypes'] = None\n"
+        code["first"] += own_first
     done = program(
-        code + "print('last words', end='')",
+        code[hook] + "print('last words', end='')",
         check=False,
         WHERRY_HOME_LASTS="no",
         WHERRY_FINISH_TIMEOUT="0.2",
     )
     assert done.returncode == 1
     assert "NotCommitted" in done.stderr and "cats/model" in done.stderr
-    assert sorted(done.stdout.replace("last words", "").split("\n")) == ["", "own hook ran"]
+    said = ["", "own hook ran"] if libc or hook != "first" else [""]
+    assert sorted(done.stdout.replace("last words", "").split("\n")) == said
     assert "last words" in done.stdout
+
+
+@pytest.mark.parametrize("libc", [True, False])
+def test_exit_code_leaves_things_behind(recorder: Recorder, program: Program, libc: bool) -> None:
+    """With exit code 1, too, folders that end with the process go, and so do its daemonic children."""
+    without = "" if libc else "import sys; sys.modules['ctypes'] = None\n"
+    done = program(
+        without + _EARLIER_HOOKS + _LOG_ONE,
+        check=False,
+        WHERRY_HOME_LASTS="no",
+        WHERRY_FINISH_TIMEOUT="0.2",
+    )
+    assert done.returncode == 1
+    folder, child = done.stdout.split()
+    assert not Path(f"/proc/{child}").exists()
+    assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize("printed", ["1/0", "raise KeyboardInterrupt"])
+def test_printed_exception_hides_the_loss(
+    recorder: Recorder, program: Program, printed: str
+) -> None:
+    """An exception that a prompt has printed did not end the script: the loss still makes its code 1."""
+    prompt = f"import sys\ntry:\n    {printed}\nexcept BaseException as error:\n"
+    prompt += "    sys.last_value = error\n"
+    done = program(
+        prompt + _LOG_ONE,
+        check=False,
+        WHERRY_HOME_LASTS="no",
+        WHERRY_FINISH_TIMEOUT="0.2",
+    )
+    assert "NotCommitted" in done.stderr
+    assert done.returncode == 1
 
 
 def test_exit_code_of_the_script_is_changed(recorder: Recorder, program: Program) -> None:
