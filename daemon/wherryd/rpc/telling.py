@@ -89,13 +89,14 @@ class TellingCalls:
         self._life = life
 
     async def list_requests(self, request: pb.ListRequestsRequest, send: Send) -> None:
-        """The requests that the queue knows, oldest first."""
+        """The requests that the queue knows, oldest first; those of ``Status`` where no state is named."""
         try:
             states = tuple(State(state) for state in request.states)
         except ValueError as exc:
             raise UsageError(str(exc), hint=f"states are {', '.join(State)}") from exc
         wanted = Filter(
-            states=states or (*OPEN, State.FAILED, State.CANCELLED),
+            states=states or (*OPEN, State.FAILED),
+            not_acknowledged=not states,
             project=request.project,
             name=request.name,
             limit=request.limit if request.limit > 0 else _MOST,
