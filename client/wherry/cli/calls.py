@@ -72,7 +72,7 @@ class Daemon:
         name: str = "",
         limit: int = NO_LIMIT,
     ) -> Iterator[pb.RequestState]:
-        """List requests, oldest first; all but done ones where no states are named."""
+        """List requests, oldest first; those that Status shows where no states are named."""
         wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=limit)
         return self._connection.server_stream("ListRequests", wanted, pb.RequestState)
 

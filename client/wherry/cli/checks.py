@@ -15,7 +15,7 @@ from typing import NamedTuple
 from wherry import messages as pb
 from wherry.cli.calls import Daemon
 from wherry.cli.disk import Disk, look_at
-from wherry.cli.states import counts_text, is_waiting
+from wherry.cli.states import counts_text, is_waiting, shown_counts
 from wherry.cli.words import count_text, first_line
 from wherry.errors import WherryError
 from wherry.progress import size_text
@@ -160,7 +160,7 @@ def work_problems(status: pb.StatusReply) -> Iterator[Problem]:
         wait = count_text(len(waiting), "request waits", "requests wait")
         yield Problem(
             f"{wait} ({first.error}): {first_line(first.reason)}",
-            f"`wherry status` says more; in all: {counts_text(status.counts)}.",
+            f"`wherry status` says more; in all: {counts_text(shown_counts(status))}.",
         )
 
 

@@ -266,14 +266,14 @@ class LinkReply(_message.Message):
     def __init__(self) -> None: ...
 
 class WaitRequest(_message.Message):
-    __slots__ = ("request_ids", "run_id", "every_s")
+    __slots__ = ("request_ids", "run_ids", "every_s")
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
-    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_IDS_FIELD_NUMBER: _ClassVar[int]
     EVERY_S_FIELD_NUMBER: _ClassVar[int]
     request_ids: _containers.RepeatedScalarFieldContainer[str]
-    run_id: str
+    run_ids: _containers.RepeatedScalarFieldContainer[str]
     every_s: float
-    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., run_id: _Optional[str] = ..., every_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., run_ids: _Optional[_Iterable[str]] = ..., every_s: _Optional[float] = ...) -> None: ...
 
 class RequestState(_message.Message):
     __slots__ = ("request_id", "project", "name", "type", "store", "run_id", "state", "place", "version", "digest", "entries", "size", "bytes_done", "error", "reason", "next_try", "accepted", "acknowledged", "ahead", "last")

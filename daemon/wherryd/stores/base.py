@@ -9,7 +9,7 @@ definitely refused (credentials, a clock set wrong, another region) may be signe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -33,6 +33,10 @@ class Object(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def _tell_nobody(_: int) -> None:
+    pass
+
+
 class FileBody(msgspec.Struct, frozen=True):
     """Bytes to put that lie in a file on this machine, read in bounded pieces."""
 
@@ -40,6 +44,8 @@ class FileBody(msgspec.Struct, frozen=True):
     offset: int
     size: int
     sha256: bytes  # 32 bytes; the store checks what arrives against it
+    #: Told how many of its bytes have left, from any thread; a try that is repeated begins again at 0.
+    told: Callable[[int], None] = _tell_nobody
 
 
 Body = bytes | FileBody

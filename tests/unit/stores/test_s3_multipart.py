@@ -109,6 +109,15 @@ async def test_a_short_fault_begins_anew(step: str, fault: Line, body: FileBody)
     assert _steps(server) == sorted(["begin", *PARTS, "complete", again, again])
 
 
+async def test_repeated_parts_are_told_twice(body: FileBody) -> None:
+    """What is told of the parts adds up to the whole, also where some went out several times."""
+    told: list[int] = []
+    async with store_at() as (store, server):
+        _server(server, part_2=[None, error(503, "SlowDown")], part_5=[None])
+        await store.put("key", msgspec.structs.replace(body, told=told.append))
+    assert told[-1] == max(told) == SIZE
+
+
 @pytest.mark.parametrize("step", ["part_1", "part_5", "complete"])
 async def test_a_long_fault_leaves_parts(step: str, body: FileBody) -> None:
     """If a step fails for long, the parts are given up, and the error comes through at once."""

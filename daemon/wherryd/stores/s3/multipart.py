@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 from xml.etree import ElementTree as ET
@@ -108,12 +108,13 @@ class Multipart:
 
     async def _send_parts(self) -> None:
         """Hash part after part, and send a few at once behind."""
-        whole, room = hashlib.sha256(), anyio.Semaphore(_AT_ONCE)
+        whole, room, shares = hashlib.sha256(), anyio.Semaphore(_AT_ONCE), _Shares(self._body)
         async with anyio.create_task_group() as group:
             with self._noting_failure(group.cancel_scope):
                 for number, (offset, size) in enumerate(split(self._body.size), start=1):
                     await room.acquire()
                     part = await to_thread.run_sync(_hashed, self._body, offset, size, whole)
+                    part = msgspec.structs.replace(part, told=shares.begin())
                     group.start_soon(self._send_part, number, part, room, group.cancel_scope)
         if self._failure:
             raise self._failure
@@ -129,6 +130,7 @@ class Multipart:
             what = f"part {number} of {self._key}"
             etag = await self._retry.run(what, lambda: self._put_part(call))
             self._sent.append((number, etag, part.sha256))
+            part.told(part.size)
         room.release()
 
     async def _put_part(self, call: Call) -> str:
@@ -202,6 +204,26 @@ class Multipart:
             body=body,
             digest=digest,
         )
+
+
+class _Shares:
+    """How many bytes of the whole have left, out of what is told of its parts."""
+
+    def __init__(self, body: FileBody) -> None:
+        self._body = body
+        self._left = 0
+
+    def begin(self) -> Callable[[int], None]:
+        """Give what a part tells how many of its bytes have left."""
+        before = 0
+
+        def tell(left: int) -> None:
+            nonlocal before
+            self._left += left - before
+            before = left
+            self._body.told(self._left)
+
+        return tell
 
 
 def split(size: int) -> Iterator[tuple[int, int]]:

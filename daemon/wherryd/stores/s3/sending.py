@@ -72,6 +72,8 @@ class Sending(aiohttp.Payload):
 
     async def _pieces(self) -> AsyncGenerator[memoryview, None]:
         for offset in range(0, self._bytes, CHUNK_BYTES):
+            if isinstance(self._body, FileBody):
+                self._body.told(offset)
             chunk = memoryview(await self._read(offset, min(CHUNK_BYTES, self._bytes - offset)))
             for start in range(0, len(chunk), PIECE_BYTES):
                 yield chunk[start : start + PIECE_BYTES]
