@@ -88,13 +88,20 @@ class Upkeep:
         return True
 
     async def _is_idle(self) -> bool:
-        """No call for a while, no process that holds a session, and nothing to do that could be done."""
-        if not self._idle_s or self._life.quiet_s < self._idle_s:
-            return False
-        if await self._queue.unaliased() or await self._freer.has_work():
-            return False
-        stopped = await self._queue.stopped()
-        if any(lane not in stopped for lane in await self._queue.lanes()):
+        """No call for a while, no process that holds a session, and nothing to do that could be done.
+
+        The queue is looked at once more after the sweep, which may take long, and the calls last of all:
+        with no call since, nothing can have come into the queue since.
+        """
+        if not self._idle_s or self._life.quiet_s < self._idle_s or await self._has_work():
             return False
         self._are_sessions_held = await self._sweeper.sweep()
-        return not self._are_sessions_held
+        if self._are_sessions_held or await self._has_work():
+            return False
+        return self._life.quiet_s >= self._idle_s
+
+    async def _has_work(self) -> bool:
+        if await self._queue.unaliased() or await self._freer.has_work():
+            return True
+        stopped = await self._queue.stopped()
+        return any(lane not in stopped for lane in await self._queue.lanes())
