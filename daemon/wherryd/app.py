@@ -196,7 +196,7 @@ async def _wire(
         nudge(lane.store)
 
     calls = Calls(
-        identity=Identity(config.home, await queue.home_id(), places.socket_path(config.home)),
+        identity=Identity(config.home, await queue.home_id(), lambda: server.socket),
         default_store=config.store,
         queue=queue,
         news=news,
@@ -212,7 +212,7 @@ async def _wire(
         set_aside=partial(set_aside, config.queue),
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
-    server = Server(calls.identity.socket, calls.handlers())
+    server = Server(partial(places.socket_path, config.home), calls.handlers())
     return Daemon(
         clock=clock,
         news=news,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -41,7 +42,7 @@ def daemon(home: Path) -> Iterator[DaemonProcess]:
 
 
 def _configure(daemon: DaemonProcess, text: str) -> None:
-    daemon.home.mkdir(mode=0o700, exist_ok=True)
+    daemon.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     (daemon.home / "config.toml").write_text(text)
 
 
@@ -285,6 +286,36 @@ def test_reaped_socket_cuts_the_daemon_off(daemon: DaemonProcess) -> None:
         assert stat.S_IMODE((daemon.home / "daemon.sock").stat().st_mode) == 0o600
     assert daemon.terminate() == 0
     assert not (daemon.home / "daemon.sock").exists()
+
+
+def test_reaped_folder_of_the_socket_ends_the_daemon(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the socket lies outside the home and its folder goes, as at log-out, the daemon answers where
+    clients look for it then; what it was asked before stays.
+    """
+    runtime, deep = home.parent / "run", home / ("deep" * 25)
+    runtime.mkdir(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    daemon = DaemonProcess(deep)
+    _configure(daemon, "idle_timeout_s = 4\n")  # a round every second
+    try:
+        daemon.start()
+        session = Session(deep)
+        gone = session.artifact(store=f"file://{home.parent}/not-mounted/store").add("x", b"1")
+        with daemon.caller() as caller:
+            gone.log(caller)
+        assert daemon.socket.parent == runtime
+        shutil.rmtree(runtime)
+        daemon.wait_ready()
+        assert daemon.socket.parent != runtime
+        status = daemon.call("Status", pb.StatusRequest())
+        assert status.socket == str(daemon.socket)
+        assert [state.request_id for state in status.requests] == [gone.id]
+        assert daemon.terminate() == 0
+        assert not daemon.socket.exists()
+    finally:
+        daemon.kill()
 
 
 def test_removed_home_keeps_its_daemon(daemon: DaemonProcess) -> None:

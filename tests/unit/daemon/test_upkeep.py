@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.unit.daemon.bench import Bench
+from wherry.errors import DaemonNotStarted
 from wherryd.capture.freeing import Freer
 from wherryd.capture.sessions import Sweeper
 from wherryd.config import Config, read_config
@@ -130,3 +131,16 @@ async def test_call_in_the_last_look_is_missed(
         await parts.bench.log({"a": b"abc"})
     await gate.open(parts)
     assert not parts.life.is_leaving
+
+
+@pytest.mark.parametrize("error", [OSError("no room"), DaemonNotStarted("no folder")])
+async def test_socket_that_can_not_be_made_ends_the_rounds(parts: Parts, error: Exception) -> None:
+    """A socket that can't be made now is tried again in the next round, and holds nothing else up."""
+
+    async def refuse() -> None:
+        raise error
+
+    parts.in_bind = refuse
+    await parts.make_rounds(lambda: parts.life.is_leaving)
+    assert parts.rounds > 1
+    assert "idle" in parts.life.why
