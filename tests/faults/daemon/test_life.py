@@ -452,6 +452,51 @@ def test_one_bad_artifact_stops_all(home: Path, module: str, part: str, method: 
         assert _state_of(daemon, poison.id) == "done"
 
 
+#: Makes one method of the daemon raise, the first two times.
+_BREAKING_PARTS = """
+import sys
+class Break:
+    def find_spec(self, name, *_):
+        if name == "wherryd.app":
+            import importlib
+            sys.meta_path.remove(self)
+            part = getattr(importlib.import_module("{module}"), "{part}")
+            sound, times = part.{method}, []
+            async def broken(self, *given):
+                times.append(1)
+                if len(times) < 3:
+                    raise ZeroDivisionError("a defect")
+                return await sound(self, *given)
+            part.{method} = broken
+sys.meta_path.insert(0, Break())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "part", "method"),
+    [
+        ("wherryd.crew", "Crew", "_start_tasks"),
+        ("wherryd.commit.committer", "Committer", "_start_workers"),
+        ("wherryd.capture.freeing", "Freer", "_free_all"),
+        ("wherryd.capture.durability", "Durability", "sync_all"),
+        ("wherryd.upkeep", "Upkeep", "_round"),
+    ],
+)
+def test_one_broken_part_ends_the_daemon(home: Path, module: str, part: str, method: str) -> None:
+    """A part that meets a defect beside any request is started again; the others work on meanwhile."""
+    breaking = _BREAKING_PARTS.format(module=module, part=part, method=method)
+    (home.parent / "sitecustomize.py").write_text(breaking)
+    session = Session(home)
+    with DaemonProcess(home, {"PYTHONPATH": str(home.parent)}) as broken:
+        artifact = session.artifact("good").add("x", b"1")
+        with broken.caller() as caller:
+            artifact.log(caller)
+        assert _state_of(broken, artifact.id) == "done"
+        _wait_until(lambda: broken.log().count("ZeroDivisionError: a defect") >= 2)
+        _wait_until(lambda: not artifact.folder.exists())
+        assert broken.terminate() == 0
+
+
 def test_a_stopped_lane_shows_an_old_reason(daemon: DaemonProcess) -> None:
     """All requests of a stopped lane say why it stands still, and promise no next try."""
     session = Session(daemon.start().home)

@@ -357,6 +357,34 @@ async def test_files_that_stay_are_noted_as_free(
     assert not (bench.spool / first.folder).exists()
 
 
+async def test_run_linked_to_a_done_request_ends_the_freeing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that gets a further alias right before it is freed is left alone, and freed when it is
+    done again; others are freed meanwhile.
+    """
+    bench.preparer()
+    bench.transferrer()
+    unfreed = bench.queue.unfreed
+
+    async def link_meanwhile(limit: int = 100) -> list[Request]:
+        found = await unfreed(limit)
+        if len(found) == 2:
+            await bench.queue.link(found[0].id, RunInfo("run2"), ["late"])
+        return found
+
+    monkeypatch.setattr(bench.queue, "unfreed", link_meanwhile)
+    requests = [await bench.log({"a": b"abc"}, name=name) for name in ("linked", "other")]
+    for request in requests:
+        await _end(bench, request, State.DONE)
+    bench.start(_freer(bench).run())
+    await _until(bench, lambda: not (bench.spool / requests[1].folder).exists())
+    assert bench.file_of(requests[0]).exists()
+    assert (await bench.queue.get(requests[0].row)).state is State.SETTLED
+    await bench.queue.done(requests[0].row, ["late"])
+    await _until(bench, lambda: not (bench.spool / requests[0].folder).exists())
+
+
 async def _until(bench: Bench, holds: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
         while not holds():
