@@ -27,6 +27,7 @@ from wherryd.capture.streams import Streams
 from wherryd.clock import Clock, SystemClock
 from wherryd.commit.committer import Committer
 from wherryd.config import Config
+from wherryd.defects import keep_going
 from wherryd.life import Life
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
@@ -100,7 +101,6 @@ async def serve(
 
     Raises:
         QueueError: the queue can't be opened.
-        ExceptionGroup: a part has failed; its errors are in there.
     """
     async with _built(config, holds_home) as daemon, anyio.create_task_group() as tasks:
         await daemon.server.bind()
@@ -117,7 +117,7 @@ async def serve(
             daemon.durability,
             daemon.upkeep,
         ):
-            tasks.start_soon(part.run)
+            tasks.start_soon(keep_going, part.run, type(part).__name__, daemon.clock)
         await daemon.life.wait_leaving()
         _log.info("leaving", why=daemon.life.why)
         await _leave(daemon)
@@ -196,7 +196,7 @@ async def _wire(
         nudge(lane.store)
 
     calls = Calls(
-        identity=Identity(config.home, await queue.home_id(), places.socket_path(config.home)),
+        identity=Identity(config.home, await queue.home_id(), lambda: server.socket),
         default_store=config.store,
         queue=queue,
         news=news,
@@ -212,7 +212,7 @@ async def _wire(
         set_aside=partial(set_aside, config.queue),
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
-    server = Server(calls.identity.socket, calls.handlers())
+    server = Server(partial(places.socket_path, config.home), calls.handlers())
     return Daemon(
         clock=clock,
         news=news,

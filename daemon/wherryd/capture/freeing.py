@@ -25,7 +25,7 @@ from wherryd.clock import Clock
 from wherryd.log import get_logger
 from wherryd.model import State
 from wherryd.news import News, Watch
-from wherryd.queue.base import Queue, Request
+from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.together import all_of
 
 #: Requests that end within this time are freed together.
@@ -131,6 +131,12 @@ class Freer:
             await all_of(*(partial(self._free, request) for request in chunk))
 
     async def _free(self, request: Request) -> None:
+        try:
+            await self._free_now(request)
+        except WrongState:
+            pass  # a further run gave it an alias meanwhile: it comes again when it is done again
+
+    async def _free_now(self, request: Request) -> None:
         _BEFORE_ROWS()
         await self._queue.drop_entries(request.row)
         _BEFORE_FILES()

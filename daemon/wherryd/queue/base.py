@@ -181,6 +181,12 @@ class Queue(Protocol):
         """A request's entries by path, from the first path above ``after``."""
         ...
 
+    async def entries_in_place(
+        self, row: int, spool: str, after: str | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        """As ``entries``, of those only whose bytes lie elsewhere than below ``spool`` (with its "/")."""
+        ...
+
     async def ahead(self, row: int) -> int:
         """How many requests of its lane come before it and have not ended."""
         ...
@@ -340,6 +346,13 @@ class Queue(Protocol):
 
     async def note_synced(self, rows: Sequence[int]) -> None:
         """The requests' captured bytes are synced to the disk."""
+        ...
+
+    async def distrust(self, row: int, paths: Sequence[str]) -> None:
+        """What stands in the files of these entries is not what was captured, whatever it looks like.
+
+        Whoever reads one later finds it changed. Entries whose digest is known stay: it tells.
+        """
         ...
 
     async def home_id(self) -> str:

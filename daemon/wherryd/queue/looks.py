@@ -88,6 +88,14 @@ def entries(db: sqlite3.Connection, row: int, after: str | None, limit: int) -> 
     return [entry_of(one) for one in found]
 
 
+def entries_in_place(
+    db: sqlite3.Connection, row: int, spool: str, after: str | None, limit: int
+) -> list[Entry]:
+    """A request's entries whose bytes lie elsewhere than in the spool, by path, above ``after``."""
+    found = all_rows(db, "entries_in_place", row=row, spool=spool, after=after or "", limit=limit)
+    return [entry_of(one) for one in found]
+
+
 def folders(db: sqlite3.Connection) -> set[str]:
     """Folders below spool/ that requests still need."""
     return {row["folder"] for row in all_rows(db, "folders")}

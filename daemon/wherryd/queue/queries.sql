@@ -194,6 +194,13 @@ WHERE row = :row AND path > :after
 ORDER BY path
 LIMIT :limit;
 
+-- name: entries_in_place
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+FROM entries
+WHERE row = :row AND path > :after AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
+ORDER BY path
+LIMIT :limit;
+
 -- name: in_line_before
 SELECT count(*) AS ahead FROM requests
 WHERE address = :address AND project = :project AND name = :name AND place < :place
@@ -236,6 +243,9 @@ SELECT * FROM requests WHERE state = 'settled' ORDER BY place;
 
 -- name: set_digest
 UPDATE entries SET digest = ?, size = ? WHERE row = ? AND path = ?;
+
+-- name: set_stat
+UPDATE entries SET stat = ? WHERE row = ? AND path = ? AND stat IS NOT NULL AND digest IS NULL;
 
 -- name: delete_entries
 DELETE FROM entries

@@ -54,6 +54,7 @@ _FORGET = Kind.named("forget")
 _DROP = Kind.named("drop")
 _FREED = Kind.named("freed")
 _SYNCED = Kind.named("synced")
+_DISTRUST = Kind.named("distrust")
 _META = Kind.named("meta")
 
 _log = get_logger("queue")
@@ -132,6 +133,12 @@ class SqliteQueue:
 
     async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
         return await self._look(partial(looks.entries, row=row, after=after, limit=limit))
+
+    async def entries_in_place(
+        self, row: int, spool: str, after: str | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        look = partial(looks.entries_in_place, row=row, spool=spool, after=after, limit=limit)
+        return await self._look(look)
 
     async def ahead(self, row: int) -> int:
         return await self._look(partial(looks.ahead, row=row))
@@ -270,6 +277,11 @@ class SqliteQueue:
     async def note_synced(self, rows: Sequence[int]) -> None:
         for part in _parts(rows):
             await self._bulk(_SYNCED, partial(staging.note_synced, rows=part), len(part))
+
+    async def distrust(self, row: int, paths: Sequence[str]) -> None:
+        for part in _parts(paths):
+            distrust = partial(staging.distrust, row=row, paths=part)
+            await self._bulk(_DISTRUST, distrust, len(part))
 
     async def home_id(self) -> str:
         make = partial(_kept_or_made, key="home_id", value=self._clock.token())

@@ -35,7 +35,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     home: Path
     home_id: str
-    socket: Path
+    find_socket: Callable[[], Path]  # where it answers
 
 
 class MeetingCalls:
@@ -78,7 +78,7 @@ class MeetingCalls:
         stopped = await self._queue.stopped()
         return pb.StatusReply(
             daemon=await self._describe(),
-            socket=str(self._identity.socket),
+            socket=str(self._identity.find_socket()),
             counts={str(state): count for state, count in counts.items()},
             requests=requests,
             stopped=[

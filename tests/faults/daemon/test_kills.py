@@ -31,6 +31,7 @@ _OTHERS = ("commit.", "queue.", "registry.", "stores.folder.")
 #: What this history does not come by.
 _ELSEWHERE = (
     "queue.damaged.",
+    "queue.distrust.",
     "queue.migrate.",
     "queue.forget.",
     "queue.restart.",

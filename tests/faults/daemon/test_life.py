@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -41,7 +42,7 @@ def daemon(home: Path) -> Iterator[DaemonProcess]:
 
 
 def _configure(daemon: DaemonProcess, text: str) -> None:
-    daemon.home.mkdir(mode=0o700, exist_ok=True)
+    daemon.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     (daemon.home / "config.toml").write_text(text)
 
 
@@ -287,6 +288,36 @@ def test_reaped_socket_cuts_the_daemon_off(daemon: DaemonProcess) -> None:
     assert not (daemon.home / "daemon.sock").exists()
 
 
+def test_reaped_folder_of_the_socket_ends_the_daemon(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the socket lies outside the home and its folder goes, as at log-out, the daemon answers where
+    clients look for it then; what it was asked before stays.
+    """
+    runtime, deep = home.parent / "run", home / ("deep" * 25)
+    runtime.mkdir(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    daemon = DaemonProcess(deep)
+    _configure(daemon, "idle_timeout_s = 4\n")  # a round every second
+    try:
+        daemon.start()
+        session = Session(deep)
+        gone = session.artifact(store=f"file://{home.parent}/not-mounted/store").add("x", b"1")
+        with daemon.caller() as caller:
+            gone.log(caller)
+        assert daemon.socket.parent == runtime
+        shutil.rmtree(runtime)
+        daemon.wait_ready()
+        assert daemon.socket.parent != runtime
+        status = daemon.call("Status", pb.StatusRequest())
+        assert status.socket == str(daemon.socket)
+        assert [state.request_id for state in status.requests] == [gone.id]
+        assert daemon.terminate() == 0
+        assert not daemon.socket.exists()
+    finally:
+        daemon.kill()
+
+
 def test_removed_home_keeps_its_daemon(daemon: DaemonProcess) -> None:
     """A home that is removed, and made anew, is another daemon's: the old one ends and binds nothing."""
     _configure(daemon, "idle_timeout_s = 4\n")  # a round every second
@@ -419,6 +450,51 @@ def test_one_bad_artifact_stops_all(home: Path, module: str, part: str, method: 
         assert broken.terminate() == 0
     with DaemonProcess(home) as daemon:
         assert _state_of(daemon, poison.id) == "done"
+
+
+#: Makes one method of the daemon raise, the first two times.
+_BREAKING_PARTS = """
+import sys
+class Break:
+    def find_spec(self, name, *_):
+        if name == "wherryd.app":
+            import importlib
+            sys.meta_path.remove(self)
+            part = getattr(importlib.import_module("{module}"), "{part}")
+            sound, times = part.{method}, []
+            async def broken(self, *given):
+                times.append(1)
+                if len(times) < 3:
+                    raise ZeroDivisionError("a defect")
+                return await sound(self, *given)
+            part.{method} = broken
+sys.meta_path.insert(0, Break())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "part", "method"),
+    [
+        ("wherryd.crew", "Crew", "_start_tasks"),
+        ("wherryd.commit.committer", "Committer", "_start_workers"),
+        ("wherryd.capture.freeing", "Freer", "_free_all"),
+        ("wherryd.capture.durability", "Durability", "sync_all"),
+        ("wherryd.upkeep", "Upkeep", "_round"),
+    ],
+)
+def test_one_broken_part_ends_the_daemon(home: Path, module: str, part: str, method: str) -> None:
+    """A part that meets a defect beside any request is started again; the others work on meanwhile."""
+    breaking = _BREAKING_PARTS.format(module=module, part=part, method=method)
+    (home.parent / "sitecustomize.py").write_text(breaking)
+    session = Session(home)
+    with DaemonProcess(home, {"PYTHONPATH": str(home.parent)}) as broken:
+        artifact = session.artifact("good").add("x", b"1")
+        with broken.caller() as caller:
+            artifact.log(caller)
+        assert _state_of(broken, artifact.id) == "done"
+        _wait_until(lambda: broken.log().count("ZeroDivisionError: a defect") >= 2)
+        _wait_until(lambda: not artifact.folder.exists())
+        assert broken.terminate() == 0
 
 
 def test_a_stopped_lane_shows_an_old_reason(daemon: DaemonProcess) -> None:
