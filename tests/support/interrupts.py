@@ -45,6 +45,7 @@ class Interrupt:
                 raise
         finally:
             sys.settrace(before)
+            self._inside = None  # it would keep alive what the call used
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
         del event, argument

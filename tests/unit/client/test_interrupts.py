@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,10 @@ import wherry
 from tests.support.interrupts import Interrupt, chosen_lines
 from tests.unit.client.recorder import Recorder
 from wherry import connection, errors
+from wherry.wire import places
 from wherry.wire import wherry_pb2 as pb
+
+WHERRY = os.path.dirname(wherry.__file__)
 
 pytestmark = [
     pytest.mark.soak,
@@ -62,3 +67,50 @@ def test_answer_to_another_call_is_taken(
             run.log_artifact(artifact)
     run.log_artifact(artifact)
     assert len(recorder.logged) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "within", "few"),
+    [
+        ("small", "_make_folder", 1_000),
+        ("small", "capture", 20),
+        ("large", "capture", 20),
+        ("immutable", "capture", 20),
+        ("written", "capture", 20),
+        ("folder", "capture", 20),
+    ],
+)
+def test_interrupted_capture_loses_what_is_logged(
+    recorder: Recorder, tmp_path: Path, kind: str, within: str, few: int
+) -> None:
+    """A capture that is made again after an interrupt stays until the daemon has sent it."""
+    (tmp_path / "d").mkdir()
+    source = tmp_path / "d" / "e"
+    source.write_bytes(b"x" * (2_000_000 if kind == "large" else 100))
+
+    def capture(artifact: wherry.Artifact) -> None:
+        if kind == "written":
+            with artifact.new_file("e", "wb") as file:
+                file.write(source.read_bytes())
+        elif kind == "folder":
+            artifact.add_dir(source.parent, merge=True)
+        else:
+            policy = "immutable" if kind == "immutable" else "mutable"
+            artifact.add_file(source, policy=policy, overwrite=True)
+
+    run = wherry.init()
+    counted = Interrupt(within, files=WHERRY)
+    counted.run(lambda: capture(wherry.Artifact("counted", "t")))
+    for line in chosen_lines(counted.lines, few):
+        artifact = wherry.Artifact("a", "t", metadata={"line": line})
+        interrupt = Interrupt(within, line, WHERRY)
+        interrupt.run(lambda added=artifact: capture(added))
+        capture(artifact)
+        run.log_artifact(artifact)
+        del artifact
+        gc.collect()
+        capture(wherry.Artifact("next", "t"))  # which removes what was dropped without being logged
+        header, entries, _ = recorder.logged[-1]
+        folder = recorder.home / places.SESSIONS / header.session / header.folder
+        kept = (folder / entries[0].captured.file).read_bytes()[entries[0].captured.offset :]
+        assert kept == source.read_bytes(), interrupt.where
