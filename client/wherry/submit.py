@@ -56,6 +56,7 @@ class Submission:
 
         Raises:
             TypeTaken: the name belongs to another type.
+            QueueLocked: another program holds the daemon's queue; nothing was logged.
             CommError: there is no daemon, or its answer got lost; calling again sends the same request.
             ProtocolError: the answer is another request's.
             SpoolFull, CaptureError: with ``power``, the disk took no sync.
