@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from wherry.errors import CommError, DaemonLeaving
+from wherry.errors import CommError, DaemonLeaving, ProtocolError
 from wherry.greeting import SERVICE, Greeter, parsed, shut_down
 from wherry.wire import late
 from wherry.wire.status import ConnectionLost
@@ -229,7 +229,7 @@ class Connection:
 
     def _note(self, tries: _Tries, error: CommError, transport: Transport) -> None:
         """Return if the call may be tried again; else raise the error."""
-        if isinstance(error, DaemonLeaving):
+        if isinstance(error, (DaemonLeaving, ProtocolError)):
             transport.close()
             self.close()
         tries.note_error(error)

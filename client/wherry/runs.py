@@ -95,7 +95,9 @@ class Run(LaterRun):
         Raises:
             TypeTaken: the name belongs to another type.
             BadName: an alias is none.
-            SpoolFull, CommError: nothing was logged; calling again is safe.
+            SpoolFull, QueueLocked: nothing was logged; logging the same Artifact again is safe.
+            CommError, WaitTimeoutError: no daemon, or its answer got lost; then whether it was logged is
+                not known; logging the same Artifact again is safe, and logs it once.
         """
         given = artifact_or_path
         with self._logged.call(given.name if isinstance(given, Artifact) else os.fsdecode(given)):

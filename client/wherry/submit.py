@@ -17,7 +17,7 @@ from pathlib import Path
 from wherry import messages as pb
 from wherry.connection import connect
 from wherry.contents import Contents
-from wherry.errors import FileUnreadable, UsageError
+from wherry.errors import FileUnreadable, ProtocolError, UsageError
 from wherry.rows import IN_SPOOL, REFERENCES, Kind, Row
 from wherry.spool import sync_path
 from wherry.wire.failpoints import failpoint
@@ -56,7 +56,9 @@ class Submission:
 
         Raises:
             TypeTaken: the name belongs to another type.
-            CommError: there is no daemon; calling again sends the same request.
+            QueueLocked: another program holds the daemon's queue; nothing was logged.
+            CommError: there is no daemon, or its answer got lost; calling again sends the same request.
+            ProtocolError: the answer is another request's.
             SpoolFull, CaptureError: with ``power``, the disk took no sync.
         """
         contents, spool = self._contents, self._contents.spool
@@ -72,7 +74,15 @@ class Submission:
             self._sync()
         spool.give_away()
         _BEFORE_CALL()
-        reply = connect(self._home).client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+        connection = connect(self._home)
+        reply = connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+        if reply.request_id != self.header.request_id:
+            connection.close()
+            raise ProtocolError(
+                f"The daemon answered for {reply.request_id or 'no request'}, and"
+                f" {contents.label} was sent as {self.header.request_id}.",
+                hint="Log the same Artifact again: that is safe, whatever became of the first call.",
+            )
         _ANSWERED()
         return reply
 

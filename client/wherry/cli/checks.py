@@ -138,6 +138,9 @@ def disk_problems(home: Path, disk: Disk) -> Iterator[Problem]:
 
 def work_problems(status: pb.StatusReply) -> Iterator[Problem]:
     """Find what is wrong with the queue's work."""
+    if status.locked:
+        what, _, remedy = status.locked.partition("\n")
+        yield Problem(f"Nothing can be logged now: {what}", remedy.strip())
     for file in status.set_aside:
         yield Problem(
             f"A damaged queue was set aside as {file}; requests that were in it are not done.",

@@ -11,7 +11,7 @@ from wherry import messages as pb
 from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, has_queue, settings
 from wherry.cli.daemon import daemon_json, daemon_text
-from wherry.cli.words import count_text, local_time, progress_text, short_ids
+from wherry.cli.words import count_text, local_time, printable, progress_text, short_ids
 
 _ANY_STATE = (*states.NOT_ENDED, *states.ENDED)
 
@@ -32,7 +32,8 @@ def status(json: params.Json = False) -> None:
     failures before the others; the keys are those of `wherry queue --json`),
     stopped (lanes that wait for
     `wherry retry`: store, project, name, reason), set_aside (files of damaged
-    queues, whose requests are not done).
+    queues, whose requests are not done), locked (who holds the queue, so that
+    nothing can be logged now; else empty).
     """
     chosen = settings()
     daemon = Daemon(chosen)
@@ -48,6 +49,7 @@ def status(json: params.Json = False) -> None:
                 "requests": [states.request_json(state) for state in found.requests],
                 "stopped": [states.lane_json(lane) for lane in found.stopped],
                 "set_aside": list(found.set_aside),
+                "locked": found.locked,
             }
         )
     else:
@@ -111,6 +113,10 @@ def _nothing() -> pb.StatusReply:
 
 def _print_status(found: pb.StatusReply) -> None:
     output.print_text(daemon_text(found.daemon, found.started))
+    if found.locked:
+        output.print_text("\nNothing can be logged now:")
+        for line in found.locked.splitlines():
+            output.print_text(f"  {printable(line.strip())}")
     for line in states.set_aside_sentences(found.set_aside):
         output.print_text(f"\n{line}" if line.startswith("A ") else f"  {line}")
     for lane in found.stopped:

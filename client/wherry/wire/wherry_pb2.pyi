@@ -55,7 +55,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside")
+    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside", "locked")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class StatusReply(_message.Message):
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
     SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
     daemon: HelloReply
     socket: str
     counts: _containers.ScalarMap[str, int]
@@ -77,7 +78,8 @@ class StatusReply(_message.Message):
     stopped: _containers.RepeatedCompositeFieldContainer[LaneState]
     started: str
     set_aside: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ...) -> None: ...
+    locked: str
+    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ..., locked: _Optional[str] = ...) -> None: ...
 
 class LaneState(_message.Message):
     __slots__ = ("store", "project", "name", "reason")

@@ -9,7 +9,8 @@ caller that is cancelled while it waits may be made all the same.
 
 Any method may raise ``QueueError`` when the database can't be used, and ``QueueFull`` when its disk is
 full: then nothing was changed, and the same call may be made again. While another program holds the
-database, callers wait.
+database, callers wait; those who wait for a client (``stage``, ``accept``, ``link``, and what users say) get
+``QueueLocked`` after 20 s.
 """
 
 from __future__ import annotations
@@ -127,6 +128,11 @@ class Filter(msgspec.Struct, frozen=True):
 
 class Queue(Protocol):
     """One home's queue."""
+
+    @property
+    def locked(self) -> str:
+        """Why nothing can be written at the moment: another program holds the database; else ""."""
+        ...
 
     # ── coming in (rpc) ────────────────────────────────────────────────────────────────────────
     def new_row(self) -> int:

@@ -29,10 +29,10 @@ from wherryd.queue.writer import BULK_ROWS, Writer, until_free
 
 T = TypeVar("T")
 
-_STAGE = Kind.named("stage", is_new_work=True)
-_ACCEPT = Kind.named("accept", is_new_work=True)
+_STAGE = Kind.named("stage", is_new_work=True, is_call=True)
+_ACCEPT = Kind.named("accept", is_new_work=True, is_call=True)
 _ABANDON = Kind.named("abandon")
-_LINK = Kind.named("link")
+_LINK = Kind.named("link", is_call=True)
 _DIGESTS = Kind.named("digests")
 _PREPARED = Kind.named("prepared")
 _SENT = Kind.named("sent")
@@ -44,12 +44,12 @@ _SETTLE = Kind.named("settle")
 _DONE = Kind.named("done")
 _WAIT = Kind.named("wait")
 _FAIL = Kind.named("fail")
-_CANCEL = Kind.named("cancel")
-_RETRY = Kind.named("retry")
-_SYNC = Kind.named("sync")
-_ACKNOWLEDGE = Kind.named("acknowledge")
+_CANCEL = Kind.named("cancel", is_call=True)
+_RETRY = Kind.named("retry", is_call=True)
+_SYNC = Kind.named("sync", is_call=True)
+_ACKNOWLEDGE = Kind.named("acknowledge", is_call=True)
 _STOP = Kind.named("stop")
-_RESTART = Kind.named("restart")
+_RESTART = Kind.named("restart", is_call=True)
 _FORGET = Kind.named("forget")
 _DROP = Kind.named("drop")
 _FREED = Kind.named("freed")
@@ -120,6 +120,10 @@ class SqliteQueue:
 
     async def links(self, request_id: str) -> list[Link]:
         return await self._look(partial(looks.links, request_id=request_id))
+
+    @property
+    def locked(self) -> str:
+        return self._writer.locked
 
     # ── looking ────────────────────────────────────────────────────────────────────────────────
     async def find(self, filter_: Filter) -> list[Request]:

@@ -87,6 +87,7 @@ class MeetingCalls:
             ],
             started=rfc3339(self._life.started),
             set_aside=map(str, await anyio.to_thread.run_sync(self._set_aside)),
+            locked=self._queue.locked,
         )
 
     async def _shown(self) -> list[Request]:

@@ -148,6 +148,45 @@ def test_the_client_waits_for_a_daemon_that_can_not_start(daemon: DaemonProcess)
     assert "another program holds" in ended.stderr
 
 
+_LOGS_TWICE = """
+import wherry
+run = wherry.init(project="p")
+artifact = wherry.Artifact("a", "t")
+with artifact.new_file("x") as file: file.write("1" * 3_000)
+try:
+    run.log_artifact(artifact)
+except wherry.errors.QueueLocked as error:
+    print(repr(str(error)), flush=True)
+input()
+print(run.log_artifact(artifact).wait().version, flush=True)
+"""
+
+
+def test_a_call_waits_for_a_locked_queue_in_silence(daemon: DaemonProcess) -> None:
+    """Logging says who holds the queue and how to find out more, so do ``status`` and ``doctor``;
+    afterwards the same artifact is logged, once.
+    """
+    daemon.start()
+    command = [sys.executable, "-c", _LOGS_TWICE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=daemon.home.parent
+    ) as program:
+        assert program.stdin and program.stdout
+        with _held(daemon.home, "NORMAL"):
+            told = program.stdout.readline()
+            assert "queue.db; this call waited 20 s" in told and "fuser -v" in told
+            assert "queue.db" in json.loads(_wherry("status", "--json"))["locked"]
+            status = _wherry("status")
+            assert "Nothing can be logged now" in status and "fuser -v" in status
+            assert "Nothing can be logged now" in _wherry("doctor")
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "v0\n"
+    assert program.returncode == 0
+    assert json.loads(_wherry("status", "--json"))["locked"] == ""
+    _wherry("daemon", "stop")
+
+
 def test_status_hangs_on_a_locked_queue(daemon: DaemonProcess) -> None:
     """While another program writes to the queue, status answers, and what is logged waits for it."""
     _log_offline(daemon.start())
