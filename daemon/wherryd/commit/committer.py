@@ -74,7 +74,7 @@ class Committer:
     async def run(self) -> None:
         """Work until cancelled."""
         states = (State.UPLOADED, State.SENDING, State.SETTLED)
-        self._working, self._naming = set(), set()  # those of an earlier call have ended with it
+        self._working, self._naming = {}, set()  # those of an earlier call have ended with it
         async with anyio.create_task_group() as tasks:
             with self._news.watch(*states) as watch:
                 while True:
