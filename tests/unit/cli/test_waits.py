@@ -151,6 +151,18 @@ def test_failure_keeps_drain_waiting(daemon: FakeDaemon, wherry: Wherry) -> None
     assert "1 request is held by offline mode" in shown.stderr
 
 
+def test_drain_hides_what_failed_before(
+    daemon: FakeDaemon, wherry: Wherry, as_json: Callable[..., Any]
+) -> None:
+    """What failed before and was not acknowledged is told, since the home may go away after this."""
+    failed = {"state": "failed", "error": "FileChanged", "reason": "changed"}
+    daemon.requests = [request(1, **failed), request(2, acknowledged=True, **failed)]
+    shown = wherry("drain")
+    assert "1 request has failed before" in shown.stderr
+    (told,) = as_json("drain")["failed"]
+    assert told["request"] == request(1).request_id
+
+
 def test_drain_starts_a_daemon_for_nothing(home: Path, wherry: Wherry, monkeypatch: Any) -> None:
     """Where nothing was ever logged, a job's epilog returns at once."""
     monkeypatch.setenv("WHERRY_DAEMON", "/bin/false")
