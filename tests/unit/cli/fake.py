@@ -145,6 +145,11 @@ class FakeDaemon:
         return pb.ShutdownReply(accepted=accepted)
 
     def list_requests(self, wanted: pb.ListRequestsRequest) -> Iterator[pb.RequestState]:
+        part, ids = wanted.id_part, [state.request_id for state in self.requests]
+        if part:
+            meant = [id_ for id_ in ids if id_.startswith(part) or id_.endswith(part)]
+            yield from [each for each in self.requests if each.request_id in meant][: wanted.limit]
+            return
         fitting = [
             state
             for state in self.requests
