@@ -76,23 +76,38 @@ class Daemon:
         return self._connection.server_stream("ListRequests", wanted, pb.RequestState)
 
     def whole_list(
-        self, states: Sequence[str], project: str = "", name: str = ""
+        self,
+        states: Sequence[str],
+        project: str = "",
+        name: str = "",
+        timeout_s: float | None = None,
     ) -> list[pb.RequestState]:
-        """List requests as they are at one time, also where the daemon ends meanwhile."""
-        wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=NO_LIMIT)
-        return self._connection.whole_stream("ListRequests", wanted, pb.RequestState)
+        """List requests as they are at one time, also where the daemon ends meanwhile.
 
-    def resolve(self, names: Sequence[str]) -> list[str]:
+        Raises:
+            WaitTimeoutError: the time is over.
+        """
+        wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=NO_LIMIT)
+        return self._connection.whole_stream("ListRequests", wanted, pb.RequestState, timeout_s)
+
+    def resolve(self, names: Sequence[str], timeout_s: float | None = None) -> list[str]:
         """Find the requests' whole ids; an end or a beginning that only one has will do.
+
+        Args:
+            names: ids, or parts.
+            timeout_s: for each of them.
 
         Raises:
             NotFoundError: no request, or more than one, is meant.
+            WaitTimeoutError: the time is over.
         """
-        return [self._whole(name) if len(name) < _ID_CHARACTERS else name for name in names]
+        return [
+            self._whole(name, timeout_s) if len(name) < _ID_CHARACTERS else name for name in names
+        ]
 
-    def _whole(self, part: str) -> str:
+    def _whole(self, part: str, timeout_s: float | None) -> str:
         wanted = pb.ListRequestsRequest(id_part=part.lower(), limit=_NAMED + 1)
-        states = self._connection.whole_stream("ListRequests", wanted, pb.RequestState)
+        states = self._connection.whole_stream("ListRequests", wanted, pb.RequestState, timeout_s)
         return _only(part, [state.request_id for state in states])
 
     def wait(self, ids: Sequence[str], timeout_s: float | None) -> Iterator[pb.RequestState]:

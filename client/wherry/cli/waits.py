@@ -16,6 +16,8 @@ from wherry.cli.waiting import Outcome, wait_ended
 from wherry.cli.words import count_text, span_text
 
 _NAMED = 20
+#: What naming that which is left may take when the time is over.
+_LOOK_S = 1.0
 
 
 def wait(
@@ -40,11 +42,12 @@ def wait(
         raise typer.BadParameter("name requests, or say --all; one of these")
     chosen = settings()
     daemon = Daemon(chosen)
-    ids = daemon.resolve(requests or ())
+    limit_s, begun_s = params.seconds(timeout), time.monotonic()
+    ids = daemon.resolve(requests or (), limit_s)
     if all_ and has_queue(chosen):
-        ids = [state.request_id for state in daemon.whole_list(states.WORK)]
-    limit_s = params.seconds(timeout)
-    outcome = wait_ended(daemon, ids, limit_s, choose_progress(quiet=json))
+        ids = [state.request_id for state in daemon.whole_list(states.WORK, timeout_s=limit_s)]
+    left_s = None if limit_s is None else max(begun_s + limit_s - time.monotonic(), 0)
+    outcome = wait_ended(daemon, ids, left_s, choose_progress(quiet=json))
     if json:
         output.print_json(_outcome_json(outcome))
     elif ids:
@@ -139,7 +142,8 @@ def _drain(daemon: Daemon, timeout_s: float | None, *, quiet: bool) -> Outcome:
     committed: list[pb.RequestState] = []
     failed: list[pb.RequestState] = []
     while True:
-        work = daemon.whole_list(states.WORK)
+        left_s = None if end_s is None else max(end_s - time.monotonic(), _LOOK_S)
+        work = daemon.whole_list(states.WORK, timeout_s=left_s)
         left_s = None if end_s is None else end_s - time.monotonic()
         over = left_s is not None and left_s <= 0
         if not work or over:
