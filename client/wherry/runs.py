@@ -19,6 +19,7 @@ from wherry.ending import Ending
 from wherry.errors import (
     ArtifactStateError,
     CommError,
+    NotFoundError,
     Offline,
     UsageError,
     WherryError,
@@ -266,10 +267,25 @@ class Run(LaterRun):
         settings, project = self.settings, ref.project or self.project
         place = stored.Place(settings.home, settings.store, project, ref.name)
         self._wait_for_own(place)
-        found = stored.find(place, ref.version, type_)
-        artifact = StoredArtifact(found)
+        artifact = StoredArtifact(self._find(place, ref.version, type_))
         self._note_input(artifact)
         return artifact
+
+    def _find(self, place: stored.Place, version: str, type_: str | None) -> stored.StoredVersion:
+        """Find a version; offline, what other programs of this home have logged is held, too."""
+        is_held = self.offline and stored.is_held(place)
+        held = Offline(
+            f"{place.project}/{place.name} is held by offline mode.",
+            hint="Send it with: wherry sync",
+        )
+        if is_held and version == "latest":
+            raise held
+        try:
+            return stored.find(place, version, type_)
+        except NotFoundError as error:
+            if is_held:
+                raise held from error
+            raise
 
     def _wait_for_own(self, place: stored.Place) -> None:
         ticket = recent.find(place)

@@ -322,16 +322,18 @@ class RequestState(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., store: _Optional[str] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., place: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., entries: _Optional[int] = ..., size: _Optional[int] = ..., bytes_done: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., next_try: _Optional[str] = ..., accepted: _Optional[str] = ..., acknowledged: bool = ..., ahead: _Optional[int] = ..., last: bool = ...) -> None: ...
 
 class ListRequestsRequest(_message.Message):
-    __slots__ = ("states", "project", "name", "limit")
+    __slots__ = ("states", "project", "name", "limit", "id_part")
     STATES_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ID_PART_FIELD_NUMBER: _ClassVar[int]
     states: _containers.RepeatedScalarFieldContainer[str]
     project: str
     name: str
     limit: int
-    def __init__(self, states: _Optional[_Iterable[str]] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    id_part: str
+    def __init__(self, states: _Optional[_Iterable[str]] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., limit: _Optional[int] = ..., id_part: _Optional[str] = ...) -> None: ...
 
 class SelectRequest(_message.Message):
     __slots__ = ("request_ids", "all", "store", "project", "name")

@@ -118,6 +118,9 @@ class Filter(msgspec.Struct, frozen=True):
 
     states: tuple[State, ...] = ()
     ids: tuple[str, ...] = ()
+    id_part: str = (
+        ""  # those whose id begins or ends so; other fields but ``limit`` do not count then
+    )
     run_id: str = ""  # requests that this run logged, or is linked to
     project: str = ""
     name: str = ""

@@ -38,6 +38,9 @@ def get(db: sqlite3.Connection, row: int) -> Request:
 
 def find(db: sqlite3.Connection, wanted: Filter) -> list[Request]:
     """Requests by place; those without one last."""
+    if wanted.id_part:
+        part = wanted.id_part
+        return requests_of(all_rows(db, "find_by_part", part=part, limit=wanted.limit))
     if wanted.ids:
         return requests_of(
             all_rows(db, "find_by_id", **_values(wanted), **_more(wanted), ids=json(wanted.ids))

@@ -157,6 +157,16 @@ WHERE state = :state AND place IS NULL
 ORDER BY row
 LIMIT :limit;
 
+-- name: find_by_part
+-- The index of ids alone is read, whole.
+SELECT * FROM requests
+WHERE id IN (
+        SELECT id FROM requests
+        WHERE substr(id, -length(:part)) = :part OR substr(id, 1, length(:part)) = :part
+        LIMIT :limit
+    )
+ORDER BY place IS NULL, place, row;
+
 -- name: find_by_id
 SELECT * FROM requests
 WHERE id IN (SELECT value FROM json_each(:ids))

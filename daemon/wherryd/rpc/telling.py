@@ -101,6 +101,8 @@ class TellingCalls:
             name=request.name,
             limit=request.limit if request.limit > 0 else _MOST,
         )
+        if request.id_part:
+            wanted = Filter(id_part=request.id_part, limit=wanted.limit)
         for found in await self._queue.find(wanted):
             await send(await self._teller.tell(found))
 

@@ -73,6 +73,7 @@ class FakeDaemon:
         self.left_out: list[str] = []
         self.cuts: list[str] = []  # streams that break off after their first answer
         self.busy = False
+        self.hang: set[str] = set()  # calls that are answered when the fake ends
         self.status_limit = 1000
         self.on_shutdown: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None  # when the first states have been told
@@ -145,6 +146,11 @@ class FakeDaemon:
         return pb.ShutdownReply(accepted=accepted)
 
     def list_requests(self, wanted: pb.ListRequestsRequest) -> Iterator[pb.RequestState]:
+        part, ids = wanted.id_part, [state.request_id for state in self.requests]
+        if part:
+            meant = [id_ for id_ in ids if id_.startswith(part) or id_.endswith(part)]
+            yield from [each for each in self.requests if each.request_id in meant][: wanted.limit]
+            return
         fitting = [
             state
             for state in self.requests
@@ -241,6 +247,9 @@ class FakeDaemon:
             self.calls.append((name, message))
             self._changed.notify_all()
         try:
+            if name in self.hang:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, timeout=60)
             if name in self.refusals:
                 raise self.refusals[name]
             return play(message)

@@ -168,6 +168,12 @@ class Recorder:
                     return
                 self._changed.wait(request.every_s or None)
 
+    def list_requests(self, request: pb.ListRequestsRequest) -> Iterator[pb.RequestState]:
+        for state in list(self._states.values()):
+            is_meant = (state.project, state.name) == (request.project, request.name)
+            if is_meant and state.state in request.states:
+                yield state
+
     def get_version(self, request: pb.GetVersionRequest) -> pb.Version:
         for version in reversed(self.versions):
             wanted = request.version or "latest"

@@ -438,6 +438,16 @@ def test_nothing_named_means_all(caller: Caller, call: str) -> None:
         _select(caller, call)
 
 
+def test_part_of_an_id_is_not_found(caller: Caller, session: Session, name: str) -> None:
+    """A request is found by the end of its id, also when it has ended."""
+    artifact = session.artifact(name).add("a", b"1")
+    artifact.log(caller)
+    list(caller.stream("Wait", pb.WaitRequest(request_ids=[artifact.id])))
+    asked = pb.ListRequestsRequest(id_part=artifact.id[-12:])
+    (found,) = cast("list[pb.RequestState]", list(caller.stream("ListRequests", asked)))
+    assert (found.request_id, found.state) == (artifact.id, "done")
+
+
 # ── reading ────────────────────────────────────────────────────────────────────────────────────
 def test_listings_are_empty(
     daemon: DaemonProcess, caller: Caller, session: Session, name: str
