@@ -109,9 +109,8 @@ async def serve(
         _BOUND()
         tasks.start_soon(leave_on, daemon.life)
         _log.info("ready", home=str(config.home), pid=os.getpid())
-        await daemon.freer.sweep_manifests()
+        tasks.start_soon(keep_going, partial(_prepare, daemon), "Preparer", daemon.clock)
         for part in (
-            daemon.preparer,
             daemon.transferrer,
             daemon.committer,
             daemon.freer,
@@ -125,6 +124,11 @@ async def serve(
         tasks.cancel_scope.cancel()
     _BEFORE_END()
     _log.info("ended")
+
+
+async def _prepare(daemon: Daemon) -> None:
+    await daemon.freer.sweep_manifests()
+    await daemon.preparer.run()
 
 
 # ── building ───────────────────────────────────────────────────────────────────────────────────
