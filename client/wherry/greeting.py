@@ -101,9 +101,21 @@ class Greeter:
             return parsed(HelloReply, transport.unary_reply(SERVICE + "Hello", sent, _HELLO_S))
         except WaitTimeoutError as error:
             raise CommError(
-                f"The daemon of {self._home} does not answer.",
-                hint="`wherry daemon logs` may show why; `wherry daemon stop` ends it.",
+                f"The daemon of {self._home} does not answer.", hint=_how_to_end(self._home)
             ) from error
+
+
+def _how_to_end(home: Path) -> str:
+    """What helps against a daemon that can't be asked to leave; its lock file names it."""
+    hint = "`wherry daemon logs` may show why."
+    try:
+        pid = int((home / places.INSTANCE_LOCK).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return hint
+    return (
+        f"{hint} If it was stopped, `kill -CONT {pid}` lets it go on; else `kill {pid}` ends it, if that is"
+        f" a wherryd, and `kill -9 {pid}` loses nothing either."
+    )
 
 
 def shut_down(transport: Transport, why: str, *, if_idle: bool) -> bool:
