@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 SERVICE = "/wherry.v1.Daemon/"
 _HELLO_S = 30.0
 _LEAVE_S = 30.0  # a leaving daemon takes 10 s at most
-_SILENT = "`wherry daemon logs` may show why; `wherry daemon stop` ends it."
 
 
 class Greeter:
@@ -113,13 +112,26 @@ class Greeter:
             if left_s < _HELLO_S:
                 raise _no_answer(self._home) from error
             raise CommError(
-                f"The daemon of {self._home} does not answer.",
-                hint=_SILENT,
+                f"The daemon of {self._home} does not answer.", hint=_how_to_end(self._home)
             ) from error
 
 
 def _no_answer(home: Path) -> WaitTimeoutError:
-    return WaitTimeoutError(f"The daemon of {home} did not answer in time.", hint=_SILENT)
+    text = f"The daemon of {home} did not answer in time."
+    return WaitTimeoutError(text, hint=_how_to_end(home))
+
+
+def _how_to_end(home: Path) -> str:
+    """What helps against a daemon that can't be asked to leave; its lock file names it."""
+    hint = "`wherry daemon logs` may show why."
+    try:
+        pid = int((home / places.INSTANCE_LOCK).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return hint
+    return (
+        f"{hint} If it was stopped, `kill -CONT {pid}` lets it go on; else `kill {pid}` ends it, if that is"
+        f" a wherryd, and `kill -9 {pid}` loses nothing either."
+    )
 
 
 def shut_down(transport: Transport, why: str, *, if_idle: bool) -> bool:

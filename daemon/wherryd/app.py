@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from wherry.errors import QueueError
 from wherry.wire import places
 from wherry.wire.failpoints import failpoint
 from wherryd.capture.durability import Durability, boot_id
@@ -108,9 +109,8 @@ async def serve(
         _BOUND()
         tasks.start_soon(leave_on, daemon.life)
         _log.info("ready", home=str(config.home), pid=os.getpid())
-        await daemon.freer.sweep_manifests()
+        tasks.start_soon(keep_going, partial(_prepare, daemon), "Preparer", daemon.clock)
         for part in (
-            daemon.preparer,
             daemon.transferrer,
             daemon.committer,
             daemon.freer,
@@ -124,6 +124,11 @@ async def serve(
         tasks.cancel_scope.cancel()
     _BEFORE_END()
     _log.info("ended")
+
+
+async def _prepare(daemon: Daemon) -> None:
+    await daemon.freer.sweep_manifests()
+    await daemon.preparer.run()
 
 
 # ── building ───────────────────────────────────────────────────────────────────────────────────
@@ -268,15 +273,23 @@ async def _leave(daemon: Daemon) -> None:
         await all_of(
             daemon.transferrer.crew.leave,
             daemon.preparer.crew.leave,
-            partial(_wait_committed, daemon),
-            daemon.durability.sync_all,
+            partial(_try, partial(_wait_committed, daemon)),
+            partial(_try, daemon.durability.sync_all),
         )
     await daemon.server.hide()
     with anyio.move_on_after(_CALLS_S - (daemon.clock.monotonic() - began)):
         await daemon.life.wait_no_call()
     await daemon.server.stop(_ANSWERS_S)
     with anyio.move_on_after(_LAST_SYNC_S):
-        await daemon.durability.sync_all()  # of requests that came in meanwhile
+        await _try(daemon.durability.sync_all)  # of requests that came in meanwhile
+
+
+async def _try(step: Callable[[], Awaitable[object]]) -> None:
+    """Do it if the queue can be used: its trouble takes no other step's time away."""
+    try:
+        await step()
+    except QueueError as error:
+        _log.warning("left to the next start", error=str(error))
 
 
 async def _wait_committed(daemon: Daemon) -> None:

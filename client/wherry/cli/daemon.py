@@ -71,10 +71,7 @@ def stop(
     """
     chosen = settings()
     machine = Daemon(chosen)
-    try:
-        found = machine.running()
-    except CommError as error:
-        raise _deaf(error, chosen.home) from error
+    found = machine.running()
     if found is None:
         output.print_text("no daemon runs")
         return
@@ -162,16 +159,6 @@ def daemon_text(found: pb.HelloReply | None, started: str = "") -> str:
     since = f", since {local_time(started)}" if started else ""
     what = "; it is ending" if found.draining else ""
     return f"wherryd {found.version}, pid {found.pid}{since}, home {found.home}{what}"
-
-
-def _deaf(error: CommError, home: Path) -> CommError:
-    """One that does not answer can't be asked to leave; the pid in its lock file names it."""
-    try:
-        pid = int((home / places.INSTANCE_LOCK).read_text())
-    except (OSError, ValueError):
-        return error
-    hint = f"`kill {pid}` ends it, if that is a wherryd; `kill -9 {pid}` loses nothing either."
-    return CommError(error.message, hint=hint)
 
 
 def _wait_gone(machine: Daemon, pid: int, timeout_s: float | None) -> None:

@@ -341,6 +341,10 @@ class Queue(Protocol):
         """Requests that are done or cancelled, and whose part of the spool is not known to be free."""
         ...
 
+    async def going_on(self, rows: Sequence[int]) -> set[int]:
+        """Those of the rows whose requests have not ended. A failed one has: a retry begins anew."""
+        ...
+
     async def drop_entries(self, row: int) -> None:
         """Delete the entries of a request that is done or cancelled; a failed one keeps them."""
         ...

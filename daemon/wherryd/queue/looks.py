@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 
@@ -102,6 +102,11 @@ def entries_in_place(
 def folders(db: sqlite3.Connection) -> set[str]:
     """Folders below spool/ that requests still need."""
     return {row["folder"] for row in all_rows(db, "folders")}
+
+
+def going_on(db: sqlite3.Connection, rows: Sequence[int]) -> set[int]:
+    """Those of the rows whose requests have not ended."""
+    return {found["row"] for found in all_rows(db, "going_on", rows=json([*rows]))}
 
 
 def some(db: sqlite3.Connection, query: str, limit: int) -> list[Request]:

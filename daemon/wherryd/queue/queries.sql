@@ -387,6 +387,10 @@ LIMIT :limit;
 -- name: set_freed
 UPDATE requests SET freed = 1 WHERE row = :row;
 
+-- name: going_on
+SELECT requests.row FROM json_each(:rows) AS asked JOIN requests ON requests.row = asked.value
+WHERE state NOT IN ('done', 'failed', 'cancelled');
+
 -- name: unsynced
 SELECT * FROM requests INDEXED BY requests_unsynced
 WHERE synced = 0 AND state NOT IN ('done', 'cancelled')

@@ -269,6 +269,9 @@ class SqliteQueue:
     async def unfreed(self, limit: int = 100) -> list[Request]:
         return await self._look(partial(looks.some, query="unfreed", limit=limit))
 
+    async def going_on(self, rows: Sequence[int]) -> set[int]:
+        return await self._look(partial(looks.going_on, rows=rows))
+
     async def drop_entries(self, row: int) -> None:
         await self._while_some_left(_DROP, partial(staging.drop_entries, row=row, limit=BULK_ROWS))
 

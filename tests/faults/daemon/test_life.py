@@ -234,6 +234,39 @@ def _grow(artifact: LoggedArtifact, path: str, size: int) -> None:
     entry.size = size
 
 
+#: A start that never comes to the end of the stray manifests.
+_SWEEPS_FOR_EVER = """
+import sys
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "wherryd.app":
+            sys.meta_path.remove(self)
+            import anyio
+            from wherryd.capture.freeing import Freer
+            async def sweep(self):
+                await anyio.sleep_forever()
+            Freer.sweep_manifests = sweep
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_a_long_sweep_at_the_start_is_deaf(home: Path) -> None:
+    """While stray manifests are swept, what is prepared goes on, and SIGTERM is heard."""
+    later = home.parent / "later"
+    with DaemonProcess(home) as first:
+        session = Session(home)
+        prepared = session.artifact(store=f"file://{later}").add("x", b"1")
+        with first.caller() as caller:
+            prepared.log(caller)
+            stream = caller.stream("Wait", pb.WaitRequest(request_ids=[prepared.id], every_s=0.05))
+            assert next(state for state in stream if state.error).state == "prepared"
+    later.mkdir()
+    (home.parent / "sitecustomize.py").write_text(_SWEEPS_FOR_EVER)
+    with DaemonProcess(home, {"PYTHONPATH": str(home.parent)}) as sweeping:
+        assert _state_of(sweeping, prepared.id) == "done"
+        assert sweeping.terminate() == 0
+
+
 # ── being idle ─────────────────────────────────────────────────────────────────────────────────
 def test_idle_daemon_stays_for_ever(daemon: DaemonProcess) -> None:
     """Without client, work or timed retry it ends by itself; what offline mode holds is no work."""

@@ -155,3 +155,14 @@ def test_a_folder_freed_that_is_still_needed(db: sqlite3.Connection) -> None:
     changes.acknowledge(db, [50])
     needed = set(State) - {State.DONE, State.CANCELLED}
     assert looks.folders(db) == {f"sessions/s1/{state}" for state in needed}
+
+
+def test_an_ended_request_that_goes_on(db: sqlite3.Connection) -> None:
+    """Of the rows that are asked for, those go on whose requests have not ended; others are nothing."""
+    for row, state in enumerate(State, start=1):
+        put(db, row, state)
+    ended = {State.DONE, State.FAILED, State.CANCELLED}
+    rows = {row for row, state in enumerate(State, start=1) if state not in ended}
+    assert looks.going_on(db, range(1, 100)) == rows
+    assert looks.going_on(db, [min(rows)]) == {min(rows)}
+    assert looks.going_on(db, []) == set()

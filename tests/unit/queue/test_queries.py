@@ -47,6 +47,7 @@ HOT = [
     "forget_request",
     "unfreed",
     "unsynced",
+    "going_on",
     "links",
     "upsert_link",
 ]
