@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
-from wherry.errors import QueueError, StoreError
+from wherry.errors import QueueError, StoreError, StoreUnavailable
 from wherryd.clock import Clock
 from wherryd.commit.naming import Namer
 from wherryd.commit.pauses import Nudge, Pauses
@@ -23,8 +23,9 @@ from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News, Watch
-from wherryd.queue.base import Queue, Request
-from wherryd.registry.base import Registry
+from wherryd.queue.base import Filter, Queue, Request
+from wherryd.registry.base import Identity, Registry
+from wherryd.stores.base import WriteConflict
 
 OpenRegistry = Callable[[str], Awaitable[Registry]]
 
@@ -101,7 +102,8 @@ class Committer:
 
     async def _restart_lane(self, lane: Lane) -> None:
         registry = await self._open_registry(lane.store)
-        identity = await registry.identify() or await registry.found(self._clock.token())
+        identity = await registry.identify() or await self._found(registry)
+        await self._settle_arrived(lane.store, registry)
         stamps = await registry.list_versions(lane.project, lane.name)
         highest, request = (stamps[-1].version if stamps else -1), ""
         if highest >= 0:
@@ -110,6 +112,22 @@ class Committer:
                 raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
             request = stored.record.request
         await self._queue.restart_lane(lane, identity.store, highest, request)
+
+    async def _settle_arrived(self, address: str, registry: Registry) -> None:
+        """Settle what is a version already: a restart makes what was sent cancellable again."""
+        for request in await self._queue.find(Filter(states=(State.SENDING,), limit=1_000_000)):
+            lane, number = request.lane, request.number
+            if lane.store == address and number is not None:
+                there = await registry.read_version(lane.project, lane.name, number)
+                if there and there.record.request == request.id:
+                    await registry.sync_version(lane.project, lane.name, number)
+                    await self._queue.settle(request.row, number)
+
+    async def _found(self, registry: Registry) -> Identity:
+        try:
+            return await registry.found(self._clock.token())
+        except WriteConflict as exc:
+            raise StoreUnavailable("another writer is founding the store at this moment") from exc
 
     @asynccontextmanager
     async def _at_rest(self, address: str) -> AsyncIterator[None]:
