@@ -32,7 +32,8 @@ class _Bucket:
         self._order = order
         self.requests = 0
 
-    async def find_prefix(self) -> str:
+    @property
+    def prefix(self) -> str:
         return "root/"
 
     async def send(self, call: Call) -> Answer:

@@ -11,6 +11,7 @@
 ``listing``    pages of keys
 ``identity``   from a set of credentials to keys, through botocore
 ``place``      host, path and region of the bucket
+``ways``       what each set of credentials leads to: its keys and its place
 
 Every body carries its SHA-256 in the signature, which the server checks (Amazon S3 API Reference,
 "Signature Calculations for the Authorization Header": x-amz-content-sha256).

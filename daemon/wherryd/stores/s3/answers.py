@@ -26,9 +26,10 @@ from wherryd.stores.s3.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 #: 407 is a proxy's.
-_LATER = {404, 407, 408, 409, 429}
+_LATER = (404, 407, 408, 409, 429)
 _NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"}
+_REDIRECTS = (301, 302, 307, 308)
 _REQUEST_ID = "x-amz-request-id"
 _MOVED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint", "Redirect"}
 
@@ -146,7 +147,7 @@ def problem(call: Call, answer: Answer) -> Exception:
         return failed(call, f"What answers is no store. {said}.", _NO_STORE)
     if answer.status in _LATER or answer.status >= 500 or answer.code == "RequestTimeout":
         return _failed(call, answer, said)
-    if answer.status in (301, 302, 307, 308):
+    if answer.status in _REDIRECTS:
         return StoreMissing(f"The bucket is elsewhere. {said}.", hint="Name its region: ?region=…")
     return StoreUnfit(f"The store can't do this. {said}.")
 
@@ -156,6 +157,12 @@ def is_missing(call: Call, answer: Answer) -> bool:
     if call.method == "HEAD":
         return answer.status == 404 and answer.is_the_stores
     return call.method == "GET" and answer.code == "NoSuchKey"
+
+
+def is_elsewhere(call: Call, answer: Answer) -> bool:
+    """Whether there is no bucket here, or no store."""
+    is_proxys = answer.status == 404 and not answer.code and call.method != "HEAD"
+    return is_proxys or answer.status in _REDIRECTS or answer.code == "NoSuchBucket"
 
 
 def etag_of(call: Call, answer: Answer) -> str:

@@ -75,7 +75,7 @@ class Listing:
             yield item
 
     async def _pages(self, prefix: str, start_after: str) -> AsyncGenerator[list[Item], None]:
-        root = await self._sender.find_prefix()
+        root = self._sender.prefix
         query = {"list-type": "2", "delimiter": "/", "prefix": root + prefix}
         query |= {"start-after": root + start_after} if start_after else {}
         query |= {"max-keys": str(self._page)} if self._page else {}
