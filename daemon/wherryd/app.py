@@ -181,7 +181,7 @@ async def _wire(
         progress,
         lambda: life.is_pressed,
     )
-    committer = Committer(queue, stores.registry, clock, news)
+    committer = Committer(queue, stores.registry, clock, news, doubts=stores.doubts)
 
     def are_kept() -> bool:
         return bool(set_aside(config.queue))

@@ -6,7 +6,7 @@ restart of a stopped lane. Does not own: the steps of a commit (``worker``), the
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -19,6 +19,7 @@ from wherryd.commit.naming import Namer
 from wherryd.commit.pauses import Nudge, Pauses
 from wherryd.commit.worker import LaneWorker
 from wherryd.defects import NoteDefect, note_defect
+from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News, Watch
@@ -33,12 +34,21 @@ _PAUSE_S = 10.0
 _log = get_logger("commit")
 
 
+class _Work:
+    """One worker: how to end it, and whether it has ended."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.ended = anyio.Event()
+
+
 class Committer:
     """Commits what is uploaded, lane by lane in order, and gives versions their aliases.
 
     Args:
         open_registry: gives the registry of a store's address; cheap when asked again.
         note_defect: is told of exceptions that nobody expected.
+        doubts: shared with whoever else uses the stores.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class Committer:
         clock: Clock,
         news: News,
         note_defect: NoteDefect = note_defect,
+        doubts: Doubts | None = None,
     ) -> None:
         self._queue = queue
         self._open_registry = open_registry
@@ -55,7 +66,9 @@ class Committer:
         self._news = news
         self._note_defect = note_defect
         self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
-        self._working: set[Lane] = set()
+        self._doubts = doubts or Doubts()
+        self._working: dict[Lane, _Work] = {}
+        self._resting: Counter[str] = Counter()  # addresses at which a lane is being restarted
         self._naming: set[Lane] = set()
 
     async def run(self) -> None:
@@ -82,6 +95,10 @@ class Committer:
 
         Raises ``StoreError`` when the store can't be read.
         """
+        async with self._at_rest(lane.store):
+            await self._restart_lane(lane)
+
+    async def _restart_lane(self, lane: Lane) -> None:
         registry = await self._open_registry(lane.store)
         identity = await registry.identify() or await registry.found(self._clock.token())
         stamps = await registry.list_versions(lane.project, lane.name)
@@ -92,31 +109,56 @@ class Committer:
                 raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
             request = stored.record.request
         await self._queue.restart_lane(lane, identity.store, highest, request)
-        self._news.tell(State.UPLOADED)
+
+    @asynccontextmanager
+    async def _at_rest(self, address: str) -> AsyncIterator[None]:
+        """End all workers of a store, as a kill would, so that none goes on with what it saw there before."""
+        self._resting[address] += 1
+        try:
+            works = [work for lane, work in self._working.items() if lane.store == address]
+            for work in works:
+                work.scope.cancel()
+            for work in works:
+                await work.ended.wait()
+            yield
+        finally:
+            self._resting[address] -= 1
+            self._news.tell(State.UPLOADED)
 
     async def _start_workers(self, tasks: TaskGroup, watch: Watch) -> None:
         stopped = await self._queue.stopped()
         for lane in await self._queue.lanes():
-            if lane not in self._working and lane not in stopped:
-                self._working.add(lane)
-                tasks.start_soon(self._work, lane, watch)
+            is_free = lane not in self._working and not self._resting[lane.store]
+            if is_free and lane not in stopped:
+                work = self._working[lane] = _Work()
+                tasks.start_soon(self._work, lane, work, watch)
 
-    async def _work(self, lane: Lane, watch: Watch) -> None:
+    async def _work(self, lane: Lane, work: _Work, watch: Watch) -> None:
+        try:
+            with work.scope:
+                await self._work_on(lane)
+        finally:
+            del self._working[lane]
+            work.ended.set()
+            watch.wake()  # a request may have come in since the worker looked last
+
+    async def _work_on(self, lane: Lane) -> None:
         async with self._kept_going(f"the lane {lane.project}/{lane.name}"):
             registry, pauses = await self._open_registry(lane.store), self._pauses(lane)
-            worker = LaneWorker(lane, registry, self._queue, self._clock, pauses, self._note_defect)
+            worker = LaneWorker(
+                lane, registry, self._queue, self._clock, pauses, self._note_defect, self._doubts
+            )
             with self._news.watch(lane) as news:
                 await worker.run(news)
-        self._working.discard(lane)
-        watch.wake()  # a request may have come in since the worker looked last
 
     async def _start_naming(self, tasks: TaskGroup, watch: Watch) -> None:
         settled: defaultdict[Lane, list[Request]] = defaultdict(list)
         for request in await self._queue.unaliased():
             settled[request.lane].append(request)
-        for lane in settled.keys() - self._naming:
-            self._naming.add(lane)
-            tasks.start_soon(self._name, lane, settled[lane], watch)
+        for lane, requests in settled.items():
+            if lane not in self._naming:
+                self._naming.add(lane)
+                tasks.start_soon(self._name, lane, requests, watch)
 
     async def _name(self, lane: Lane, requests: list[Request], watch: Watch) -> None:
         async with self._kept_going(f"the aliases of {lane.project}/{lane.name}"):

@@ -127,7 +127,10 @@ class Memory:
     ) -> None:
         """The store is the one we know; tells what the highest number kept holds, and what came since."""
         self.type = self.type or kept.type
-        self._rise(max(kept.highest, *(stamp.version for stamp in above), -1))
+        highest = max(kept.highest, *(stamp.version for stamp in above), -1)
+        if highest < self.highest:
+            self.gone = self.highest
+        self._rise(highest)
         self._dated.update((stamp.version, stamp.modified) for stamp in above)
         if kept.highest >= 0:
             self.read(kept.highest, record, tick)

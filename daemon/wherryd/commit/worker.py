@@ -34,6 +34,7 @@ from wherryd.commit.lane import (
 from wherryd.commit.pauses import Pauses
 from wherryd.commit.record import make_record
 from wherryd.defects import NoteDefect, note_defect
+from wherryd.doubts import Doubts
 from wherryd.model import Lane, State
 from wherryd.news import Watch
 from wherryd.public import public_name
@@ -58,6 +59,7 @@ class LaneWorker:
         lane: whose requests.
         registry: the lane's store.
         pauses: how long to wait after an error; shared by the lanes of a store.
+        doubts: what others, and this worker, have met at the store.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class LaneWorker:
         clock: Clock,
         pauses: Pauses,
         note_defect: NoteDefect = note_defect,
+        doubts: Doubts | None = None,
     ) -> None:
         self._lane = lane
         self._registry = registry
@@ -75,6 +78,8 @@ class LaneWorker:
         self._clock = clock
         self._pauses = pauses
         self._note_defect = note_defect
+        self._doubts = doubts or Doubts()
+        self._doubted = 0  # how often, when the store was asked last
         self._memory = Memory()
         self._kept: Known | None = None
 
@@ -110,7 +115,7 @@ class LaneWorker:
         except WrongState:
             return True  # cancelled meanwhile: look again
         except StoreError as error:
-            self._memory.broken()
+            self._doubts.note(self._lane.store)
             await self._pauses.wait_after(head.row, error)
             return True
         except (WriteConflict, QueueError):
@@ -118,12 +123,14 @@ class LaneWorker:
             await self._pauses.wait_shortly()
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
-            self._memory.broken()
+            self._doubts.note(self._lane.store)
             await self._pauses.wait_after(head.row, self._note_defect(error, head.id))
             return True
         return not isinstance(step, Stop)
 
     def _decide(self, head: Request) -> Step:
+        if self._doubts.of(self._lane.store) != self._doubted:
+            self._memory.broken()
         store_id = self._kept.store_id if self._kept else ""
         return decide(self._memory, head, store_id, self._clock.monotonic())
 
@@ -154,6 +161,7 @@ class LaneWorker:
 
     # ── steps that ask ─────────────────────────────────────────────────────────────────────────
     async def _confirm(self) -> None:
+        doubted = self._doubts.of(self._lane.store)
         kept = await self._queue.known(self._lane)
         project, name = self._lane.project, self._lane.name
         tick = self._memory.ask()
@@ -166,7 +174,7 @@ class LaneWorker:
         if kept.highest >= 0:
             record = await self._registry.read_version(project, name, kept.highest)
         above = await self._registry.list_versions(project, name, after=kept.highest)
-        self._kept = kept
+        self._kept, self._doubted = kept, doubted
         self._memory.confirmed(kept, record, above, tick, self._clock.monotonic())
         _AFTER_CONFIRM()
 
