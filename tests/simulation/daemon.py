@@ -33,7 +33,7 @@ class Daemon:
         self.home = home
         self.alive = True
         self._steps_to_live = steps_to_live
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order, so that a seed is enough
         self._clock = home.clock
         self._chance = home.world.chance
         self.news = News()
@@ -57,7 +57,7 @@ class Daemon:
         if self.alive:
             self.alive = False
             self._database.crash()
-            for task in self._tasks:
+            for task in list(self._tasks):
                 task.cancel()
             self.home.daemon_died()
 
@@ -73,9 +73,12 @@ class Daemon:
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self.home.world.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[task]
 
     async def start(self) -> None:
         """Open the queue and start the stages."""

@@ -117,16 +117,20 @@ class History:
                     await self._restore()
                 await self._come_to_rest()
         except TimeoutError:
+            self._judge_crashes()
             for broken in self.promises.broken:
                 raise broken from None
             raise Broken(f"not at rest after {REST_S} s: {await self._unfinished()}") from None
         finally:
             for task in running + actors:
                 task.cancel()
+        self._judge_crashes()
+        self.promises.judge({home.name: await home.requests() for home in self.homes})
+
+    def _judge_crashes(self) -> None:
         for home in self.homes:
             for error in home.crashed_stages:
                 raise Broken(f"a stage of {home.name} crashed: {error!r}") from error
-        self.promises.judge({home.name: await home.requests() for home in self.homes})
 
     def _actors(self) -> list[Coroutine[Any, Any, None]]:
         plan = self.plan
@@ -336,10 +340,13 @@ async def _delete(registry: ObjectRegistry, lane: Lane, number: int) -> None:
 
 
 def run_history(seed: int, plan: Plan | None = None) -> None:
-    """Run one history; a broken promise is raised with its seed."""
+    """Run one history; whatever goes wrong is raised with its seed."""
     history = History(seed, plan)
     planned = str(history.plan)  # the faults are healed at the end
     try:
         history.run()
     except Broken as broken:
-        raise Broken(f"seed {seed}: {broken}\n{planned}") from None
+        raise Broken(f"seed {seed}: {broken}\n{planned}") from broken.__cause__
+    except BaseException as error:
+        error.add_note(f"seed {seed}: {planned}")
+        raise
