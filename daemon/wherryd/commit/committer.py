@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
-from wherry.errors import QueueError, StoreError
+from wherry.errors import QueueError, StoreError, StoreUnavailable
 from wherryd.clock import Clock
 from wherryd.commit.naming import Namer
 from wherryd.commit.pauses import Nudge, Pauses
@@ -24,7 +24,8 @@ from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News, Watch
 from wherryd.queue.base import Queue, Request
-from wherryd.registry.base import Registry
+from wherryd.registry.base import Identity, Registry
+from wherryd.stores.base import WriteConflict
 
 OpenRegistry = Callable[[str], Awaitable[Registry]]
 
@@ -100,7 +101,7 @@ class Committer:
 
     async def _restart_lane(self, lane: Lane) -> None:
         registry = await self._open_registry(lane.store)
-        identity = await registry.identify() or await registry.found(self._clock.token())
+        identity = await registry.identify() or await self._found(registry)
         stamps = await registry.list_versions(lane.project, lane.name)
         highest, request = (stamps[-1].version if stamps else -1), ""
         if highest >= 0:
@@ -109,6 +110,12 @@ class Committer:
                 raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
             request = stored.record.request
         await self._queue.restart_lane(lane, identity.store, highest, request)
+
+    async def _found(self, registry: Registry) -> Identity:
+        try:
+            return await registry.found(self._clock.token())
+        except WriteConflict as exc:
+            raise StoreUnavailable("another writer is founding the store at this moment") from exc
 
     @asynccontextmanager
     async def _at_rest(self, address: str) -> AsyncIterator[None]:
