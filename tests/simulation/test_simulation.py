@@ -10,8 +10,10 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.simulation.history import History, Plan, run_history
+from tests.simulation.history import History, run_history
+from tests.simulation.plan import Plan
 from tests.simulation.promises import Broken
+from tests.simulation.users import Users
 from wherryd.commit.worker import LaneWorker
 
 SEEDS = range(60)
@@ -63,7 +65,7 @@ def test_the_same_seed_gives_another_history() -> None:
 def test_a_failure_hides_its_seed() -> None:
     """Whatever ends a history, its seed is told."""
     with (
-        patch.object(History, "_reader", side_effect=ZeroDivisionError),
+        patch.object(Users, "_reader", side_effect=ZeroDivisionError),
         pytest.raises(ZeroDivisionError) as raised,
     ):
         run_history(4711)
