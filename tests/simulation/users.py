@@ -79,8 +79,8 @@ class Users:
         await self._some_time()
         for request in await home.requests():
             log = self._promises.logged.get(request.id)
-            if request.state is not State.FAILED or log is None:
-                continue
+            if request.state is not State.FAILED or log is None or log.returned is None:
+                continue  # the last: somebody is at it
             home.mended.add(request.id)
             log.is_bad = False
             log.called, log.returned, log.sync = self._world.now(), None, None
