@@ -98,6 +98,7 @@ class Memory:
         self.gone: int | None = None
         self.changed: str | None = None
         self._confirmed_at: float | None = None
+        self._created: set[int] = set()
         self._by_request: dict[str, int] = {}
         self._dated: dict[int, float] = {}
         self._absent: tuple[int, int] = (-1, -1)
@@ -151,6 +152,7 @@ class Memory:
 
     def created(self, number: int, request: Request, tick: int) -> None:
         """The store has made our record this number."""
+        self._created.add(number)
         self._see(number, Seen(request.id, request.content or "", False, tick))
 
     def refused(self, number: int) -> None:
@@ -183,6 +185,10 @@ class Memory:
     def version_of(self, request: Request) -> int | None:
         """The version that bears the request's id, as far as was read."""
         return self._by_request.get(request.id)
+
+    def was_created(self, number: int) -> bool:
+        """Whether the store has answered that our record made this number, and lasts."""
+        return number in self._created
 
     def is_refused(self, number: int) -> bool:
         """Whether the number was refused, and not read since."""

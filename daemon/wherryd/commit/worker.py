@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from wherry.errors import QueueError, StoreChanged, StoreError, UsageError
+from wherry.errors import QueueError, StoreChanged, StoreError, StoreUnavailable, UsageError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.aliases import worth_giving
@@ -118,9 +118,14 @@ class LaneWorker:
             self._doubts.note(self._lane.store)
             await self._pauses.wait_after(head.row, error)
             return True
-        except (WriteConflict, QueueError):
-            # 409 is over in a moment; a queue that can't be written can't be told the reason either.
-            await self._pauses.wait_shortly()
+        except WriteConflict:
+            refusal = StoreUnavailable(
+                f"{self._lane.store} says again and again that a write is going on"
+            )
+            await self._pauses.wait_refused(head.row, refusal)
+            return True
+        except QueueError:
+            await self._pauses.wait_shortly()  # it can't be told the reason either
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
             self._doubts.note(self._lane.store)
@@ -142,7 +147,7 @@ class LaneWorker:
             case ReadType():
                 await self._claim(head)
             case Read(numbers):
-                await self._read(numbers)
+                await self._read(head, numbers)
             case Attempt(number):
                 return await self._attempt(head, number)
             case Put(number):
@@ -189,16 +194,27 @@ class LaneWorker:
         _AFTER_CLAIM()
         await self._learn()
 
-    async def _read(self, numbers: tuple[int, ...]) -> None:
+    async def _read(self, head: Request, numbers: tuple[int, ...]) -> None:
         tick = self._memory.ask()
         read_version = partial(self._registry.read_version, self._lane.project, self._lane.name)
         found = await all_of(*(partial(read_version, number) for number in numbers))
+        bare = [
+            number
+            for number, stored in zip(numbers, found, strict=True)
+            if stored is None and self._memory.is_refused(number)
+        ]
         for number, stored in zip(numbers, found, strict=True):
             self._memory.read(number, stored, tick)
+        if bare:
+            refusal = StoreUnavailable(
+                f"{self._lane.store} refuses v{bare[0]}, and has nothing there"
+            )
+            await self._pauses.wait_refused(head.row, refusal)
 
     # ── steps that change ──────────────────────────────────────────────────────────────────────
     async def _attempt(self, head: Request, number: int) -> Request:
         await self._learn()
+        self._pauses.not_refused()
         record = make_record(head, number)
         _BEFORE_ATTEMPT()
         await self._queue.attempt(head.row, number, record)
@@ -219,6 +235,8 @@ class LaneWorker:
         _AFTER_SEND()
 
     async def _settle(self, head: Request, version: int) -> None:
+        if not self._memory.was_created(version):
+            await self._registry.sync_version(self._lane.project, self._lane.name, version)
         _BEFORE_SETTLE()
         changes: list[Callable[[], Awaitable[None]]]
         changes = [partial(self._queue.settle, head.row, version), self._learn]
