@@ -42,6 +42,7 @@ class Users:
         self._promises = promises
         self._chance: random.Random = world.chance
         self._syncs = 0
+        self._retrying = {home.name: asyncio.Lock() for home in homes}
 
     def actors(self) -> list[Coroutine[Any, Any, None]]:
         """One coroutine for each user; each ends by itself."""
@@ -77,10 +78,14 @@ class Users:
     async def _retrier(self, home: Home) -> None:
         """Mend what is wrong with a request that failed, and let it go once more."""
         await self._some_time()
+        async with self._retrying[home.name]:
+            await self._retry_failures(home)
+
+    async def _retry_failures(self, home: Home) -> None:
         for request in await home.requests():
             log = self._promises.logged.get(request.id)
-            if request.state is not State.FAILED or log is None or log.returned is None:
-                continue  # the last: somebody is at it
+            if request.state is not State.FAILED or log is None:
+                continue
             home.mended.add(request.id)
             log.is_bad = False
             log.called, log.returned, log.sync = self._world.now(), None, None
