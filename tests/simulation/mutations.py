@@ -598,7 +598,7 @@ def _not_raised() -> Applied:
     original = naming.moved_by_user
 
     def moved(there: Alias | None, alias: str, version: int | None, _: int, write: str) -> Alias:
-        return original(there, alias, version, -1 if version is None else version, write)
+        return original(there, alias, version, version or 0, write)
 
     with patch.object(naming, "moved_by_user", moved):
         yield

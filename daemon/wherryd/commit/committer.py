@@ -23,7 +23,7 @@ from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News, Watch
-from wherryd.queue.base import Queue, Request
+from wherryd.queue.base import Filter, Queue, Request
 from wherryd.registry.base import Identity, Registry
 from wherryd.stores.base import WriteConflict
 
@@ -102,6 +102,7 @@ class Committer:
     async def _restart_lane(self, lane: Lane) -> None:
         registry = await self._open_registry(lane.store)
         identity = await registry.identify() or await self._found(registry)
+        await self._settle_arrived(lane.store, registry)
         stamps = await registry.list_versions(lane.project, lane.name)
         highest, request = (stamps[-1].version if stamps else -1), ""
         if highest >= 0:
@@ -110,6 +111,16 @@ class Committer:
                 raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
             request = stored.record.request
         await self._queue.restart_lane(lane, identity.store, highest, request)
+
+    async def _settle_arrived(self, address: str, registry: Registry) -> None:
+        """Settle what is a version already: a restart makes what was sent cancellable again."""
+        for request in await self._queue.find(Filter(states=(State.SENDING,), limit=1_000_000)):
+            lane, number = request.lane, request.number
+            if lane.store == address and number is not None:
+                there = await registry.read_version(lane.project, lane.name, number)
+                if there and there.record.request == request.id:
+                    await registry.sync_version(lane.project, lane.name, number)
+                    await self._queue.settle(request.row, number)
 
     async def _found(self, registry: Registry) -> Identity:
         try:
