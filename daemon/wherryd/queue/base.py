@@ -269,8 +269,11 @@ class Queue(Protocol):
         """uploaded or sending → settled, as this version."""
         ...
 
-    async def done(self, row: int, given: Sequence[str]) -> None:
-        """settled → done. ``given``: the aliases that were given; ``WrongState`` if there are more now."""
+    async def done(self, row: int, given: Sequence[str], error: str = "", reason: str = "") -> None:
+        """settled → done. ``given``: the aliases that were given; ``WrongState`` if there are more now.
+
+        ``error`` and ``reason``: why some of them could not be given, and never can.
+        """
         ...
 
     # ── what goes wrong, and what the user says ────────────────────────────────────────────────

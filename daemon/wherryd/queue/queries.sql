@@ -104,7 +104,7 @@ WHERE row = :row;
 
 -- name: set_done
 UPDATE requests
-SET state = 'done', ended = :now, error = '', reason = '', next_try = NULL
+SET state = 'done', ended = :now, error = :error, reason = :reason, next_try = NULL
 WHERE row = :row;
 
 -- name: set_failed

@@ -196,8 +196,9 @@ class SqliteQueue:
     async def settle(self, row: int, version: int) -> None:
         await self._writer.change(_SETTLE, partial(changes.settle, row=row, version=version))
 
-    async def done(self, row: int, given: Sequence[str]) -> None:
-        done = partial(changes.done, row=row, given=given, now=self._clock.now())
+    async def done(self, row: int, given: Sequence[str], error: str = "", reason: str = "") -> None:
+        now = self._clock.now()
+        done = partial(changes.done, row=row, given=given, now=now, error=error, reason=reason)
         await self._writer.change(_DONE, done)
 
     # ── what goes wrong, and what the user says ────────────────────────────────────────────────

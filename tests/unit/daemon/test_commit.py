@@ -9,9 +9,9 @@ from wherry.errors import StoreUnavailable
 from wherryd.commit.committer import Committer
 from wherryd.commit.pauses import FEW, Nudge, Pauses
 from wherryd.commit.record import make_record
-from wherryd.model import State
+from wherryd.model import RunInfo, State
 from wherryd.queue.base import Request
-from wherryd.stores.base import ObjectExists, WriteConflict
+from wherryd.stores.base import Object, ObjectExists, WriteConflict
 from wherryd.stores.memory import MemoryStore
 
 
@@ -128,3 +128,47 @@ async def test_refusals_are_answered_without_a_pause(bench: Bench) -> None:
     pauses.not_refused()
     await pauses.wait_refused(request.row, StoreUnavailable("no"))
     assert told[-1] == 0.2
+
+
+async def test_a_version_is_cancelled_after_a_retry(bench: Bench) -> None:
+    """``wherry retry`` settles what has arrived in the store before it sends requests back."""
+    RecordsStore(bench)
+    request = await uploaded(bench)
+    record = make_record(request, 0)
+    await bench.queue.attempt(request.row, 0, record)
+    await bench.registry().create_version("cats", "model", 0, record)
+    committer = Committer(bench.queue, bench.opened.registry, bench.clock, bench.news)
+    await committer.restart_lane(request.lane)
+    assert (await bench.queue.get(request.row)).state is State.SETTLED
+
+
+async def test_an_alias_holds_up_the_others(bench: Bench) -> None:
+    """An alias that the store has in another case is passed over, and the request's row says why."""
+
+    class Folds(RecordsStore):
+        """Folds the case of aliases."""
+
+        async def get(self, key: str) -> Object:
+            return await super().get(_folded(key))
+
+        async def put_if_absent(self, key: str, body: bytes) -> str:
+            return await super().put_if_absent(_folded(key), body)
+
+    Folds(bench)
+    bench.preparer()
+    bench.transferrer()
+    start_commit(bench)
+    given: list[Request] = []
+    for number, aliases in enumerate((["best"], ["Best", "prod"])):
+        request = await bench.log({"a": str(number).encode()})
+        await bench.queue.link(request.id, RunInfo("another"), aliases)
+        given.append(await bench.wait_state(request, State.DONE))
+    assert given[0].error == ""
+    assert given[1].error == "BadName"
+    assert "'Best'" in given[1].reason
+    there = await bench.registry().list_aliases("cats", "model")
+    assert {each.alias: each.version for each in there} == {"best": 0, "prod": 1}
+
+
+def _folded(key: str) -> str:
+    return key.lower() if "/aliases/" in key else key
