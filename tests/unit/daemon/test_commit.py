@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 
+from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import STORE, Bench
 from wherry.errors import StoreUnavailable
 from wherryd.commit.committer import Committer
@@ -12,7 +13,6 @@ from wherryd.commit.record import make_record
 from wherryd.model import RunInfo, State
 from wherryd.queue.base import Request
 from wherryd.stores.base import Object, ObjectExists, WriteConflict
-from wherryd.stores.memory import MemoryStore
 
 
 class RecordsStore(MemoryStore):
