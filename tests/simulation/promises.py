@@ -1,4 +1,4 @@
-"""What must hold in every history (design section 4, and section 6's rules), watched while it happens."""
+"""What must hold in every history (docs/promises.md and docs/commit.md), watched while it happens."""
 
 from __future__ import annotations
 

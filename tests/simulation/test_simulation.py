@@ -17,6 +17,8 @@ from tests.simulation.users import Users
 from wherryd.commit.worker import LaneWorker
 
 SEEDS = range(60)
+#: Each is a crowd.
+CROWDS = range(12)
 
 
 def crowd() -> Plan:
@@ -58,7 +60,7 @@ def test_the_same_seed_gives_another_history() -> None:
         for hash_seed in ("1", "2")
     ]
     one, two = (process.communicate()[0].splitlines() for process in running)
-    assert len(one) == 2 * len(SEEDS)
+    assert len(one) == len(SEEDS) + len(CROWDS)
     assert one == two
 
 
@@ -85,4 +87,5 @@ def test_a_crash_is_told_as_a_hang() -> None:
 if __name__ == "__main__":
     for seed in SEEDS:
         print(seed, changes_of(seed, None))
+    for seed in CROWDS:
         print(seed, changes_of(seed, crowd()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import anyio
-from wherryd.stores.memory import MemoryStore
 
+from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import STORE, Bench
 from wherry.errors import StoreUnavailable
 from wherryd.commit.committer import Committer
