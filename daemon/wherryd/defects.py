@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from wherry.errors import Defect
 from wherryd.clock import Clock
 from wherryd.log import get_logger
+from wherryd.together import first_of
 
 #: Makes the reason of an exception's request; a simulation raises the exception instead.
 NoteDefect = Callable[[Exception, str], Defect]
@@ -29,8 +30,9 @@ def note_defect(error: Exception, what: str) -> Defect:
         what: what was worked on, a request's id say.
     """
     _log.error("a defect: please report it", of=what, exc_info=error)
+    first = first_of(error)  # a group says only how many are in it
     return Defect(
-        f"something in Wherry is broken: {type(error).__name__}: {error}",
+        f"something in Wherry is broken: {type(first).__name__}: {first}",
         hint="Please report it with the end of daemon.log ('wherry daemon logs' shows it).",
     )
 

@@ -1,6 +1,7 @@
-"""Opening a file by its path, when something else may be there by now.
+"""Files and folders by their path: opened, when something else may be there by now; synced.
 
-Owns: that whoever opens is not kept. Does not own: what is read, or how its absence is told.
+Owns: that whoever opens is not kept. Does not own: what is read, or how its absence is told. All blocks for
+a moment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class NotRegular(OSError):
 
 
 def open_regular(path: str) -> int:
-    """Open a regular file for reading; its descriptor is the caller's. Blocks for a moment only.
+    """Open a regular file for reading; its descriptor is the caller's.
 
     Raises:
         NotRegular: something else is there.
@@ -27,3 +28,12 @@ def open_regular(path: str) -> int:
         return file
     os.close(file)
     raise NotRegular(errno.EINVAL, "not a regular file", path)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the names in a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

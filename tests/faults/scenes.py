@@ -253,7 +253,7 @@ run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
     expected={"model": [{"x": b"0"}, {"x": b"1"}]},
-    places=around("stop", "restart"),
+    places=(*around("stop", "restart"), "queue.closed.before-set", "queue.closed.taken"),
 )
 
 

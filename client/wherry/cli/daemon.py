@@ -188,7 +188,12 @@ def _is_alive(pid: int) -> bool:
     import os
 
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()[0]
+        )
     except OSError:
         pass  # it is gone, or there is no /proc
     else:

@@ -194,7 +194,7 @@ class Durability:
 def boot_id() -> str:
     """Read the id of the machine's boot; "" where the system gives none."""
     try:
-        with open(_BOOT_ID) as file:
+        with open(_BOOT_ID, encoding="ascii") as file:
             return file.read().strip()
     except OSError:
         return ""

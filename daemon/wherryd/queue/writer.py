@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 
 import anyio
 
-from wherry.errors import QueueError, QueueLocked
+from wherry.errors import QueueDamaged, QueueError, QueueLocked
 from wherryd.clock import Clock
 from wherryd.log import get_logger
 from wherryd.news import News
@@ -135,7 +135,9 @@ class Writer:
             return
         topics: dict[Hashable, None] = {}
         for job, outcome in zip(group, outcomes, strict=True):
-            job.end(_ours(outcome))
+            job.end(ours := _ours(outcome))
+            if isinstance(ours, QueueDamaged):
+                self._database.note_damage()
             if isinstance(outcome, Changed):
                 topics.update(dict.fromkeys(outcome.topics))
         self._news.tell(*topics)

@@ -396,6 +396,18 @@ def test_bad_setting_is_a_riddle(daemon: DaemonProcess, config: str, said: str) 
     assert "Traceback" not in daemon.log()
 
 
+def test_locale_stops_the_start(home: Path) -> None:
+    """Whatever the locale's encoding is, the daemon starts and takes names that it can't write."""
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with DaemonProcess(home, env) as daemon:
+        artifact = Session(home).artifact("Käfer").add("für/日本.txt", b"1")
+        with daemon.caller() as caller:
+            artifact.log(caller)
+        assert _state_of(daemon, artifact.id) == "done"
+        assert daemon.terminate() == 0
+        assert "Traceback" not in daemon.log()
+
+
 def test_few_files_are_allowed_and_many_are_opened(daemon: DaemonProcess) -> None:
     """Where few open files are allowed, fewer transfers run at once than asked for; the log says so, and
     names what is set and has no effect yet.
