@@ -300,3 +300,16 @@ def test_closed_stream_is_a_traceback(daemon: FakeDaemon, args: str, closed: str
         json.loads(done.stdout)
     if closed == "2>&-":
         assert "held by offline mode;" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "args", ["show cats/nosuch", "ls nosuch", "cancel 9f3c21aa", "retry 9f3c21aa", "wait 9f3c21aa"]
+)
+def test_failure_spoils_the_json(daemon: FakeDaemon, wherry: Wherry, args: str) -> None:
+    """Where a command fails, standard output is JSON or empty: what happened is told beside it."""
+    daemon.refusals = {
+        name: Refusal("NotFoundError", "there is none") for name in ("GetVersion", "ListVersions")
+    }
+    shown = wherry(*args.split(), "--json", exit_code=1)
+    assert shown.stderr
+    assert not shown.stdout or json.loads(shown.stdout)

@@ -85,6 +85,40 @@ def test_home_is_misjudged(said: bool | None, environ: dict[str, str], lasts: bo
     assert finishing.home_lasts(said, environ) is lasts
 
 
+@pytest.mark.parametrize(
+    ("sign", "value"),
+    [
+        ("os.getpid", lambda: 1),
+        ("os.getppid", lambda: 1),
+        ("os.path.exists", lambda path: path == "/.dockerenv"),
+        ("os.path.exists", lambda path: path == "/run/.containerenv"),
+    ],
+)
+def test_container_is_taken_for_a_workstation(
+    monkeypatch: pytest.MonkeyPatch, sign: str, value: Callable[..., object]
+) -> None:
+    """A container's home may not outlive it; by each of its signs it is one."""
+    monkeypatch.setattr("os.path.exists", lambda _: False)
+    monkeypatch.setattr("os.getppid", lambda: 4711)
+    assert finishing.home_lasts(None, {}) is True
+    monkeypatch.setattr(sign, value)
+    assert finishing.home_lasts(None, {}) is False
+
+
+def test_logout_makes_a_home_short_lived(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the home lasts is found out when a run begins: its shell may be gone at its end."""
+    monkeypatch.setattr(finishing, "Rules", partial(Rules, stalled_s=0.2))
+    monkeypatch.setattr("os.path.exists", lambda _: False)
+    monkeypatch.setattr("os.getppid", lambda: 4711)
+    run = wherry.init(project="cats")
+    log(run)
+    monkeypatch.setattr("os.getppid", lambda: 1)
+    run.finish()
+    assert "left to the daemon" in capsys.readouterr().err
+
+
 # ── a run's end ────────────────────────────────────────────────────────────────────────────────
 def test_finish_leaves_too_early(recorder: Recorder) -> None:
     """``finish`` returns when all of the run's requests have ended, and asks about no others."""
