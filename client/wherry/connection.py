@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from wherry.errors import CommError, DaemonLeaving
+from wherry.errors import CommError, DaemonLeaving, ProtocolError
 from wherry.greeting import SERVICE, Greeter, parsed, shut_down
 from wherry.wire import late
 from wherry.wire.status import ConnectionLost
@@ -127,7 +127,7 @@ class Connection:
         tries = _Tries(resumed=method in _RESUMED)
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            with self._transport() as transport:
+            with self._transport(end_s) as transport:
                 left_s = None if end_s is None else max(end_s - time.monotonic(), 0.001)
                 sent = (request.SerializeToString(),)
                 try:
@@ -139,18 +139,30 @@ class Connection:
                 except CommError as error:
                     self._note(tries, error, transport)
 
-    def whole_stream(self, method: str, request: Message, reply_type: type[_Reply]) -> list[_Reply]:
+    def whole_stream(
+        self,
+        method: str,
+        request: Message,
+        reply_type: type[_Reply],
+        timeout_s: float | None = None,
+    ) -> list[_Reply]:
         """Call with one message and return all answers; begun again where the daemon ends meanwhile.
 
         Args:
             method: as in ``unary``.
             request: as in ``unary``.
             reply_type: as in ``unary``.
+            timeout_s: for all tries together.
+
+        Raises:
+            WaitTimeoutError: the time is over.
         """
         tries = _Tries(resumed=True)
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
+            left_s = None if end_s is None else max(end_s - time.monotonic(), 0.001)
             try:
-                return list(self.server_stream(method, request, reply_type))
+                return list(self.server_stream(method, request, reply_type, left_s))
             except CommError as error:
                 tries.note_error(error)
 
@@ -204,9 +216,9 @@ class Connection:
         self._busy, self._idle = set(), []
 
     @contextmanager
-    def _transport(self) -> Iterator[Transport]:
+    def _transport(self, end_s: float | None = None) -> Iterator[Transport]:
         """Lend a connection; it is kept if it comes back open."""
-        greeting, transport = self._pop_idle() or self._greeter.open()
+        greeting, transport = self._pop_idle() or self._greeter.open(end_s)
         self._busy.add(transport)
         try:
             yield transport
@@ -229,7 +241,7 @@ class Connection:
 
     def _note(self, tries: _Tries, error: CommError, transport: Transport) -> None:
         """Return if the call may be tried again; else raise the error."""
-        if isinstance(error, DaemonLeaving):
+        if isinstance(error, (DaemonLeaving, ProtocolError)):
             transport.close()
             self.close()
         tries.note_error(error)

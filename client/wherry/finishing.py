@@ -1,7 +1,7 @@
 """The end of a run: waiting for its artifacts, and when to stop (docs/promises.md, "The end of a script").
 
-Owns: the rule of 60 seconds, Ctrl-C, homes that may not outlive the script, what is said at the end.
-Does not own: how progress looks (``progress``), the exit hook (``exits``).
+Owns: the rule of 60 seconds, Ctrl-C, homes that may not outlive the script. Does not own: what is said at the
+end (``ending``), how progress looks (``progress``), the exit hook (``exits``).
 """
 
 from __future__ import annotations
@@ -9,24 +9,28 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from wherry import exits
 from wherry import messages as pb
 from wherry.connection import connect
-from wherry.errors import CommError, NotCommitted, WaitTimeoutError
+from wherry.ending import Ending, Watched, not_committed, tell_left
+from wherry.errors import CommError, DaemonNotStarted, NotCommitted, WaitTimeoutError, WherryError
 from wherry.notices import say
 from wherry.progress import Line, Pace, describe
 from wherry.ticket import PAUSE_S, is_final
-from wherry.ticket import describe as describe_stage
 
 STALLED_S = 60.0
 _TELL_EVERY_S = 2.0
 _SLICE_S = 20.0
 #: What a look takes at most, where there is no time to wait.
 _LOOK_S = 1.0
-_NAMED = 10
+#: Between two looks at other threads' calls.
+_CALLS_S = 0.05
+#: Before a daemon that could not be started is started again.
+_START_PAUSE_S = 3.0
 _IN_A_CONTAINER = ("/.dockerenv", "/run/.containerenv")
 
 
@@ -60,52 +64,63 @@ class Rules(NamedTuple):
             limits.append(moved_s + self.stalled_s - now_s)
         return max(min(limits), 0.05)
 
+    def may_help(self, error: CommError) -> bool:
+        """Tell whether to ask again after an error.
 
-class Watched:
-    """The requests of one run, as they were told last."""
-
-    def __init__(self, now_s: float) -> None:
-        self.states: dict[str, pb.RequestState] = {}
-        self.begun_s = self.moved_s = now_s
-
-    def note(self, state: pb.RequestState, now_s: float) -> None:
-        """Take in what was told; whatever shows that work goes on is progress."""
-        known = self.states.get(state.request_id)
-        if known is None or _progress(known) != _progress(state):
-            self.moved_s = now_s
-        self.states[state.request_id] = state
-
-    def pending(self) -> list[pb.RequestState]:
-        """Those that may still become versions."""
-        return [state for state in self.states.values() if not state.last]
-
-    def failed(self) -> list[pb.RequestState]:
-        """Those that failed, and nobody has taken notice of it."""
-        return [
-            state
-            for state in self.states.values()
-            if state.state == "failed" and not state.acknowledged
-        ]
+        Where the home lasts, the next program starts the daemon; else there may be none.
+        """
+        if self.timeout_s is not None and isinstance(error, DaemonNotStarted):
+            return True
+        return not is_final(error)
 
 
-def finish_run(home: Path, run_id: str, rules: Rules) -> None:
-    """Wait for a run's artifacts as the rules say, and tell what became of them.
+def finish(endings: Sequence[Ending]) -> None:
+    """Wait for what runs have logged as the rules say, and tell what became of it.
+
+    Runs of one home are waited for together. Ctrl-C ends all waiting, and so does what a signal's
+    handler raises to end the script; that goes on its way when all has been told.
 
     Raises:
-        NotCommitted: the home may not outlive the script, and something is not in the store.
+        NotCommitted: a home may not outlive the script, and something is not in the store.
     """
-    watched = Watched(time.monotonic())
-    line = Line(sys.stderr, watched.begun_s)
-    try:
-        why = _wait(home, run_id, rules, watched, line)
-    except KeyboardInterrupt:
-        why = "interrupted"
-    line.clear()
-    _tell_failed(watched)
-    if rules.timeout_s is not None and (why or watched.failed()):
-        raise _not_committed(watched, why)
-    if why:
-        _tell_left(watched, why)
+    failures: list[NotCommitted] = []
+    stop: KeyboardInterrupt | SystemExit | None = None
+    for (home, timeout_s), group in _by_home(endings).items():
+        rules = Rules(timeout_s) if stop is None else Rules(timeout_s and 0.0, 0.0)
+        watched = Watched(time.monotonic())
+        line = Line(sys.stderr, watched.begun_s)
+        try:
+            why = _wait(home, group, rules, watched, line)
+        except (KeyboardInterrupt, SystemExit) as raised:
+            stop, why = raised, "more"
+        line.clear()
+        if why and stop is not None:
+            why = "interrupted" if isinstance(stop, KeyboardInterrupt) else "the script is ended"
+        if rules.timeout_s is None:
+            tell_left(watched, group, why)
+        else:
+            failures += not_committed(watched, group, why)
+    _raise(failures, stop)
+
+
+def _by_home(endings: Sequence[Ending]) -> dict[tuple[Path, float | None], list[Ending]]:
+    groups: dict[tuple[Path, float | None], list[Ending]] = {}
+    for ending in endings:
+        groups.setdefault((ending.home, ending.timeout_s), []).append(ending)
+    return groups
+
+
+def _raise(failures: list[NotCommitted], stop: KeyboardInterrupt | SystemExit | None) -> None:
+    """Raise the first failure; say the others, and all of them where the script has its own end."""
+    ends = isinstance(stop, SystemExit)
+    for failure in failures[not ends :]:
+        say(f"NotCommitted: {failure}")
+    if isinstance(stop, SystemExit):
+        if failures:
+            exits.note_failure(stop)
+        raise stop
+    if failures:
+        raise failures[0]
 
 
 def home_lasts(said: bool | None, environ: Mapping[str, str]) -> bool:
@@ -123,69 +138,53 @@ def home_lasts(said: bool | None, environ: Mapping[str, str]) -> bool:
     return not any(os.path.exists(sign) for sign in _IN_A_CONTAINER)
 
 
-def _wait(home: Path, run_id: str, rules: Rules, watched: Watched, line: Line) -> str:
+def _wait(home: Path, group: Sequence[Ending], rules: Rules, watched: Watched, line: Line) -> str:
     """Return "" when all have ended, or why waiting stopped before."""
-    pace = Pace()
-    request = pb.WaitRequest(run_id=run_id, every_s=_TELL_EVERY_S)
-    looked = False
+    why = _wait_calls(group, rules, watched)
+    if why or not any(ending.logged.anything for ending in group):
+        return why
+    run_ids = dict.fromkeys(ending.run_id for ending in group)
+    request = pb.WaitRequest(run_ids=run_ids, every_s=_TELL_EVERY_S)
+    pace, looked = Pace(), False
     while True:
         now_s = time.monotonic()
         why = rules.why_end(watched.begun_s, watched.moved_s, now_s)
         if why and looked:
-            return why
+            return why + watched.trouble
         left_s = _LOOK_S if why else rules.left_s(watched.begun_s, watched.moved_s, now_s)
         looked = True
-        states = connect(home).server_stream("Wait", request, pb.RequestState, timeout_s=left_s)
+        states = connect(home).server_stream("Wait", request, pb.RequestState, left_s)
         try:
-            for state in states:
-                now_s = time.monotonic()
-                watched.note(state, now_s)
-                if line.is_due(now_s):
-                    line.show(describe(watched.states.values(), pace, now_s), now_s)
+            _listen(states, watched, line, pace)
+            return ""
         except WaitTimeoutError:
             continue
         except CommError as error:
-            if is_final(error):
-                return f"the daemon can't be asked: {error.message}"
-            time.sleep(PAUSE_S)
-            continue
-        return ""
+            watched.trouble = f"; the daemon can't be asked: {error.message}"
+            if not rules.may_help(error):
+                return watched.trouble.removeprefix("; ")
+            time.sleep(min(_START_PAUSE_S if is_final(error) else PAUSE_S, left_s))
+        except WherryError as error:
+            return f"the daemon can't say more: {error.message}"
 
 
-def _progress(state: pb.RequestState) -> tuple[str, int, int, int, int]:
-    return state.state, state.bytes_done, state.ahead, state.version, state.place
+def _listen(states: Iterator[pb.RequestState], watched: Watched, line: Line, pace: Pace) -> None:
+    for state in states:
+        now_s = time.monotonic()
+        watched.note(state, now_s)
+        if line.is_due(now_s):
+            line.show(describe(watched.states.values(), pace, now_s), now_s)
 
 
-def _tell_failed(watched: Watched) -> None:
-    failed = watched.failed()
-    for state in failed[:_NAMED]:
-        say(f"{_name(state)} failed: {state.error}: {state.reason}")
-    if len(failed) > _NAMED:
-        say(f"{len(failed) - _NAMED} more failed; see: wherry status")
+def _wait_calls(group: Sequence[Ending], rules: Rules, watched: Watched) -> str:
+    """Wait for other threads' calls of log_artifact: what they log is not the daemon's before.
 
-
-def _tell_left(watched: Watched, why: str) -> None:
-    say(
-        f"left to the daemon ({why}): {_listed(watched)}."
-        " Nothing is lost; watch it with: wherry status"
-    )
-
-
-def _not_committed(watched: Watched, why: str) -> NotCommitted:
-    text = f" ({why})" if why else ""
-    return NotCommitted(
-        f"Not in the store{text}: {_listed(watched)}.",
-        hint="This home may not outlive the script. Keep the machine until `wherry status` shows"
-        " nothing, or set WHERRY_HOME_LASTS=yes where the home stays.",
-    )
-
-
-def _listed(watched: Watched) -> str:
-    states = [*watched.failed(), *watched.pending()]
-    listed = "; ".join(f"{_name(state)}: {describe_stage(state)}" for state in states[:_NAMED])
-    more = f"; and {len(states) - _NAMED} more" if len(states) > _NAMED else ""
-    return (listed or "the run's artifacts, of which the daemon told nothing") + more
-
-
-def _name(state: pb.RequestState) -> str:
-    return f"{state.project}/{state.name}"
+    Each of them ends by itself; while one lasts, there is progress.
+    """
+    while any(ending.logged.calls() for ending in group):
+        now_s = watched.moved_s = time.monotonic()
+        why = rules.why_end(watched.begun_s, now_s, now_s)
+        if why:
+            return why
+        time.sleep(_CALLS_S)
+    return ""

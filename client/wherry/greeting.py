@@ -48,16 +48,22 @@ class Greeter:
             self._credentials = {**self._credentials, store: dict(values)}
             self.number += 1
 
-    def open(self) -> tuple[int, Transport]:
-        """Connect to a daemon that takes requests; start it, or wait for the next one, if need be."""
+    def open(self, end_s: float | None = None) -> tuple[int, Transport]:
+        """Connect to a daemon that takes requests; start it, or wait for the next one, if need be.
+
+        Args:
+            end_s: when to give up waiting for a daemon that runs, on the monotonic clock. Raises
+                ``WaitTimeoutError`` then.
+        """
         asked = 0  # pid of the older daemon that was asked to leave
         with self._opening:
-            for _ in launch.pauses(time.monotonic() + _LEAVE_S):
+            leave_s = time.monotonic() + _LEAVE_S
+            for _ in launch.pauses(leave_s if end_s is None else min(leave_s, end_s)):
                 greeting = self.number
                 try:
                     transport = launch.connect_or_start(self._home, self.dial)
                     with _closed_unless_kept(transport) as keep:
-                        hello = self.hello(transport)
+                        hello = self.hello(transport, end_s)
                         if hello.draining or hello.pid == asked:
                             continue
                         if hello.protocol >= PROTOCOL:
@@ -66,6 +72,8 @@ class Greeter:
                         asked = _ask_older_to_leave(transport, hello, asked)
                 except ConnectionLost:  # it ended meanwhile
                     continue
+        if end_s is not None and time.monotonic() >= end_s:
+            raise _no_answer(self._home)
         raise DaemonLeaving(f"The daemon of {self._home} has been leaving for {_LEAVE_S:.0f} s.")
 
     def dial(self) -> Transport | None:
@@ -92,18 +100,38 @@ class Greeter:
             ],
         )
 
-    def hello(self, transport: Transport) -> HelloReply:
-        """Say Hello on a connection, and return what the daemon says of itself."""
+    def hello(self, transport: Transport, end_s: float | None = None) -> HelloReply:
+        """Say Hello on a connection, and return what the daemon says of itself. As ``open``."""
+        left_s = _HELLO_S if end_s is None else min(_HELLO_S, max(end_s - time.monotonic(), 0.001))
         with late.importing:
             from wherry.wire.wherry_pb2 import HelloReply
         try:
             sent = (self.request().SerializeToString(),)
-            return parsed(HelloReply, transport.unary_reply(SERVICE + "Hello", sent, _HELLO_S))
+            return parsed(HelloReply, transport.unary_reply(SERVICE + "Hello", sent, left_s))
         except WaitTimeoutError as error:
+            if left_s < _HELLO_S:
+                raise _no_answer(self._home) from error
             raise CommError(
-                f"The daemon of {self._home} does not answer.",
-                hint="`wherry daemon logs` may show why; `wherry daemon stop` ends it.",
+                f"The daemon of {self._home} does not answer.", hint=_how_to_end(self._home)
             ) from error
+
+
+def _no_answer(home: Path) -> WaitTimeoutError:
+    text = f"The daemon of {home} did not answer in time."
+    return WaitTimeoutError(text, hint=_how_to_end(home))
+
+
+def _how_to_end(home: Path) -> str:
+    """What helps against a daemon that can't be asked to leave; its lock file names it."""
+    hint = "`wherry daemon logs` may show why."
+    try:
+        pid = int((home / places.INSTANCE_LOCK).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return hint
+    return (
+        f"{hint} If it was stopped, `kill -CONT {pid}` lets it go on; else `kill {pid}` ends it, if that is"
+        f" a wherryd, and `kill -9 {pid}` loses nothing either."
+    )
 
 
 def shut_down(transport: Transport, why: str, *, if_idle: bool) -> bool:

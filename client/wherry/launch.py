@@ -7,6 +7,7 @@ connections.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -82,6 +83,11 @@ def connect_or_start(home: Path, connect: Callable[[], _Found | None]) -> _Found
                         if killed == _KILLS:
                             raise ended.told from None
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise DaemonNotStarted(
+                f"The daemon of {home} can't be reached: {error.strerror}.",
+                hint="Close files, or raise the limit (ulimit -n), and call again.",
+            ) from error
         raise DaemonNotStarted(
             f"The home {home} can't be used: {error}.",
             hint="Set WHERRY_HOME to a folder of yours, with free space, on a local disk.",

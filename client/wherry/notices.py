@@ -1,8 +1,13 @@
-"""What Wherry says without being asked. Owns: that each thing is said once, and on stderr."""
+"""What Wherry says without being asked. Owns: that each thing is said once, and on stderr.
+
+A program may put any object in a stream's place; many have ``write`` and ``flush`` and no more. Whatever
+such an object raises is no reason to stop the program.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterable
@@ -31,7 +36,23 @@ def say(text: str) -> None:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write where a user may look; that nobody can is no reason to stop a program."""
-    with contextlib.suppress(OSError, ValueError):  # a broken pipe, a full disk; a closed file
+    """Write where a user may look, if that is possible."""
+    with contextlib.suppress(Exception):  # a broken pipe, a full disk, a closed file; no flush
         stream.write(text)
         stream.flush()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal, as far as it can say."""
+    try:
+        return bool(stream.isatty())
+    except Exception:  # noqa: BLE001 (a closed file; an object without isatty)
+        return False
+
+
+def width(stream: TextIO) -> int:
+    """Give a terminal's columns; 80 where it can't say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except Exception:  # noqa: BLE001 (no terminal; an object without fileno)
+        return 80

@@ -5,11 +5,10 @@ Does not own: the states (``finishing``), when waiting ends.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
-from wherry.notices import write
+from wherry.notices import is_terminal, width, write
 
 if TYPE_CHECKING:
     from wherry import messages as pb
@@ -30,7 +29,7 @@ class Line:
 
     def __init__(self, out: TextIO | None, now_s: float) -> None:
         self._out = out
-        self._terminal = out is not None and not out.closed and out.isatty()
+        self._terminal = out is not None and is_terminal(out)
         self._next_s = now_s + (0.5 if self._terminal else _EVERY_S)
         self._shown = False
 
@@ -44,7 +43,7 @@ class Line:
             return
         if self._terminal:
             self._next_s = now_s + _EVERY_ON_TERMINAL_S
-            write(self._out, f"\r\x1b[2K{self._cut(text)}")
+            write(self._out, f"\r\x1b[2K{text[: width(self._out) - 1]}")
         else:
             self._next_s = now_s + _EVERY_S
             write(self._out, f"{text}\n")
@@ -54,13 +53,6 @@ class Line:
         """Leave the terminal's line empty for what follows."""
         if self._out is not None and self._terminal and self._shown:
             write(self._out, "\r\x1b[2K")
-
-    def _cut(self, text: str) -> str:
-        try:
-            width = os.get_terminal_size(self._out.fileno()).columns if self._out else 0
-        except (OSError, ValueError):
-            width = 0
-        return text[: (width or 80) - 1]
 
 
 class Pace:

@@ -6,7 +6,6 @@ Does not own: how a run begins (``starting``), an artifact's way (``life``), wai
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,16 +15,18 @@ from typing import Self
 from wherry import active, exits, finishing, recent, references, stored
 from wherry import messages as pb
 from wherry.artifact import Artifact, StoredArtifact
+from wherry.ending import Ending
 from wherry.errors import (
     ArtifactStateError,
     CommError,
-    NotCommitted,
+    NotFoundError,
     Offline,
     UsageError,
     WherryError,
 )
 from wherry.later import LaterRun
 from wherry.life import Sender, check_aliases
+from wherry.logged import Logged
 from wherry.notices import say
 from wherry.reading import StrPath
 from wherry.run_facts import Given
@@ -49,8 +50,8 @@ class Run(LaterRun):
         super().__init__(settings, given, config)
         self._inputs: dict[str, None] = {}
         self._finished = False
-        # One byte that forked children share: whether any of them has logged in this run.
-        self._logged = mmap.mmap(-1, 1)
+        self._logged = Logged()
+        self._lasts = finishing.home_lasts(settings.home_lasts, os.environ)
 
     def __repr__(self) -> str:
         return f"<Run {self.id!r} in project {self.project!r}>"
@@ -64,6 +65,8 @@ class Run(LaterRun):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if os.getpid() != self.pid:
+            return  # the block is the parent's, from whom this process was forked
         if error is None:
             self.finish(0)
         else:
@@ -93,17 +96,22 @@ class Run(LaterRun):
         Raises:
             TypeTaken: the name belongs to another type.
             BadName: an alias is none.
-            SpoolFull, CommError: nothing was logged; calling again is safe.
+            SpoolFull, QueueLocked: nothing was logged; logging the same Artifact again is safe.
+            CommError, WaitTimeoutError: no daemon, or its answer got lost; then whether it was logged is
+                not known; logging the same Artifact again is safe, and logs it once.
         """
-        self._check_active()
-        checked, words = check_aliases(aliases), _check_tags(tags)
-        artifact = self._artifact_of(artifact_or_path, name, type)
-        if self.disabled:
-            artifact.pretend(self.project)
-        else:
-            self._logged[0] = 1  # before: an answer may get lost
-            artifact.log_by(self._sender(), checked, words)
-        return artifact
+        given = artifact_or_path
+        with self._logged.call(given.name if isinstance(given, Artifact) else os.fsdecode(given)):
+            self._check_active()
+            checked, words = check_aliases(aliases), _check_tags(tags)
+            artifact = self._artifact_of(given, name, type)
+            if self.disabled:
+                artifact.pretend(self.project)
+            else:
+                self._check_active()  # capturing may have taken long
+                self._logged.note(f"{self.project}/{artifact.name}")
+                artifact.log_by(self._sender(), checked, words)
+            return artifact
 
     def use_artifact(
         self,
@@ -164,24 +172,32 @@ class Run(LaterRun):
             NotCommitted: the home may not outlive the script, and something is not in the store.
         """
         del exit_code, quiet
+        ending = self.end()
+        if ending is not None:
+            finishing.finish([ending])
+
+    def end(self) -> Ending | None:
+        """Take no more artifacts; give what is to be waited for, None where nothing is."""
         if self._finished:
-            return
+            return None
         self._finished = True
         active.leave(self)
-        if self.settings.mode != "online" or self.settings.finish != "wait" or not self._logged[0]:
-            return
-        lasts = finishing.home_lasts(self.settings.home_lasts, os.environ)
-        rules = finishing.Rules(None if lasts else self.settings.finish_timeout)
-        finishing.finish_run(self.settings.home, self.id, rules)
+        logged, settings = self._logged, self.settings
+        if settings.mode != "online" or settings.finish != "wait":
+            return None
+        if not logged.anything and not logged.calls():
+            return None
+        timeout_s = None if self._lasts else settings.finish_timeout
+        return Ending(settings.home, timeout_s, self.id, logged)
 
     def _finish_beside(self, error: BaseException) -> None:
         """Finish while an exception is on its way: it is the user's, and stays the one that is seen."""
         try:
             self.finish(1)
-        except NotCommitted as failure:
-            say(f"NotCommitted: {failure}")
-            if not (isinstance(error, SystemExit) and error.code):
-                exits.note_failure()
+        except Exception as failure:  # noqa: BLE001 (whatever it is, it may not hide the user's)
+            say(f"{type(failure).__name__}: {failure}")
+            if not self._lasts:
+                exits.note_failure(error)
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────
     def _check_active(self) -> None:
@@ -251,10 +267,25 @@ class Run(LaterRun):
         settings, project = self.settings, ref.project or self.project
         place = stored.Place(settings.home, settings.store, project, ref.name)
         self._wait_for_own(place)
-        found = stored.find(place, ref.version, type_)
-        artifact = StoredArtifact(found)
+        artifact = StoredArtifact(self._find(place, ref.version, type_))
         self._note_input(artifact)
         return artifact
+
+    def _find(self, place: stored.Place, version: str, type_: str | None) -> stored.StoredVersion:
+        """Find a version; offline, what other programs of this home have logged is held, too."""
+        is_held = self.offline and stored.is_held(place)
+        held = Offline(
+            f"{place.project}/{place.name} is held by offline mode.",
+            hint="Send it with: wherry sync",
+        )
+        if is_held and version == "latest":
+            raise held
+        try:
+            return stored.find(place, version, type_)
+        except NotFoundError as error:
+            if is_held:
+                raise held from error
+            raise
 
     def _wait_for_own(self, place: stored.Place) -> None:
         ticket = recent.find(place)

@@ -167,15 +167,17 @@ class Spool:
         try:
             for number in sorted(used):
                 os.link(f"{old}/{self.files[number]}", f"{self.path()}/{self.files[number]}")
-        except FileNotFoundError as error:
+        except BaseException as error:
             self._path = old
-            raise ArtifactStateError(
-                "What the parent process captured for this artifact is gone: the parent logged it.",
-                hint="Build and log an artifact in the same process.",
-            ) from error
-        except OSError as error:
-            self._path = old
-            raise self.refused(error) from error
+            if isinstance(error, FileNotFoundError):
+                raise ArtifactStateError(
+                    "What the parent process captured for this artifact is gone:"
+                    " the parent logged it.",
+                    hint="Build and log an artifact in the same process.",
+                ) from error
+            if isinstance(error, OSError):
+                raise self.refused(error) from error
+            raise
         self.generation = forks.generation()
         self._pack = -1
         self._waiting.clear()
@@ -220,8 +222,11 @@ class Spool:
         path = f"{current.path}/{folder}"
         os.mkdir(path, 0o700)
         _FOLDER_MADE()
-        self.session, self.folder, self._path = current.id, folder, path
+        # The path comes last: an exception in between leaves a folder that nobody uses, and never one
+        # in use whose removal give_away() could not call off.
         self._left_behind = leftovers.watch(self, path)
+        self.session, self.folder = current.id, folder
+        self._path = path
 
     def _flush(self) -> None:
         if not self._waiting:

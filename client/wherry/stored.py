@@ -100,6 +100,15 @@ def find_all(place: Place, type_: str | None = None) -> Iterator[StoredVersion]:
         yield StoredVersion(place.home, record)
 
 
+def is_held(place: Place) -> bool:
+    """Tell whether offline mode holds versions of an artifact. Raises ``CommError``."""
+    wanted = pb.ListRequestsRequest(
+        states=["held"], project=place.project, name=place.name, limit=1000
+    )
+    states = connect(place.home).server_stream("ListRequests", wanted, pb.RequestState)
+    return any(state.store == place.store for state in states)
+
+
 #: For one record; the daemon itself tries a store that does not answer a few times.
 READ_TIMEOUT_S = 120.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from wherry import messages as pb
 from wherry.connection import connect
 from wherry.contents import Contents
-from wherry.errors import FileUnreadable, UsageError
+from wherry.errors import FileUnreadable, ProtocolError, UsageError
 from wherry.rows import IN_SPOOL, REFERENCES, Kind, Row
 from wherry.spool import sync_path
 from wherry.wire.address import credentials_from
@@ -57,7 +57,9 @@ class Submission:
 
         Raises:
             TypeTaken: the name belongs to another type.
-            CommError: there is no daemon; calling again sends the same request.
+            QueueLocked: another program holds the daemon's queue; nothing was logged.
+            CommError: there is no daemon, or its answer got lost; calling again sends the same request.
+            ProtocolError: the answer is another request's.
             SpoolFull, CaptureError: with ``power``, the disk took no sync.
         """
         contents, spool = self._contents, self._contents.spool
@@ -77,6 +79,13 @@ class Submission:
         for server in {bucket.server for bucket in contents.buckets.values() if bucket.server}:
             connection.offer_credentials(server, credentials_from(os.environ))
         reply = connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+        if reply.request_id != self.header.request_id:
+            connection.close()
+            raise ProtocolError(
+                f"The daemon answered for {reply.request_id or 'no request'}, and"
+                f" {contents.label} was sent as {self.header.request_id}.",
+                hint="Log the same Artifact again: that is safe, whatever became of the first call.",
+            )
         _ANSWERED()
         return reply
 

@@ -143,7 +143,7 @@ def failure(state: pb.RequestState) -> errors.WherryError:
     """Make the error that a request ended with."""
     if state.state == "cancelled":
         return errors.Cancelled(
-            f"{state.project}/{state.name} was cancelled.", hint="wherry retry takes it up again."
+            f"{state.project}/{state.name} was cancelled.", hint="Log it again."
         )
     return errors.from_wire(state.error or "RequestFailed", state.reason)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from wherry.errors import QueueError
 from wherry.wire import places
 from wherry.wire.failpoints import failpoint
 from wherryd.capture.durability import Durability, boot_id
@@ -27,6 +28,7 @@ from wherryd.capture.streams import Streams
 from wherryd.clock import Clock, SystemClock
 from wherryd.commit.committer import Committer
 from wherryd.config import Config
+from wherryd.defects import keep_going
 from wherryd.life import Life
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
@@ -104,7 +106,6 @@ async def serve(
 
     Raises:
         QueueError: the queue can't be opened.
-        ExceptionGroup: a part has failed; its errors are in there.
     """
     async with _built(config, holds_home) as daemon, anyio.create_task_group() as tasks:
         await daemon.server.bind()
@@ -112,22 +113,26 @@ async def serve(
         _BOUND()
         tasks.start_soon(leave_on, daemon.life)
         _log.info("ready", home=str(config.home), pid=os.getpid())
-        await daemon.freer.sweep_manifests()
+        tasks.start_soon(keep_going, partial(_prepare, daemon), "Preparer", daemon.clock)
         for part in (
-            daemon.preparer,
             daemon.transferrer,
             daemon.committer,
             daemon.freer,
             daemon.durability,
             daemon.upkeep,
         ):
-            tasks.start_soon(part.run)
+            tasks.start_soon(keep_going, part.run, type(part).__name__, daemon.clock)
         await daemon.life.wait_leaving()
         _log.info("leaving", why=daemon.life.why)
         await _leave(daemon)
         tasks.cancel_scope.cancel()
     _BEFORE_END()
     _log.info("ended")
+
+
+async def _prepare(daemon: Daemon) -> None:
+    await daemon.freer.sweep_manifests()
+    await daemon.preparer.run()
 
 
 # ── building ───────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +198,7 @@ async def _wire(
         progress,
         lambda: life.is_pressed,
     )
-    committer = Committer(queue, stores.registry, clock, news)
+    committer = Committer(queue, stores.registry, clock, news, doubts=stores.doubts)
 
     def are_kept() -> bool:
         return bool(set_aside(config.queue))
@@ -208,7 +213,7 @@ async def _wire(
         nudge(lane.store)
 
     calls = Calls(
-        identity=Identity(config.home, await queue.home_id(), places.socket_path(config.home)),
+        identity=Identity(config.home, await queue.home_id(), lambda: server.socket),
         default_store=config.store,
         queue=queue,
         news=news,
@@ -225,7 +230,7 @@ async def _wire(
         resolvers=resolvers,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
-    server = Server(calls.identity.socket, calls.handlers())
+    server = Server(partial(places.socket_path, config.home), calls.handlers())
     return Daemon(
         clock=clock,
         news=news,
@@ -281,15 +286,23 @@ async def _leave(daemon: Daemon) -> None:
         await all_of(
             daemon.transferrer.crew.leave,
             daemon.preparer.leave,
-            partial(_wait_committed, daemon),
-            daemon.durability.sync_all,
+            partial(_try, partial(_wait_committed, daemon)),
+            partial(_try, daemon.durability.sync_all),
         )
     await daemon.server.hide()
     with anyio.move_on_after(_CALLS_S - (daemon.clock.monotonic() - began)):
         await daemon.life.wait_no_call()
     await daemon.server.stop(_ANSWERS_S)
     with anyio.move_on_after(_LAST_SYNC_S):
-        await daemon.durability.sync_all()  # of requests that came in meanwhile
+        await _try(daemon.durability.sync_all)  # of requests that came in meanwhile
+
+
+async def _try(step: Callable[[], Awaitable[object]]) -> None:
+    """Do it if the queue can be used: its trouble takes no other step's time away."""
+    try:
+        await step()
+    except QueueError as error:
+        _log.warning("left to the next start", error=str(error))
 
 
 async def _wait_committed(daemon: Daemon) -> None:

@@ -92,6 +92,7 @@ class Crew:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        self._busy.clear()  # the tasks of an earlier call have ended with it
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._end_cancelled)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from wherry.errors import FileChanged, FileMissing, FileUnreadable
+from wherryd.files import NotRegular, open_regular
 from wherryd.model import Entry, FileStat, Source
 
 #: Larger buffers were measured to be no faster, and leave the processor's cache.
@@ -33,14 +34,17 @@ class SourceFile:
     Raises:
         FileMissing: nothing is there.
         FileUnreadable: it is there and can't be read.
+        FileChanged: what is there is no regular file any more.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = open_regular(path)
         except FileNotFoundError as exc:
             raise FileMissing(f"{path} is gone, and its bytes were not sent yet") from exc
+        except NotRegular as exc:
+            raise FileChanged(f"{path} is no regular file any more") from exc
         except OSError as exc:
             raise FileUnreadable(f"{path} can't be read: {exc.strerror}") from exc
 

@@ -36,7 +36,8 @@ class News:
     """
 
     def __init__(self) -> None:
-        self._watches: defaultdict[Hashable, set[Watch]] = defaultdict(set)
+        # In the order in which they came: a set's order is another one in each process.
+        self._watches: defaultdict[Hashable, dict[Watch, None]] = defaultdict(dict)
 
     def tell(self, *topics: Hashable) -> None:
         """Wake those who watch one of the topics."""
@@ -50,11 +51,11 @@ class News:
         watch = Watch()
         watch.wake()
         for topic in topics:
-            self._watches[topic].add(watch)
+            self._watches[topic][watch] = None
         try:
             yield watch
         finally:
             for topic in topics:
-                self._watches[topic].discard(watch)
+                del self._watches[topic][watch]
                 if not self._watches[topic]:
                     del self._watches[topic]

@@ -1,7 +1,8 @@
 """The stores that are open, one of each address, shared by all stages.
 
-Owns: opening at the first use, closing at the end. Does not own: how a store is opened
-(``stores.opening``), whether it is the one that counts (``transfer.contact``, ``commit``).
+Owns: opening at the first use, closing at the end; the doubts about each, which the stages share.
+Does not own: how a store is opened (``stores.opening``), whether it is the one that counts
+(``transfer.contact``, ``commit``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from wherryd.clock import Clock
+from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.registry.base import Registry
 from wherryd.registry.objects import ObjectRegistry
@@ -33,6 +35,7 @@ class OpenedStores:
     def __init__(self, open_store: OpenStore, clock: Clock) -> None:
         self._open_store = open_store
         self._clock = clock
+        self.doubts = Doubts()
         self._stores: dict[str, ObjectStore] = {}
         self._lock = anyio.Lock()
 

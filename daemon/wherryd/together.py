@@ -25,10 +25,10 @@ async def all_of(*calls: Callable[[], Awaitable[T]]) -> list[T]:
             for index in range(len(calls)):
                 group.start_soon(run, index)
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+        raise first_of(errors) from None
     return [results[index] for index in range(len(calls))]
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+def first_of(error: BaseException) -> BaseException:
+    """What a group of errors began with; an error that is no group is that itself."""
+    return first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import anyio.to_thread
 
-from wherry.errors import QueueError
+from wherry.errors import QueueError, WherryError
 from wherryd.capture.freeing import Freer
 from wherryd.capture.sessions import Sweeper
 from wherryd.clock import Clock
@@ -71,7 +71,7 @@ class Upkeep:
             # A socket made here now could be in the way of another daemon's.
             self._life.leave("its home was removed")
             return
-        await self._server.bind_if_gone()
+        await self._look_at_socket()
         await anyio.to_thread.run_sync(self._renew_reserve)
         if self._is_due("sweep", SWEEP_S):
             self._are_sessions_held = await self._sweeper.sweep()
@@ -79,6 +79,13 @@ class Upkeep:
             await self._queue.forget_ended(self._clock.now() - KEEP_S)
         if await self._is_idle():
             self._life.leave(f"idle for {self._idle_s:.0f} s")
+
+    async def _look_at_socket(self) -> None:
+        try:
+            await self._server.bind_if_gone()
+        except (WherryError, OSError) as error:
+            # Who is connected goes on, and the next round tries again.
+            _log.warning("the socket is put off", error=str(error))
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = self._clock.monotonic()
@@ -88,13 +95,20 @@ class Upkeep:
         return True
 
     async def _is_idle(self) -> bool:
-        """No call for a while, no process that holds a session, and nothing to do that could be done."""
-        if not self._idle_s or self._life.quiet_s < self._idle_s:
-            return False
-        if await self._queue.unaliased() or await self._freer.has_work():
-            return False
-        stopped = await self._queue.stopped()
-        if any(lane not in stopped for lane in await self._queue.lanes()):
+        """No call for a while, no process that holds a session, and nothing to do that could be done.
+
+        The queue is looked at once more after the sweep, which may take long, and the calls last of all:
+        with no call since, nothing can have come into the queue since.
+        """
+        if not self._idle_s or self._life.quiet_s < self._idle_s or await self._has_work():
             return False
         self._are_sessions_held = await self._sweeper.sweep()
-        return not self._are_sessions_held
+        if self._are_sessions_held or await self._has_work():
+            return False
+        return self._life.quiet_s >= self._idle_s
+
+    async def _has_work(self) -> bool:
+        if await self._queue.unaliased() or await self._freer.has_work():
+            return True
+        stopped = await self._queue.stopped()
+        return any(lane not in stopped for lane in await self._queue.lanes())

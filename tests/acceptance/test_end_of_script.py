@@ -8,16 +8,21 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.acceptance.conftest import bucket
 from tests.support.machine import Machine, Program, machine, wait_until
 from tests.support.reading import FolderObjects, records
+from tests.support.servers import Seaweed
 from tests.support.troubles import CLOCK
 
 LOG = """
@@ -68,6 +73,91 @@ def ended(program: Program, timeout_s: float = 60) -> tuple[int, str, str]:
     """The exit code of a program, and what it said."""
     out, err = program.process.communicate(timeout=timeout_s)
     return program.process.returncode, out, err
+
+
+class Narrow:
+    """A way to a server that lets so many bytes there and then no more, until it is opened."""
+
+    def __init__(self, server: tuple[str, int], limit_bytes: int) -> None:
+        self._server = server
+        self._left_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._opened = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def open(self) -> None:
+        """Let everything through."""
+        self._opened.set()
+
+    def close(self) -> None:
+        """Let everything go."""
+        self.open()
+        self._listening.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
+        self._listening.close()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _start(self, call: Callable[..., None], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=call, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._start(self._carry, self._listening.accept()[0])
+
+    def _carry(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._server) as server:
+            back = self._start(self._pump, server, client, False)
+            self._pump(client, server, True)
+            back.join()
+
+    def _pump(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                with self._lock:
+                    self._left_bytes -= len(data) * counts
+                    is_over = self._left_bytes < 0
+                if counts and is_over:
+                    self._opened.wait(120)
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR if not counts else socket.SHUT_WR)
+
+
+def test_bytes_on_their_way_count_for_nothing(tmp_path: Path, seaweed: Seaweed) -> None:
+    """While one large file goes up its bytes are counted, long before the whole of it is there."""
+    place = bucket(seaweed)
+    there = urlsplit(seaweed.endpoint)
+    narrow = Narrow((there.hostname or "", there.port or 0), 24 << 20)
+    address = place.address.replace(str(there.port), str(narrow.port))
+    with machine(tmp_path / "machine", address, place.env) as on:
+        on.run(
+            """
+            import os, wherry
+            with wherry.init(project="p") as run:
+                a = wherry.Artifact("big", type="model")
+                with a.new_file("big.bin", mode="wb") as f:
+                    f.write(os.urandom(64 << 20))
+                run.log_artifact(a)
+            """,
+            env={"WHERRY_FINISH": "detach"},
+        )
+
+        def is_on_its_way() -> bool:
+            (state,) = json.loads(on.wherry("status", "--json"))["requests"]
+            return bool(state["state"] == "prepared" and 0 < state["bytes_done"] < state["size"])
+
+        wait_until(is_on_its_way, 60)
+        narrow.open()
+        on.wait_all_done()
+    narrow.close()
+    assert len(records(place.objects, "p", "big")) == 1
 
 
 # ── where the home lasts ───────────────────────────────────────────────────────────────────────

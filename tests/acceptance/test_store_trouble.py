@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import bucket
+from tests.support.ingress import Ingress
 from tests.support.machine import Machine, machine, wait_until
 from tests.support.reading import FolderObjects, Objects, S3Objects, files, records
 from tests.support.servers import HOST, Seaweed, free_ports
@@ -173,6 +174,38 @@ def test_absent_server_is_not_named(tmp_path: Path) -> None:
         assert shown(on) == []
 
 
+def test_ingress_speaks_for_the_store(tmp_path: Path, seaweed: Seaweed) -> None:
+    """What an ingress answers while its backend restarts empties no store and stops no lane."""
+    place = bucket(seaweed)
+    log = LOG + "run = wherry.init(project='p'); log(run, step=int(sys.argv[1])); run.finish()\n"
+    with Ingress(seaweed.port) as ingress:
+        address = place.address.replace(f":{seaweed.port}", f":{ingress.port}")
+        with machine(tmp_path / "m", address, seaweed.credentials) as on:
+            on.run(log, "0")
+            ingress.lose_backend()
+            on.run(log, "1", env={"WHERRY_FINISH": "detach"})
+            wait_until(lambda: reasons(on, address) == {"StoreUnavailable"})
+            (waiting,) = shown(on)
+            assert "no store" in waiting["reason"]
+            # a new daemon looks first what the store is
+            on.kill_daemon()
+            wait_until(lambda: reasons(on, address) == {"StoreUnavailable"})
+            assert json.loads(on.wherry("status", "--json"))["stopped"] == []
+            out = on.run(LOG + CASES + ASKS)
+            assert outcomes(out)["find"]["raised"] == "StoreUnavailable"
+            ingress.find_backend()
+            on.wherry("wait", "--all", "--timeout", "100s", timeout_s=110)
+            assert json.loads(on.wherry("status", "--json"))["stopped"] == []
+    assert steps(place.objects) == [0, 1]
+
+
+ASKS = """
+@case
+def find(): wherry.Api().artifact("p/model:v0")
+tell()
+"""
+
+
 # ── a store that is not what it was ────────────────────────────────────────────────────────────
 def _empty(store: Path, _: Path) -> None:
     shutil.rmtree(store)
@@ -244,6 +277,76 @@ except wherry.errors.WaitTimeoutError as error: print(error)
         for record in records(objects, "p", "model")[:-1]:
             assert dict(files(objects, "p", record))["same"] == b"same in each version"
         assert json.loads(on.wherry("status", "--json"))["stopped"] == []
+
+
+# A request that takes longer to hash than the test lasts keeps its lane's worker, with all that it has seen.
+HOLDS_A = """
+run = wherry.init(project="p")
+logged = [log(run, "a", step=step) for step in range(3)]
+big = wherry.Artifact("a", type="model", metadata={"step": "big"})
+big.add_reference("file://" + sys.argv[1])
+run.log_artifact(big)
+logged[-1].wait()
+"""
+
+
+def _hold_lane(on: Machine, root: Path) -> str:
+    """Commit v0 to v2 of ``a``, and let a fourth request stand in its lane; return its id."""
+    endless = root / "endless"
+    with endless.open("wb") as file:
+        file.truncate(1 << 42)
+    on.run(LOG + HOLDS_A, str(endless), env={"WHERRY_FINISH": "detach"})
+    (held,) = shown(on)
+    return str(held["request"])
+
+
+def _log(on: Machine, name: str, step: int) -> None:
+    program = LOG + "log(wherry.init(project='p'), sys.argv[1], step=int(sys.argv[2]))"
+    on.run(program, name, str(step), env={"WHERRY_FINISH": "detach"})
+
+
+def stopped(on: Machine) -> set[str]:
+    """Names of the lanes that wait for the user."""
+    return {lane["name"] for lane in json.loads(on.wherry("status", "--json"))["stopped"]}
+
+
+def test_another_lane_goes_on_with_the_old_store(tmp_path: Path) -> None:
+    """After ``wherry retry`` of one lane nothing is taken over from the store that was there before."""
+    store = tmp_path / "store"
+    store.mkdir()
+    with machine(tmp_path / "m", f"file://{store}") as on:
+        held = _hold_lane(on, tmp_path)
+        _empty(store, store)
+        _log(on, "a", 3)
+        _log(on, "b", 0)
+        wait_until(lambda: "b" in stopped(on))
+        on.wherry("retry", "--all")
+        wait_until(lambda: "b" not in {each["name"] for each in shown(on)})
+        on.wherry("cancel", held)
+        on.wherry("wait", "--all", "--timeout", "60s")
+        assert steps(FolderObjects(store), "a") == [3]
+        on.wherry("show", "p/a:v0")
+
+
+def test_trouble_while_sending_is_not_told_to_the_commit(tmp_path: Path) -> None:
+    """A store that was away for the sending is asked whether it is the same before a record goes there."""
+    store = tmp_path / "store"
+    store.mkdir()
+    with machine(tmp_path / "m", f"file://{store}") as on:
+        held = _hold_lane(on, tmp_path)
+        store.rename(tmp_path / "gone")
+        _log(on, "a", 3)
+        wait_until(lambda: reasons(on, on.store))
+        store.mkdir()
+        on.wherry("cancel", held)
+        wait_until(lambda: stopped(on) or not shown(on))
+        assert stopped(on) == {"a"}
+        assert records_of(store) == {}
+        shutil.rmtree(store)
+        (tmp_path / "gone").rename(store)
+        on.wherry("retry", "--all")
+        on.wherry("wait", "--all", "--timeout", "60s")
+        assert steps(FolderObjects(store), "a") == [0, 1, 2, 3]
 
 
 def content_of(store: Path) -> dict[str, bytes]:

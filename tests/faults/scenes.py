@@ -253,7 +253,7 @@ run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
     expected={"model": [{"x": b"0"}, {"x": b"1"}]},
-    places=around("stop", "restart"),
+    places=(*around("stop", "restart"), "queue.closed.before-set", "queue.closed.taken"),
 )
 
 
@@ -278,6 +278,37 @@ run.finish()
     expected={"model": [{"x": b"0"}, {"x": b"1"}]},
     check=_check_kept,
     places=("queue.damaged.database-moved", "queue.damaged.all-moved"),
+)
+
+# ── another boot, after a loss of power ────────────────────────────────────────────────────────
+BOOTED = Scene(
+    program="""
+import errno, sqlite3
+from contextlib import closing
+
+def no_link(*_, **__):
+    raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+os.link = no_link  # so that the file stays where the user has it
+Path("fixed.bin").write_bytes(b"fixed")
+run = wherry.init(project="p")
+run.log_artifact(artifact("model", 0, x="0")).wait()
+offline = wherry.init(project="p", mode="offline")
+lost = artifact("lost", 0)
+lost.add_file("fixed.bin", policy="immutable")
+offline.log_artifact(lost)
+command("daemon", "stop")
+with closing(sqlite3.connect(Path(os.environ["WHERRY_HOME"], "queue.db"))) as db, db:
+    db.execute("UPDATE requests SET synced = 0")
+    db.execute("UPDATE meta SET value = 'another' WHERE key = 'boot'")
+until(lambda: len(requests("failed")) == 1)
+command("retry", "--all")
+until(lambda: len(requests("failed")) == 1)
+run.log_artifact(artifact("model", 1, x="1"))
+run.finish()
+""",
+    expected={"model": [{"x": b"0"}, {"x": b"1"}], "lost": []},
+    places=around("distrust"),
 )
 
 # ── a stream that is cut ───────────────────────────────────────────────────────────────────────
@@ -332,7 +363,7 @@ run.finish()
     ),
 )
 
-SCENES = (LOGS, SAID, LATER, EMPTIED, DAMAGED, CUT, BUCKET)
+SCENES = (LOGS, SAID, LATER, EMPTIED, DAMAGED, BOOTED, CUT, BUCKET)
 
 # ── programs that are killed themselves ────────────────────────────────────────────────────────
 #: Says what it has been told is logged.

@@ -14,6 +14,7 @@ from tests.simulation.loop import SimClock
 from tests.simulation.store import Died, SimStore, World
 from wherry.errors import Defect, StoreError
 from wherryd.commit.committer import Committer
+from wherryd.doubts import Doubts
 from wherryd.model import Lane, Manifest, State
 from wherryd.news import News
 from wherryd.queue.base import Filter, Request, WrongState
@@ -33,12 +34,14 @@ class Daemon:
         self.home = home
         self.alive = True
         self._steps_to_live = steps_to_live
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order, so that a seed is enough
         self._clock = home.clock
         self._chance = home.world.chance
         self.news = News()
-        self.registry: Registry = ObjectRegistry(SimStore(home.world, home.name, self.step))
-        self._database = InlineDatabase(home.connection, step=self.step)
+        self._store = SimStore(home.world, home.name, self.step)
+        self.registry: Registry = ObjectRegistry(self._store)
+        self._database = SlowDatabase(home, self.step)
+        self._doubts = Doubts()
         self.queue: SqliteQueue | None = None
         self.committer: Committer | None = None
 
@@ -57,7 +60,7 @@ class Daemon:
         if self.alive:
             self.alive = False
             self._database.crash()
-            for task in self._tasks:
+            for task in list(self._tasks):
                 task.cancel()
             self.home.daemon_died()
 
@@ -73,16 +76,24 @@ class Daemon:
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self.home.world.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[task]
 
     async def start(self) -> None:
         """Open the queue and start the stages."""
         await self.call(self._open())
         assert self.queue is not None
         self.committer = Committer(
-            self.queue, self._open_registry, self._clock, self.news, note_defect=_crash
+            self.queue,
+            self._open_registry,
+            self._clock,
+            self.news,
+            note_defect=_crash,
+            doubts=self._doubts,
         )
         for stage in (self._upload, self.committer.run):
             self._spawn(self._stage(stage))
@@ -133,25 +144,65 @@ class Daemon:
         assert self.queue is not None
         try:
             await self._clock.sleep(self._chance.random() * self.home.upload_s)
-            if request.metadata == '{"bad":true}':
+            if is_bad(request.metadata) and request.id not in self.home.mended:
                 await self.queue.fail(request.row, "FileChanged", "changed")
                 return
             if request.state is State.ACCEPTED:
-                content = content_of(request.metadata)
+                content = content_of(request.type, request.metadata)
                 manifest = Manifest(content, content, 0, 0)
                 await self.queue.prepared(request.row, manifest, content)
-            await self._clock.sleep(self._chance.random() * self.home.upload_s)
-            await self.queue.uploaded(request.row)
+            is_big = self._chance.random() < self.home.big
+            upload_s = self.home.big_upload_s if is_big else self.home.upload_s
+            await self._clock.sleep(self._chance.random() * upload_s)
+            await self.home.world.may_upload.wait()
+            await self.queue.uploaded(request.row, await self._send(request))
         except WrongState:
-            pass
+            self.news.tell(State.PREPARED)  # another store may count by now: once more
         finally:
             busy.discard(request.row)
+
+    async def _send(self, request: Request) -> str:
+        """Send the manifest, which stands for all bytes; return the store that counted before."""
+        assert self.queue is not None
+        content = content_of(request.type, request.metadata)
+        while True:
+            counts = await self.queue.store_id(SimStore.address)
+            try:
+                await self._store.put(manifest_key(request.lane, content), b"manifest")
+            except StoreError:
+                self._doubts.note(SimStore.address)
+            except WriteConflict:
+                pass
+            else:
+                return counts
+            await self._clock.sleep(self._chance.random() * 2)
+
+
+class SlowDatabase(InlineDatabase):
+    """Lets others come between two steps of a queue."""
+
+    def __init__(self, home: Home, step: Callable[[], None]) -> None:
+        super().__init__(home.connection, step=step)
+        self._home = home
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        await self._pass_time()
+        result = await super().run(work)
+        await self._pass_time()
+        return result
+
+    async def _pass_time(self) -> None:
+        longest_s = self._home.slow_queue_s
+        if longest_s:
+            chance = self._home.world.chance
+            await asyncio.sleep(chance.choice((0.0, chance.random() * longest_s)))
 
 
 class Home:
     """A machine's home: its database outlives its daemons."""
 
     upload_s = 0.3
+    big_upload_s = 60.0
 
     def __init__(self, name: str, world: World, chance: random.Random) -> None:
         self.name = name
@@ -160,6 +211,12 @@ class Home:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.crashed_stages: list[BaseException] = []
         self.lives_left = 0
+        #: How likely an upload is a big one.
+        self.big = 0.0
+        #: Pauses around each step of the queue, at most this long.
+        self.slow_queue_s = 0.0
+        #: Requests in which the user has put right what was wrong.
+        self.mended: set[str] = set()
         self.daemon: Daemon | None = None
         self._up = asyncio.Event()
         self._deaths = asyncio.Event()
@@ -226,9 +283,19 @@ class Home:
                 await asyncio.sleep(1.0)
 
 
-def content_of(metadata: str) -> str:
+def content_of(type_: str, metadata: str) -> str:
     """The content digest that stands for a request's content in the simulation."""
-    return "sha256:" + hashlib.sha256(metadata.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(f"{type_} {metadata}".encode()).hexdigest()
+
+
+def manifest_key(lane: Lane, content: str) -> str:
+    """Where that lies which a version of this content names."""
+    return f"{lane.project}/manifests/{content}"
+
+
+def is_bad(metadata: str) -> bool:
+    """Whether something is wrong with the request, which fails it alone."""
+    return metadata == '{"bad":true}'
 
 
 async def _find_all(queue: SqliteQueue) -> list[Request]:

@@ -6,22 +6,30 @@ catches means a blind simulation, or a sentence that is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import anyio
 
-from tests.simulation.history import Plan
+from tests.simulation.plan import Plan
 from tests.simulation.store import Faults, SimStore
-from wherryd.commit import aliases, naming, worker
+from wherry.errors import WherryError
+from wherryd.commit import aliases, lane, naming, worker
+from wherryd.commit.committer import Committer
 from wherryd.commit.lane import Memory, Seen
+from wherryd.commit.pauses import Pauses
 from wherryd.commit.worker import LaneWorker
+from wherryd.doubts import Doubts
 from wherryd.model import Alias, State
-from wherryd.queue.base import Request
+from wherryd.queue import changes, knowledge
+from wherryd.queue.base import Filter, Known, Request, WrongState
+from wherryd.queue.group import Changed
+from wherryd.registry.base import Identity
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import ObjectExists, OutcomeUnknown, WriteConflict
 
@@ -166,8 +174,6 @@ def _not_queued() -> Applied:
     faults={"lost_answer": 0.5},
 )
 def _cancel_late() -> Applied:
-    from wherryd.queue import changes
-
     with patch.object(changes, "UNSENT", (*changes.UNSENT, State.SENDING)):
         yield
 
@@ -194,6 +200,28 @@ def _acknowledge_early() -> Applied:
 
 
 _KEPT: list[object] = []
+
+
+#: A home is copied in the middle of it all, and both go on.
+_COPIED_HOME: dict[str, Any] = {
+    "copies": 1,
+    "contents": 1_000_000_000,
+    "logs": 5,
+    "faults": {"latency_s": 0.3},
+}
+#: The store is changed under daemons that are at work.
+_CHANGED: dict[str, Any] = {"changes": 1, "lanes": 2, "logs": 4, "big": 0.3}
+#: The same, with workers that hardly ever run out of work.
+_CHANGED_AT_WORK: dict[str, Any] = {
+    "changes": 1,
+    "kinds": ("emptied", "exchanged"),
+    "processes": 4,
+    "logs": 6,
+    "contents": 1000,
+    "spread_s": 10.0,
+    "lives": 0,
+    "big": 0.1,
+}
 
 
 # ── order and identity ─────────────────────────────────────────────────────────────────────────
@@ -248,12 +276,101 @@ def _id_not_looked_at() -> Applied:
 
 
 @mutation(
-    "N-1 not read again after a start",
-    "same content, two versions",
+    "records above the highest number known at acceptance not looked through",
+    "became two versions",
+    **_COPIED_HOME,
+)
+def _not_looked_through() -> Applied:
+    with patch.object(Memory, "unread", lambda self, floor, accepted: iter(())):
+        yield
+
+
+@mutation("young records taken for old ones", "became two versions", **_COPIED_HOME)
+def _taken_for_old() -> Applied:
+    with patch.object(lane, "OLD_S", -1e9):
+        yield
+
+
+@mutation("the type not claimed", "before its type is claimed", homes=1, types=("model", "dataset"))
+def _not_claimed() -> Applied:
+    async def claim(self: LaneWorker, head: Request) -> None:
+        self._memory.type = head.type
+
+    with patch.object(LaneWorker, "_claim", claim):
+        yield
+
+
+@mutation("a retried failure keeps its place", "came before", homes=1, bad=0.5, retries=3, logs=6)
+def _keeps_its_place() -> Applied:
+    original = changes.retry
+
+    def retry(db: sqlite3.Connection, row: int, now: float) -> Changed[int]:
+        (place,) = db.execute("SELECT place FROM requests WHERE row = ?", (row,)).fetchone()
+        with patch.object(changes, "_next_place", lambda db: place):
+            return original(db, row, now)
+
+    with patch.object(changes, "retry", retry):
+        yield
+
+
+@mutation(
+    "what was held let go in another order",
+    "came before",
     homes=1,
-    lives=6,
-    logs=4,
-    contents=1,
+    offline=0.8,
+    logs=6,
+    contents=100,
+)
+def _synced_backwards() -> Applied:
+    original = changes.sync
+
+    def sync(db: sqlite3.Connection, rows: Sequence[int], now: float) -> Changed[int]:
+        counted = [original(db, [row], now) for row in sorted(set(rows), reverse=True)]
+        return Changed(
+            sum(each.value for each in counted), tuple(t for each in counted for t in each.topics)
+        )
+
+    with patch.object(changes, "sync", sync):
+        yield
+
+
+# ── one bad request, a store in trouble ────────────────────────────────────────────────────────
+def _gives_up(end: Callable[[Pauses, int], Awaitable[None]]) -> Applied:
+    """At a store error the daemon ends the request, where the queue lets it."""
+    original = Pauses.wait_after
+
+    async def wait_after(self: Pauses, row: int, error: WherryError) -> None:
+        try:
+            await end(self, row)
+        except WrongState:
+            await original(self, row, error)
+
+    with patch.object(Pauses, "wait_after", wait_after):
+        yield
+
+
+async def _fail(self: Pauses, row: int) -> None:
+    await self._queue.fail(row, "StoreUnavailable", "503")
+
+
+async def _cancel(self: Pauses, row: int) -> None:
+    await self._queue.cancel(row)
+
+
+mutation(
+    "a request failed by a store error", "nothing is wrong with it", faults={"unavailable": 0.4}
+)(partial(_gives_up, _fail))
+mutation(
+    "a request cancelled by a store error", "log.cancelled=False", faults={"unavailable": 0.4}
+)(partial(_gives_up, _cancel))
+
+
+# ── a store that is not what it was ────────────────────────────────────────────────────────────
+_UNASKED = "written before the user said"
+
+
+@mutation(
+    "N-1 not read again after a start", _UNASKED, contents=100, kinds=("put back",), **_CHANGED
 )
 def _not_read_again() -> Applied:
     async def confirm(self: LaneWorker) -> None:
@@ -261,10 +378,104 @@ def _not_read_again() -> Applied:
         memory = self._memory
         memory.type = kept.type
         if kept.highest >= 0:
-            memory._see(kept.highest, Seen(kept.highest_request, "", False, 0))
+            found = await self._queue.find(Filter(states=tuple(State), ids=(kept.highest_request,)))
+            content = (found[0].content if found else None) or ""
+            memory._see(kept.highest, Seen(kept.highest_request, content, False, 0))
         memory._confirmed_at = self._clock.monotonic()
+        self._doubted = self._doubts.of(self._lane.store)
 
     with patch.object(LaneWorker, "_confirm", confirm):
+        yield
+
+
+@mutation("the store's id not read again", _UNASKED, kinds=("exchanged",), **_CHANGED)
+def _id_not_read() -> Applied:
+    original = LaneWorker._confirm
+
+    async def confirm(self: LaneWorker) -> None:
+        known = await self._queue.known(self._lane)
+        identity = Identity(1, known.store_id)
+        with patch.object(self._registry, "identify", AsyncMock(return_value=identity)):
+            await original(self)
+
+    with patch.object(LaneWorker, "_confirm", confirm):
+        yield
+
+
+@mutation(
+    "another id at the highest number passed over", _UNASKED, kinds=("overwritten",), **_CHANGED
+)
+def _passed_over() -> Applied:
+    original = Memory.confirmed
+
+    def confirmed(self: Memory, *seen: Any) -> None:
+        original(self, *seen)
+        self.changed = None
+
+    with patch.object(Memory, "confirmed", confirmed):
+        yield
+
+
+@mutation("the store not asked again after an error", _UNASKED, ways=("away",), **_CHANGED_AT_WORK)
+def _not_asked_after_error() -> Applied:
+    with patch.object(Doubts, "note", lambda self, address: None):
+        yield
+
+
+@mutation(
+    "trouble of an upload not known to the commit", _UNASKED, ways=("away",), **_CHANGED_AT_WORK
+)
+def _doubts_apart() -> Applied:
+    original = LaneWorker.__init__
+
+    def alone(self: LaneWorker, *given: Any) -> None:
+        original(self, *given[:-1], Doubts())
+
+    with patch.object(LaneWorker, "__init__", alone):
+        yield
+
+
+@mutation("the store not asked again after 60 s", _UNASKED, ways=("quiet",), **_CHANGED)
+def _trusted_for_ever() -> Applied:
+    with patch.object(lane, "FRESH_S", 1e12):
+        yield
+
+
+@mutation(
+    "a worker that goes on over a retry",
+    "leaves a hole|stopped, and the store is what it was",
+    homes=1,
+    lanes=3,
+    ways=("away",),
+    **_CHANGED_AT_WORK,
+)
+def _goes_on() -> Applied:
+    original = Memory.confirmed
+
+    def confirmed(self: Memory, kept: Known, *seen: Any) -> None:
+        original(self, kept, *seen)
+        if self.highest > kept.highest:
+            self.gone = None
+
+    with (
+        patch.object(Committer, "_at_rest", lambda self, address: nullcontext()),
+        patch.object(Memory, "confirmed", confirmed),
+    ):
+        yield
+
+
+@mutation(
+    "what was sent to the old store not sent again",
+    "names what is not there",
+    **_CHANGED_AT_WORK,
+)
+def _not_sent_again() -> Applied:
+    original = knowledge.all_rows
+
+    def all_rows(db: sqlite3.Connection, query: str, /, **values: Any) -> list[sqlite3.Row]:
+        return [] if query == "to_upload_again" else original(db, query, **values)
+
+    with patch.object(knowledge, "all_rows", all_rows):
         yield
 
 
@@ -387,7 +598,7 @@ def _not_raised() -> Applied:
     original = naming.moved_by_user
 
     def moved(there: Alias | None, alias: str, version: int | None, _: int, write: str) -> Alias:
-        return original(there, alias, version, -1 if version is None else version, write)
+        return original(there, alias, version, version or 0, write)
 
     with patch.object(naming, "moved_by_user", moved):
         yield

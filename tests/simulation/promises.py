@@ -1,4 +1,4 @@
-"""What must hold in every history (docs/promises.md and docs/commit.md)."""
+"""What must hold in every history (docs/promises.md and docs/commit.md), watched while it happens."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import re
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from tests.simulation.store import Change, World
-from wherryd.model import State
-from wherryd.queue.base import Request
 
-_VERSION = re.compile(r"^(?P<lane>.*)/versions/v(?P<number>\d{8})\.json$")
-_ALIAS = re.compile(r"^(?P<lane>.*)/aliases/(?P<alias>[^/]+)\.json$")
+VERSION = re.compile(r"^(?P<lane>.*)/versions/v(?P<number>\d{8})\.json$")
+ALIAS = re.compile(r"^(?P<lane>.*)/aliases/(?P<alias>[^/]+)\.json$")
+_CLAIM = re.compile(r"^(?P<lane>.*)/artifact\.json$")
 
 
 class Broken(AssertionError):
@@ -28,11 +26,20 @@ class Logged:
     home: str
     lane: str
     id: str
+    type: str
     content: str
     aliases: tuple[str, ...]
-    called: float
+    is_bad: bool
+    is_offline: bool
+    #: When it was logged; and when it took its place: then too, or at a sync or retry.
+    held_called: float
+    called: float | None
+    held_returned: float | None = None
     returned: float | None = None
+    is_durable: bool = False
     cancelled: bool = False
+    #: Which sync gave it its place.
+    sync: int | None = None
 
 
 @dataclass
@@ -57,26 +64,41 @@ class Life:
     deleted: float | None = None
 
 
+@dataclass(frozen=True)
+class Upheaval:
+    """The store became another one."""
+
+    #: By lane: how many versions are left; whose record and content the highest is now, if not the old one's.
+    left: dict[str, int]
+    foreign: dict[str, tuple[str, str]]
+    #: Requests that had ended.
+    ended: set[str]
+    #: (home, lane) that must not write before the user said so; and those that may stop.
+    frozen: set[tuple[str, str]]
+    doubtful: set[tuple[str, str]]
+
+
 @dataclass
 class Promises:
-    """Watches a history while it happens, and judges it at its end."""
+    """Watches a history while it happens; ``judging`` looks at what it has seen."""
 
     world: World
     logged: dict[str, Logged] = field(default_factory=dict)
     moves: list[Moved] = field(default_factory=list)
-    #: versions by lane key, in order of their numbers
+    #: By lane: versions in order of their numbers; types that it ever belonged to.
     lives: dict[str, list[Life]] = field(default_factory=lambda: defaultdict(list))
+    types: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     names: dict[str, list[tuple[float, str, dict[str, object]]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    #: each home's queue
+    #: Each home's queue.
     rows: dict[str, sqlite3.Connection] = field(default_factory=dict)
-    frozen: bool = False
-    #: requests that ended before the store was put back from a backup: their versions may be gone
+    frozen: set[tuple[str, str]] = field(default_factory=set)
+    doubtful: set[tuple[str, str]] = field(default_factory=set)
+    #: Requests that ended before the store was changed: their versions may be gone.
     forgotten: set[str] = field(default_factory=set)
     broken: list[Broken] = field(default_factory=list)
 
-    # ── throughout ─────────────────────────────────────────────────────────────────────────────
     def watch(self, change: Change) -> None:
         """Look at a change at the moment it is made; what is broken is told at the end, since an
         error raised here would end up in the daemon that made the change.
@@ -86,25 +108,47 @@ class Promises:
         except Broken as broken:
             self.broken.append(broken)
 
+    def watch_refused(self, log: Logged) -> None:
+        """Look at a call that raised ``TypeTaken``."""
+        types = {other.type for other in self.logged.values() if other.lane == log.lane}
+        if not (types | self.types[log.lane]) - {log.type}:
+            self.broken.append(Broken(f"{log.id} was refused, and its name is nobody's"))
+
     def _watch(self, change: Change) -> None:
-        if match := _VERSION.match(change.key):
+        if match := VERSION.match(change.key):
+            self._watch_store(match["lane"], change)
             self._watch_version(match["lane"], int(match["number"]), change)
-        elif match := _ALIAS.match(change.key):
+        elif match := ALIAS.match(change.key):
+            self._watch_store(match["lane"], change)
             self._watch_alias(change)
+        elif match := _CLAIM.match(change.key):
+            self._watch_store(match["lane"], change)
+            self.types[match["lane"]].add(json.loads(change.body or b"")["type"])
+
+    def _watch_store(self, lane: str, change: Change) -> None:
+        is_frozen = (change.writer, lane) in self.frozen
+        require(not is_frozen, f"{change.key} written before the user said `wherry retry`")
 
     def _watch_version(self, lane: str, number: int, change: Change) -> None:
-        require(not self.frozen, f"{change.key} written before the user said `wherry retry`")
         require(change.body is not None, f"record {change.key} was removed")
         record = json.loads(change.body or b"")
         lives = self.lives[lane]
         if number == len(lives):
             lives.append(Life(record["request"], record["content"], change.at))
+            named = f"{lane.split('/', maxsplit=1)[0]}/manifests/{record['manifest']}"
+            require(named in self.world.objects, f"{change.key} names what is not there")
+            claimed = self._claimed(lane)
+            require(claimed == record["type"], f"{change.key} is there before its type is claimed")
             return
         require(number < len(lives), f"{change.key} leaves a hole above v{len(lives) - 1}")
         life = lives[number]
         same = record["request"] == life.request and record["content"] == life.content
         require(same and "deleted" in record, f"{change.key} was written over")
         life.deleted = change.at
+
+    def _claimed(self, lane: str) -> object:
+        claim = self.world.objects.get(f"{lane}/artifact.json")
+        return json.loads(claim[0])["type"] if claim else None
 
     def _watch_alias(self, change: Change) -> None:
         require(change.body is not None, f"{change.key} was removed")
@@ -118,13 +162,6 @@ class Promises:
             )
         before.append((change.at, change.writer, alias))
 
-    def forget(self, requests: set[str]) -> None:
-        """The store was put back: what had ended before is judged no more."""
-        self.forgotten |= requests
-        self.logged.clear()
-        self.moves.clear()
-        self.names.clear()
-
     def _has_row(self, home: str, alias: dict[str, object]) -> bool:
         """Whether the home's queue has a settled request that asked for this."""
         found = self.rows[home].execute(
@@ -134,155 +171,21 @@ class Promises:
         )
         return found.fetchone() is not None
 
-    # ── at the end ─────────────────────────────────────────────────────────────────────────────
-    def judge(self, requests: dict[str, list[Request]]) -> None:
-        """Check the whole history against the queues of all homes.
-
-        Args:
-            requests: all rows by home, after everything has come to rest.
-        """
-        for broken in self.broken:
-            raise broken
-        ended = {
-            request.id: request
-            for rows in requests.values()
-            for request in rows
-            if request.id not in self.forgotten
-        }
-        require(not self.world.overlaps_in_lanes(), "two commits in flight in a lane")
-        self._judge_bytes()
-        self._judge_ends(ended)
-        self._judge_versions(ended)
-        for home in requests:
-            self._judge_order(home, ended)
-        self._judge_aliases(ended)
-
-    def _judge_bytes(self) -> None:
-        sent: dict[tuple[str, str, str], bytes] = {}
-        for home, key, body in self.world.puts:
-            if _VERSION.match(key) and not home.startswith("user"):
-                request = json.loads(body)["request"]
-                first = sent.setdefault((home, key, request), body)
-                require(first == body, f"other bytes at a second try of {key}")
-
-    def _judge_ends(self, ended: dict[str, Request]) -> None:
-        for log in self.logged.values():
-            if log.returned is None:
-                continue
-            require(log.id in ended, f"request {log.id} was accepted and is lost")
-            request = ended[log.id]
-            require(
-                request.state in (State.DONE, State.FAILED, State.CANCELLED),
-                f"request {log.id} is {request.state} at rest: {request.error} {request.reason}",
-            )
-            if log.cancelled:
-                require(request.state is State.CANCELLED, f"request {log.id} was cancelled")
-
-    def _judge_versions(self, ended: dict[str, Request]) -> None:
-        for lane, lives in self.lives.items():
-            ids = [life.request for life in lives]
-            require(len(set(ids)) == len(ids), f"a request became two versions: {ids}")
-            for number, life in enumerate(lives):
-                self._judge_version(lane, number, life, ended)
-            for below, above in pairwise(lives):
-                again = below.content == above.content
-                was_there = below.deleted is None or below.deleted > above.created
-                require(not (again and was_there), f"same content, two versions in {lane}")
-        for request in ended.values():
-            if request.state is State.DONE:
-                self._judge_settled(request)
-
-    def _judge_version(self, lane: str, number: int, life: Life, ended: dict[str, Request]) -> None:
-        if life.request in self.forgotten:
-            return
-        require(life.request in ended, f"v{number} of {lane} belongs to no request")
-        request = ended[life.request]
-        require(request.state is State.DONE, f"v{number} is {request.state}: {life.request}")
-        require(request.version == number, f"{life.request} is v{number}, told v{request.version}")
-
-    def _judge_settled(self, request: Request) -> None:
-        lives = self.lives[lane_key(request)]
-        require(
-            request.version is not None and request.version < len(lives), "told a missing version"
-        )
-        assert request.version is not None
-        life = lives[request.version]
-        if life.request == request.id:
-            return
-        require(
-            life.content == request.content, f"{request.id} was told v{request.version} of another"
-        )
-        called = self.logged[request.id].called
-        next_one = lives[request.version + 1] if request.version + 1 < len(lives) else None
-        was_highest = next_one is None or next_one.created > called
-        was_there = life.deleted is None or life.deleted > called
-        overlap = life.deleted is None or next_one is None or life.created < life.deleted
-        require(
-            was_highest and was_there and overlap, f"v{request.version} was not the highest then"
-        )
-
-    def _judge_order(self, home: str, ended: dict[str, Request]) -> None:
-        by_lane: dict[str, list[tuple[Logged, Request]]] = defaultdict(list)
-        for log in self.logged.values():
-            request = ended.get(log.id)
-            if log.home == home and request and request.state is State.DONE:
-                by_lane[log.lane].append((log, request))
-        for logs in by_lane.values():
-            for first, one in logs:
-                for second, other in logs:
-                    if first.returned is not None and first.returned < second.called:
-                        self._judge_pair(first, one, second, other)
-
-    def _judge_pair(self, first: Logged, one: Request, second: Logged, other: Request) -> None:
-        assert one.version is not None and other.version is not None
-        if first.content == second.content:
-            require(one.version <= other.version, f"{first.id} came before {second.id}")
-        else:
-            require(one.version < other.version, f"{first.id} came before {second.id}")
-
-    def _judge_aliases(self, ended: dict[str, Request]) -> None:
-        for key, writes in self.names.items():
-            match = _ALIAS.match(key)
-            assert match
-            lane, alias = match["lane"], match["alias"]
-            given = {
-                request.version
-                for request in ended.values()
-                if lane_key(request) == lane
-                and alias in request.aliases
-                and request.state is State.DONE
-            }
-            for _, writer, body in writes:
-                if not writer.startswith("user"):
-                    require(body["version"] in given, f"{key} at {body}, which nobody asked for")
-            highest = max((version for version in given if version is not None), default=-1)
-            last = writes[-1][2]["highest"]
-            assert isinstance(last, int)
-            require(last >= highest, f"{key} never came to v{highest}")
-            self._judge_moves(key, lane, alias, writes)
-
-    def _judge_moves(
-        self, key: str, lane: str, alias: str, writes: list[tuple[float, str, dict[str, object]]]
-    ) -> None:
-        for move in self.moves:
-            if (move.lane, move.alias) != (lane, alias) or move.end is None:
-                continue
-            mine = [at for at, writer, _ in writes if writer == move.user and at >= move.start]
-            require(bool(mine), f"{move} wrote nothing")
-            for at, writer, body in writes:
-                version = body["version"]
-                if at > mine[0] and not writer.startswith("user"):
-                    assert isinstance(version, int)
-                    require(version > move.lane_highest, f"{key}: {move} was taken back by logging")
-            later = [at for at in mine if at > move.end]
-            for at in later:
-                between = [w for w in writes if mine[0] < w[0] < at and w[1] != move.user]
-                require(not between, f"{key}: {move} happened again after others moved it")
-
-
-def lane_key(request: Request) -> str:
-    """The key under which a request's artifact lies."""
-    return f"{request.lane.project}/artifacts/{request.lane.name}"
+    def changed(self, upheaval: Upheaval) -> None:
+        """The store is another one: what had ended before is judged no more."""
+        for lane, left in upheaval.left.items():
+            del self.lives[lane][left:]
+        for lane, (request, content) in upheaval.foreign.items():
+            before = self.lives[lane][-1]
+            self.lives[lane][-1] = Life(request, content, before.created, before.deleted)
+            self.forgotten.add(request)
+        self.forgotten |= upheaval.ended
+        for request in upheaval.ended & self.logged.keys():
+            del self.logged[request]
+        self.frozen |= upheaval.frozen
+        self.doubtful |= upheaval.doubtful
+        self.names.clear()
+        self.world.puts.clear()
 
 
 def require(holds: bool, otherwise: str) -> None:

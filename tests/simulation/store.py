@@ -73,6 +73,18 @@ class World:
     puts: list[tuple[str, str, bytes]] = field(default_factory=list)
     flying: dict[tuple[str, str], int] = field(default_factory=dict)
     overlaps: list[str] = field(default_factory=list)
+    #: The store does not answer; how often it became another one.
+    is_away: bool = False
+    changes: int = 0
+    #: Cleared: the stand-in for uploads waits.
+    may_upload: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_upload.set()
+
+    def lay(self, key: str, body: bytes) -> None:
+        """Let an object be there without anybody having written it."""
+        self.objects[key] = (body, hashlib.md5(body).hexdigest(), self.now())
 
     def overlaps_in_lanes(self) -> list[str]:
         """Records that were sent while another of the same lane and home was under way."""
@@ -183,7 +195,7 @@ class SimStore:
     async def _read_way(self) -> None:
         self._step()
         await self._pass_time()
-        if self._happens(self._world.faults.unavailable):
+        if self._world.is_away or self._happens(self._world.faults.unavailable):
             raise StoreUnavailable("503")
         self._step()
 
@@ -204,6 +216,8 @@ class SimStore:
     async def _deliver(self, key: str, act: Callable[[], str]) -> str:
         faults = self._world.faults
         await self._pass_time()
+        if self._world.is_away:
+            raise OutcomeUnknown("time-out")
         if self._happens(faults.unavailable) or self._happens(faults.lost_request):
             raise OutcomeUnknown("503")
         if self._happens(faults.conflict):
@@ -239,7 +253,11 @@ class SimStore:
         return answer
 
     def _later(self, act: Callable[[], str]) -> None:
+        changes = self._world.changes
+
         def arrive() -> None:
+            if self._world.changes != changes:
+                return  # the store that it was sent to is not there any more
             try:
                 act()
             except (ObjectExists, EtagMismatch):

@@ -17,16 +17,3 @@ def test_a_history_breaks_a_promise(first: int) -> None:
     """Whatever is lost, late, doubled, refused or killed: what docs/promises.md says holds."""
     for seed in range(first, first + CHUNK):
         run_history(seed)
-
-
-def test_the_same_seed_gives_another_history() -> None:
-    """One seed drives clock, scheduler, faults and crashes: the same seed, the same history."""
-    from tests.simulation.history import History
-
-    def changes(seed: int) -> list[object]:
-        history = History(seed)
-        history.run()
-        return [(c.at, c.key, c.body, c.writer) for c in history.world.history]
-
-    for seed in range(5):
-        assert changes(seed) == changes(seed)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import EllipsisType
+
+#: Of 127.0.0.1 and localhost, signed by itself, with its key, for a hundred years; of no use but to tests.
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 Line = bytes | EllipsisType | None | Callable[["Seen"], object]
 """What a request is answered with: see ``Scripted``."""
@@ -39,13 +44,14 @@ class Scripted:
     script: list[Line] = field(default_factory=list)
     otherwise: Line = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
     seen: list[Seen] = field(default_factory=list)
+    scheme: str = "http"
     port: int = 0
     server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def close(self) -> None:
         """Take no more connections."""
@@ -91,10 +97,13 @@ def error(status: int, code: str, more: str = "", **headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def scripted(*script: Line) -> AsyncIterator[Scripted]:
-    """Run a scripted server on a free port."""
-    told = Scripted(list(script))
-    told.server = await asyncio.start_server(told.serve, "127.0.0.1", 0)
+async def scripted(*script: Line, scheme: str = "http") -> AsyncIterator[Scripted]:
+    """Run a scripted server on a free port; as ``https``, with ``CERTIFICATE``."""
+    told, tls = Scripted(list(script), scheme=scheme), None
+    if scheme == "https":
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(CERTIFICATE)
+    told.server = await asyncio.start_server(told.serve, "127.0.0.1", 0, ssl=tls)
     told.port = told.server.sockets[0].getsockname()[1]
     try:
         yield told

@@ -5,6 +5,7 @@ Does not own: the commands (``app``); nothing of them is imported before the pac
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -18,15 +19,27 @@ def main() -> int:
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        print(_how_to_install(missing), file=sys.stderr)
+        if sys.stderr is not None:
+            print(_how_to_install(missing), file=sys.stderr)
         return 1
+    _open_missing()
     from wherry.cli.app import run
 
     return run()
 
 
+def _open_missing() -> None:
+    """Write to nowhere what goes to a stream that is closed: cron and some job epilogs close theirs."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
+
+
 def _how_to_install(missing: list[str]) -> str:
     return (
-        f"The wherry command needs packages that are not installed: {', '.join(missing)}.\n"
-        "  pip install 'wherry[daemon]'"
+        f"The wherry command needs packages that are not installed here: {', '.join(missing)}.\n"
+        "  pip install 'wherry[daemon]'\n"
+        "or, to leave this environment as it is, in one of its own:\n"
+        "  uv tool install 'wherry[daemon]'\n"
+        "which makes a wherry command in ~/.local/bin; call that one."
     )

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from wherry import messages as pb
-from wherry.cli.states import ENDED, NOT_ENDED
 from wherry.errors import NotFoundError
 from wherry.wire import places
 from wherry.wire.settings import Settings, load
@@ -72,27 +71,44 @@ class Daemon:
         name: str = "",
         limit: int = NO_LIMIT,
     ) -> Iterator[pb.RequestState]:
-        """List requests, oldest first; all but done ones where no states are named."""
+        """List requests, oldest first; those that Status shows where no states are named."""
         wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=limit)
         return self._connection.server_stream("ListRequests", wanted, pb.RequestState)
 
     def whole_list(
-        self, states: Sequence[str], project: str = "", name: str = ""
+        self,
+        states: Sequence[str],
+        project: str = "",
+        name: str = "",
+        timeout_s: float | None = None,
     ) -> list[pb.RequestState]:
-        """List requests as they are at one time, also where the daemon ends meanwhile."""
-        wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=NO_LIMIT)
-        return self._connection.whole_stream("ListRequests", wanted, pb.RequestState)
+        """List requests as they are at one time, also where the daemon ends meanwhile.
 
-    def resolve(self, names: Sequence[str]) -> list[str]:
+        Raises:
+            WaitTimeoutError: the time is over.
+        """
+        wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=NO_LIMIT)
+        return self._connection.whole_stream("ListRequests", wanted, pb.RequestState, timeout_s)
+
+    def resolve(self, names: Sequence[str], timeout_s: float | None = None) -> list[str]:
         """Find the requests' whole ids; an end or a beginning that only one has will do.
+
+        Args:
+            names: ids, or parts.
+            timeout_s: for each of them.
 
         Raises:
             NotFoundError: no request, or more than one, is meant.
+            WaitTimeoutError: the time is over.
         """
-        known: list[str] = []
-        if any(len(name) < _ID_CHARACTERS for name in names):
-            known = [state.request_id for state in self.whole_list((*NOT_ENDED, *ENDED))]
-        return [_only(name, known) if len(name) < _ID_CHARACTERS else name for name in names]
+        return [
+            self._whole(name, timeout_s) if len(name) < _ID_CHARACTERS else name for name in names
+        ]
+
+    def _whole(self, part: str, timeout_s: float | None) -> str:
+        wanted = pb.ListRequestsRequest(id_part=part.lower(), limit=_NAMED + 1)
+        states = self._connection.whole_stream("ListRequests", wanted, pb.RequestState, timeout_s)
+        return _only(part, [state.request_id for state in states])
 
     def wait(self, ids: Sequence[str], timeout_s: float | None) -> Iterator[pb.RequestState]:
         """Tell each change of these requests until all have ended.
@@ -151,6 +167,7 @@ class Daemon:
 #: Unchanged states come again this often, so that a progress line stays alive.
 _EVERY_S = 2.0
 _ID_CHARACTERS = 36
+_NAMED = 5
 
 
 def _connect(chosen: Settings) -> Connection:
@@ -163,13 +180,12 @@ def _connect(chosen: Settings) -> Connection:
     return connection
 
 
-def _only(part: str, known: Sequence[str]) -> str:
-    found = [id_ for id_ in known if id_.endswith(part) or id_.startswith(part)]
+def _only(part: str, found: Sequence[str]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        listed = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
+        listed = ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
         raise NotFoundError(
-            f"{part} may be any of {len(found)} requests: {listed}.", hint="Write more of the id."
+            f"{part} may be any of several requests: {listed}.", hint="Write more of the id."
         )
     raise NotFoundError(f"There is no request {part}.", hint="`wherry queue` lists the requests.")

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from wherry import messages as pb
 from wherry.cli.calls import Daemon
 from wherry.cli.disk import Disk, look_at
-from wherry.cli.states import counts_text, is_waiting
+from wherry.cli.states import counts_text, is_waiting, shown_counts
 from wherry.cli.words import count_text, first_line
 from wherry.errors import WherryError
 from wherry.progress import size_text
 from wherry.wire import VERSION, places
-from wherry.wire.settings import WITHOUT_EFFECT, Settings, load
+from wherry.wire.settings import FILE_ONLY, IN_ENVIRONMENT, WITHOUT_EFFECT, Settings, load
 
 _LEAST_FREE_BYTES = 1 << 30
 _LEAST_FREE_INODES = 10_000
@@ -99,12 +99,18 @@ def examine(store: str | None) -> Report:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
     """Find variables that look like settings and are none, such as a misspelt one."""
-    known = {f"WHERRY_{name.upper()}" for name in Settings._fields} | _OTHER_VARIABLES
-    return [
-        Problem(f"{name} is set, and is no setting.", "Unset it, or correct its name.")
-        for name in sorted(environ)
-        if name.startswith("WHERRY_") and name not in known
-    ]
+    in_file = {f"WHERRY_{name.upper()}": name for name in FILE_ONLY}
+    known = {f"WHERRY_{name.upper()}" for name in IN_ENVIRONMENT} | _OTHER_VARIABLES
+    problems = []
+    for name in sorted(environ):
+        if name in in_file:
+            line = f"{in_file[name]} = …"
+            what = f"{name} is set, and has no effect: it is read from {places.CONFIG} only."
+            problems.append(Problem(what, f"Write there: {line}"))
+        elif name.startswith("WHERRY_") and name not in known:
+            what = f"{name} is set, and is no setting."
+            problems.append(Problem(what, "Unset it, or correct its name."))
+    return problems
 
 
 def store_advice(address: str) -> Iterator[str]:
@@ -138,6 +144,9 @@ def disk_problems(home: Path, disk: Disk) -> Iterator[Problem]:
 
 def work_problems(status: pb.StatusReply) -> Iterator[Problem]:
     """Find what is wrong with the queue's work."""
+    if status.locked:
+        what, _, remedy = status.locked.partition("\n")
+        yield Problem(f"Nothing can be logged now: {what}", remedy.strip())
     for file in status.set_aside:
         yield Problem(
             f"A damaged queue was set aside as {file}; requests that were in it are not done.",
@@ -160,7 +169,7 @@ def work_problems(status: pb.StatusReply) -> Iterator[Problem]:
         wait = count_text(len(waiting), "request waits", "requests wait")
         yield Problem(
             f"{wait} ({first.error}): {first_line(first.reason)}",
-            f"`wherry status` says more; in all: {counts_text(status.counts)}.",
+            f"`wherry status` says more; in all: {counts_text(shown_counts(status))}.",
         )
 
 

@@ -71,10 +71,7 @@ def stop(
     """
     chosen = settings()
     machine = Daemon(chosen)
-    try:
-        found = machine.running()
-    except CommError as error:
-        raise _deaf(error, chosen.home) from error
+    found = machine.running()
     if found is None:
         output.print_text("no daemon runs")
         return
@@ -164,16 +161,6 @@ def daemon_text(found: pb.HelloReply | None, started: str = "") -> str:
     return f"wherryd {found.version}, pid {found.pid}{since}, home {found.home}{what}"
 
 
-def _deaf(error: CommError, home: Path) -> CommError:
-    """One that does not answer can't be asked to leave; the pid in its lock file names it."""
-    try:
-        pid = int((home / places.INSTANCE_LOCK).read_text())
-    except (OSError, ValueError):
-        return error
-    hint = f"`kill {pid}` ends it, if that is a wherryd; `kill -9 {pid}` loses nothing either."
-    return CommError(error.message, hint=hint)
-
-
 def _wait_gone(machine: Daemon, pid: int, timeout_s: float | None) -> None:
     """The socket goes first; the process after it, and with it the lock on the home."""
     end_s = time.monotonic() + (timeout_s or 0)
@@ -201,7 +188,12 @@ def _is_alive(pid: int) -> bool:
     import os
 
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()[0]
+        )
     except OSError:
         pass  # it is gone, or there is no /proc
     else:

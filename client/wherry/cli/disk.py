@@ -48,7 +48,7 @@ class Disk(NamedTuple):
 def look_at(folder: Path) -> Disk:
     """Find out what lies below a folder. Raises ``OSError``."""
     seen = os.statvfs(folder)
-    mounts = _MOUNTS.read_text(errors="surrogateescape") if _MOUNTS.exists() else ""
+    mounts = _MOUNTS.read_text("utf-8", "surrogateescape") if _MOUNTS.exists() else ""
     mount, filesystem = find_mount(os.path.realpath(folder), mounts.splitlines())
     return Disk(
         filesystem=filesystem,

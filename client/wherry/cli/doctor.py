@@ -66,9 +66,8 @@ def _print_report(report: Report) -> None:
     output.print_fields(report.versions.items())
     _print_head(count_text(len(report.problems), "problem") if report.problems else "all is well")
     for problem in report.problems:
-        output.print_text(f"* {printable(problem.what)}")
-        if problem.remedy:
-            output.print_text(f"  {printable(problem.remedy)}")
+        for number, line in enumerate([*problem.what.splitlines(), *problem.remedy.splitlines()]):
+            output.print_text(f"{' ' if number else '*'} {printable(line)}")
     if report.advice:
         _print_head("advice")
     for advice in report.advice:

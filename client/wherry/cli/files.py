@@ -75,6 +75,8 @@ def put(
 
     --json gives the keys of one object of `wherry queue --json`.
     """
+    if not path:
+        raise typer.BadParameter("the path is empty; name a file or a folder")
     meant = _meant(path, name, project)
     chosen = settings(meant[0], store)
     artifact = _build(path, meant[1], type_, description, metadata, policy)

@@ -7,6 +7,8 @@ is done. Does not own: what a command does with a value.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
@@ -14,7 +16,10 @@ import typer
 
 from wherry.cli.words import read_span
 from wherry.errors import UsageError
+from wherry.wire.address import normalize_store
 from wherry.wire.names import check_alias, check_name, parse_artifact_ref
+
+_REQUEST = re.compile("[0-9a-fA-F-]{1,36}")
 
 
 def checked(check: Callable[[str], object]) -> Callable[[str | None], str | None]:
@@ -74,6 +79,18 @@ def check_lane(text: str) -> object:
     return found
 
 
+def check_store(text: str) -> object:
+    """Refuse what is no store's address. Raises ``UsageError``, ``NotYet``."""
+    return normalize_store(text, os.environ)
+
+
+def check_request(text: str) -> bool:
+    """Refuse what is no part of a request's id. Raises ``ValueError``."""
+    if not _REQUEST.fullmatch(text):
+        raise ValueError(f"{text!r} is no request's id, nor the end of one")
+    return True
+
+
 class Target(NamedTuple):
     """An artifact's project and name, as a command means them."""
 
@@ -103,11 +120,31 @@ Project = Annotated[
         callback=checked(lambda name: check_name("project", name)),
     ),
 ]
-OnlyProject = Annotated[str | None, typer.Option("--project", "-p", help="Only this project.")]
-OnlyName = Annotated[str | None, typer.Option("--name", "-n", help="Only this artifact.")]
+OnlyProject = Annotated[
+    str | None,
+    typer.Option(
+        "--project",
+        "-p",
+        help="Only this project.",
+        callback=checked(lambda name: check_name("project", name)),
+    ),
+]
+OnlyName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        "-n",
+        help="Only this artifact.",
+        callback=checked(lambda name: check_name("artifact", name)),
+    ),
+]
 Store = Annotated[
     str | None,
-    typer.Option("--store", help="The store's address; WHERRY_STORE otherwise."),
+    typer.Option(
+        "--store",
+        help="The store's address; WHERRY_STORE otherwise.",
+        callback=checked(check_store),
+    ),
 ]
 Type = Annotated[
     str | None,
@@ -132,6 +169,7 @@ Requests = Annotated[
     typer.Argument(
         metavar="REQUEST",
         help="Ids of requests, or the end of each, as `wherry status` shows it.",
+        callback=each_checked(check_request),
     ),
 ]
 Artifact = Annotated[

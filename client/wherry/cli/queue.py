@@ -11,7 +11,7 @@ from wherry import messages as pb
 from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, has_queue, settings
 from wherry.cli.daemon import daemon_json, daemon_text
-from wherry.cli.words import count_text, local_time, progress_text, short_ids
+from wherry.cli.words import count_text, local_time, printable, progress_text, short_ids
 
 _ANY_STATE = (*states.NOT_ENDED, *states.ENDED)
 
@@ -22,16 +22,18 @@ def status(json: params.Json = False) -> None:
     Shows the daemon, lanes that stand still, and each request that is not
     done or has failed and was not acknowledged: how far it is, why it waits,
     when it is tried again, and what to do about it. Starts the daemon if
-    there is something in the queue and none runs.
+    none runs and anything was ever logged in this home.
 
       wherry status
       wherry status --json | jq '.requests[] | select(.error)'
 
     --json gives one object: daemon (as `wherry daemon status --json` has
-    it), counts (number of requests by state), requests (1,000 at most; the
-    keys are those of `wherry queue --json`), stopped (lanes that wait for
+    it), counts (number of requests by state), requests (1,000 at most,
+    failures before the others; the keys are those of `wherry queue --json`),
+    stopped (lanes that wait for
     `wherry retry`: store, project, name, reason), set_aside (files of damaged
-    queues, whose requests are not done).
+    queues, whose requests are not done), locked (who holds the queue, so that
+    nothing can be logged now; else empty).
     """
     chosen = settings()
     daemon = Daemon(chosen)
@@ -47,6 +49,7 @@ def status(json: params.Json = False) -> None:
                 "requests": [states.request_json(state) for state in found.requests],
                 "stopped": [states.lane_json(lane) for lane in found.stopped],
                 "set_aside": list(found.set_aside),
+                "locked": found.locked,
             }
         )
     else:
@@ -68,10 +71,11 @@ def queue(
 ) -> None:
     """List the requests that the daemon knows, oldest first.
 
-    Without --state it lists all that are not done. States: held (by offline
-    mode), accepted (being hashed), prepared (being uploaded), uploaded
-    (waiting for its turn), sending (being committed), settled (committed,
-    aliases not moved yet), done, failed, cancelled.
+    Without --state it lists all that are not done, and failures that were
+    not acknowledged. States: held (by offline mode), accepted (being
+    hashed), prepared (being uploaded), uploaded (waiting for its turn),
+    sending (being committed), settled (committed, aliases not moved yet),
+    done, failed, cancelled.
 
       wherry queue --state failed
       wherry queue --project cats --name model --json
@@ -109,6 +113,10 @@ def _nothing() -> pb.StatusReply:
 
 def _print_status(found: pb.StatusReply) -> None:
     output.print_text(daemon_text(found.daemon, found.started))
+    if found.locked:
+        output.print_text("\nNothing can be logged now:")
+        for line in found.locked.splitlines():
+            output.print_text(f"  {printable(line.strip())}")
     for line in states.set_aside_sentences(found.set_aside):
         output.print_text(f"\n{line}" if line.startswith("A ") else f"  {line}")
     for lane in found.stopped:
@@ -122,7 +130,10 @@ def _print_status(found: pb.StatusReply) -> None:
         ("request", "artifact", "size>", "ahead>", "what happens"),
         (_status_row(state, short[state.request_id]) for state in found.requests),
     )
-    output.print_text(f"\n{states.counts_text(found.counts)}")
+    more = states.not_shown(found)
+    if more:
+        output.print_text(f"… and {more:,} more that are not done: wherry queue")
+    output.print_text(f"\n{states.counts_text(states.shown_counts(found))}")
 
 
 def _status_row(state: pb.RequestState, short_id: str) -> Sequence[str]:

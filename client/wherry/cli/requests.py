@@ -30,7 +30,12 @@ def retry(
         ),
     ] = None,
     project: params.Project = None,
-    store: Annotated[str | None, typer.Option("--store", help="All in this store.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store", help="All in this store.", callback=params.checked(params.check_store)
+        ),
+    ] = None,
     json: params.Json = False,
 ) -> None:
     """Try again what failed or waits; go on with a changed store.

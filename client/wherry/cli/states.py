@@ -21,6 +21,8 @@ ENDED = ("done", "failed", "cancelled")
 #: What there is to do: held requests wait for the user, not for the daemon.
 WORK = NOT_ENDED[1:]
 
+#: As many requests as Status has room for.
+_SHOWN = 1000
 _RETRIED = "It is tried again by itself; mend it, and it goes on."
 _REMEDIES: dict[str, str] = {
     "AccessRefused": "Mend the credentials or the permissions, or run any program that logs with"
@@ -158,6 +160,19 @@ def counts_text(counts: Mapping[str, int]) -> str:
         parts.append(f"{sum(open_.values()):,} not done ({listed})")
     parts += [f"{counts[state]:,} {state}" for state in reversed(ENDED) if counts.get(state)]
     return ", ".join(parts) or "nothing was logged here yet"
+
+
+def shown_counts(found: pb.StatusReply) -> dict[str, int]:
+    """Count the requests by state, without failures that were acknowledged."""
+    failed = sum(1 for state in found.requests if state.state == "failed")
+    # Where only failures are shown there may be more.
+    return dict(found.counts) if failed == _SHOWN else {**found.counts, "failed": failed}
+
+
+def not_shown(found: pb.StatusReply) -> int:
+    """Count the requests that are not done and that Status had no room for."""
+    open_ = sum(found.counts.get(state, 0) for state in NOT_ENDED)
+    return open_ - sum(1 for state in found.requests if state.state in NOT_ENDED)
 
 
 def outcome_text(state: pb.RequestState) -> str:

@@ -16,6 +16,8 @@ from wherry.cli.waiting import Outcome, wait_ended
 from wherry.cli.words import count_text, span_text
 
 _NAMED = 20
+#: What naming that which is left may take when the time is over.
+_LOOK_S = 1.0
 
 
 def wait(
@@ -40,11 +42,12 @@ def wait(
         raise typer.BadParameter("name requests, or say --all; one of these")
     chosen = settings()
     daemon = Daemon(chosen)
-    ids = daemon.resolve(requests or ())
+    limit_s, begun_s = params.seconds(timeout), time.monotonic()
+    ids = daemon.resolve(requests or (), limit_s)
     if all_ and has_queue(chosen):
-        ids = [state.request_id for state in daemon.whole_list(states.WORK)]
-    limit_s = params.seconds(timeout)
-    outcome = wait_ended(daemon, ids, limit_s, choose_progress(quiet=json))
+        ids = [state.request_id for state in daemon.whole_list(states.WORK, timeout_s=limit_s)]
+    left_s = None if limit_s is None else max(begun_s + limit_s - time.monotonic(), 0)
+    outcome = wait_ended(daemon, ids, left_s, choose_progress(quiet=json))
     if json:
         output.print_json(_outcome_json(outcome))
     elif ids:
@@ -96,24 +99,28 @@ def drain(timeout: params.Timeout = None, json: params.Json = False) -> None:
     For preStop hooks, job epilogs and the minute before a machine goes. If
     the time is over first, it names what is left and the exit code is 1.
     Failed requests, and those that offline mode holds, are not left to do:
-    they are counted on standard error.
+    they are counted on standard error; those that failed meanwhile are named.
 
       wherry drain --timeout 60s
 
     --json gives one object: drained (true or false), committed (how many),
     failed, left (arrays of requests, with the keys of `wherry queue
-    --json`), held (how many).
+    --json`; failed are all that nobody has acknowledged), held (how many).
     """
     chosen = settings()
     outcome, held, limit_s = Outcome([], [], [], timed_out=False), 0, params.seconds(timeout)
+    earlier: list[pb.RequestState] = []
     if has_queue(chosen):
         daemon = Daemon(chosen)
         outcome = _drain(daemon, limit_s, quiet=json)
-        held = daemon.status().counts.get("held", 0)
+        status, ended = daemon.status(), {state.request_id for state in outcome.failed}
+        held = status.counts.get("held", 0)
+        failed = [state for state in status.requests if state.state == "failed"]
+        earlier = [state for state in failed if state.request_id not in ended]
     if json:
-        output.print_json(_drain_json(outcome, held))
+        output.print_json(_drain_json(outcome, earlier, held))
     else:
-        _print_drained(outcome, held, limit_s)
+        _print_drained(outcome, len(earlier), held, limit_s)
     if outcome.left:
         raise typer.Exit(1)
 
@@ -135,7 +142,8 @@ def _drain(daemon: Daemon, timeout_s: float | None, *, quiet: bool) -> Outcome:
     committed: list[pb.RequestState] = []
     failed: list[pb.RequestState] = []
     while True:
-        work = daemon.whole_list(states.WORK)
+        left_s = None if end_s is None else max(end_s - time.monotonic(), _LOOK_S)
+        work = daemon.whole_list(states.WORK, timeout_s=left_s)
         left_s = None if end_s is None else end_s - time.monotonic()
         over = left_s is not None and left_s <= 0
         if not work or over:
@@ -155,11 +163,13 @@ def _outcome_json(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _drain_json(outcome: Outcome, held: int) -> dict[str, object]:
+def _drain_json(
+    outcome: Outcome, earlier: Sequence[pb.RequestState], held: int
+) -> dict[str, object]:
     return {
         "drained": not outcome.left,
         "committed": len(outcome.committed),
-        "failed": [states.request_json(state) for state in outcome.failed],
+        "failed": [states.request_json(state) for state in [*earlier, *outcome.failed]],
         "left": [states.request_json(state) for state in outcome.left],
         "held": held,
     }
@@ -176,7 +186,7 @@ def _print_outcome(outcome: Outcome, limit_s: float | None) -> None:
         )
 
 
-def _print_drained(outcome: Outcome, held: int, limit_s: float | None) -> None:
+def _print_drained(outcome: Outcome, earlier: int, held: int, limit_s: float | None) -> None:
     _name(outcome.failed)
     _name(outcome.left)
     if outcome.left:
@@ -186,6 +196,9 @@ def _print_drained(outcome: Outcome, held: int, limit_s: float | None) -> None:
         )
     else:
         output.print_text(f"nothing is left to do; {len(outcome.committed):,} committed meanwhile")
+    if earlier:
+        have = count_text(earlier, "request has", "requests have")
+        output.note(f"wherry: {have} failed before; `wherry status` names them")
     if held:
         are = count_text(held, "request is", "requests are")
         output.note(f"wherry: {are} held by offline mode; `wherry sync` sends them")

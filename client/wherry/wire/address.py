@@ -16,6 +16,8 @@ from wherry.errors import BadURI, NotYet
 
 _FORMS = "Use file:///folder or s3://bucket/prefix?endpoint_url=…&region=…"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
+#: What can be a part of a host's name, as AWS's own tools have it.
+_REGION = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OPTIONS = ("addressing", "endpoint_url", "region")
@@ -95,6 +97,27 @@ def credentials_from(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in _CREDENTIALS if environ.get(name)}
 
 
+def normalize_endpoint(url: str) -> str:
+    """Write the URL of a server in one form.
+
+    Raises:
+        BadURI: it is no http or https URL, names no host that there can be, or has credentials in it.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as whoever looks it up does: no label is empty or has over 63 bytes
+    except ValueError as exc:
+        raise BadURI(f"The endpoint {_masked(url)} is no http or https URL.", hint=_FORMS) from exc
+    if "@" in parts.netloc:
+        raise BadURI(f"The endpoint {_masked(url)} has credentials in it.", hint=_NO_CREDENTIALS)
+    if parts.scheme not in _DEFAULT_PORTS or not host or parts.query or parts.fragment:
+        raise BadURI(f"The endpoint {url} is no http or https URL.", hint=_FORMS)
+    host = f"[{host}]" if ":" in host else host
+    explicit = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{host}{explicit}{parts.path.rstrip('/')}"
+
+
 def _file_path(uri: str) -> str:
     rest = uri[len("file:") :]
     if rest.startswith("//"):
@@ -148,7 +171,9 @@ def _s3_options(uri: str, query: str, environ: Mapping[str, str]) -> dict[str, s
     options.setdefault("endpoint_url", _endpoint_from(environ))
     options.setdefault("region", environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", ""))
     if options["endpoint_url"]:
-        options["endpoint_url"] = _endpoint(options["endpoint_url"])
+        options["endpoint_url"] = normalize_endpoint(options["endpoint_url"])
+    if options["region"] and not _REGION.fullmatch(options["region"]):
+        raise BadURI(f"{options['region']!r} is no region.", hint="As in region=eu-west-1.")
     if options.get("addressing", "path") not in ("path", "virtual"):
         raise BadURI(f"addressing={options['addressing']} is unknown.", hint="'path' or 'virtual'.")
     return {name: value for name, value in options.items() if value}
@@ -158,21 +183,6 @@ def _endpoint_from(environ: Mapping[str, str]) -> str:
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return ""
     return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL", "")
-
-
-def _endpoint(url: str) -> str:
-    parts = urlsplit(url)
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
-    if "@" in parts.netloc:
-        raise BadURI(f"The endpoint {_masked(url)} has credentials in it.", hint=_NO_CREDENTIALS)
-    if parts.scheme not in _DEFAULT_PORTS or not host or parts.query or parts.fragment:
-        raise BadURI(f"The endpoint {url} is no http or https URL.", hint=_FORMS)
-    host = f"[{host}]" if ":" in host else host
-    explicit = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
-    return f"{parts.scheme}://{host}{explicit}{parts.path.rstrip('/')}"
 
 
 def _masked(uri: str) -> str:

@@ -27,7 +27,7 @@ SOCKET = "daemon.sock"
 SOCKET_ELSEWHERE = "daemon.sock.path"  # where the socket is when the home's path is too long
 LOG = "daemon.log"
 CONFIG = "config.toml"
-INSTANCE_LOCK = "daemon.lock"  # held by the daemon while it runs; clients never touch it
+INSTANCE_LOCK = "daemon.lock"  # held by the daemon while it runs; clients read its pid at most
 SPAWN_LOCK = "spawn.lock"  # held by the client that is starting a daemon
 
 MAX_SOCKET_PATH_BYTES = 100

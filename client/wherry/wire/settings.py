@@ -234,3 +234,8 @@ _SETTINGS = {
     "idle_timeout_s": _Setting(_seconds, 600.0),
     "log_level": _Setting(_one_of("debug", "info", "warning", "error"), "info"),
 }
+
+#: Settings that are read from the environment …
+IN_ENVIRONMENT = tuple(name for name, setting in _SETTINGS.items() if setting.in_environment)
+#: … and those that are read from config.toml only.
+FILE_ONLY = tuple(name for name in _SETTINGS if name not in IN_ENVIRONMENT)

@@ -6,7 +6,9 @@ connection a call gets and repeating it (``connection``), what is in the message
 
 There is no thread and no loop: bytes move only while a call is being made. A connection belongs to
 the process that made it; in a forked child it can only be closed, which does not touch the parent's.
-A call that breaks off leaves the connection closed, since nobody can say what is still under way on it.
+A call that breaks off leaves the connection closed, since nobody can say what is still under way on it. So
+does one that any exception leaves (Ctrl-C, a signal handler's), at whatever line: headers that were counted
+and not sent would make the next call's mean another call's.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ class Transport:
         self._socket = dial(os.fspath(path), connect_timeout_s)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
+        self._calling = False  # a call is under way, or was broken off at nobody knows which line
         self._leaving = False  # no further call
         self._deaf = False  # they take no further byte; what they said before can still be read
         self._h2 = Http2()
@@ -102,18 +105,24 @@ class Transport:
 
         Closing the iterator before its end cancels the call.
         """
-        stream = self._begin(method, timeout_s)
+        if self._pid != os.getpid() or self._socket.fileno() < 0:
+            raise ConnectionLost("This connection was closed, or made before a fork.")
+        self._calling = True
         try:
-            self._send(stream, messages)
-            while not stream.ended:
-                self._receive(stream)
-                yield from stream.messages.complete()
-            self._end(stream)
-        except GeneratorExit:
-            self._cancel(stream)
-            raise
+            stream = self._begin(method, timeout_s)
+            try:
+                self._send(stream, messages)
+                while not stream.ended:
+                    self._receive(stream)
+                    yield from stream.messages.complete()
+                self._end(stream)
+            except GeneratorExit:
+                self._cancel(stream)
+                raise
+        except h2.exceptions.H2Error as refusal:
+            raise ConnectionLost(f"The connection can't be used further: {refusal!r}.") from refusal
         finally:
-            if not stream.ended:
+            if self._calling:
                 self.close()
         error = error_of(stream.method, stream.headers)
         if error:
@@ -122,7 +131,7 @@ class Transport:
     @property
     def is_open(self) -> bool:
         """Tell whether another call may be made, as far as is known."""
-        lasts = not self._leaving and not self._deaf
+        lasts = not self._calling and not self._leaving and not self._deaf
         return lasts and self._socket.fileno() >= 0 and self._pid == os.getpid()
 
     def usable(self) -> bool:
@@ -144,8 +153,6 @@ class Transport:
         self._socket.close()
 
     def _begin(self, method: str, timeout_s: float | None) -> _Stream:
-        if self._pid != os.getpid() or self._socket.fileno() < 0:
-            raise ConnectionLost("This connection was closed, or made before a fork.")
         stream = _Stream(method, self._h2.get_next_available_stream_id(), timeout_s)
         self._leaving |= stream.number >= _LAST_STREAM
         self._h2.send_headers(stream.number, request_headers(method, timeout_s))
@@ -251,6 +258,7 @@ class Transport:
             raise ProtocolError(f"{stream.method}: an answer was cut off in a message.")
         if not stream.sent:
             self._cancel(stream)
+        self._calling = False
 
     def _cancel(self, stream: _Stream) -> None:
         """Take back what is left of a call; in a child that was forked during it, close."""
@@ -263,6 +271,7 @@ class Transport:
         stream.ended = True
         self._socket.settimeout(0)  # where there is no room for it, the connection is given up
         self._flush(None)
+        self._calling = False
 
 
 def _reset(stream: _Stream, code: int | None) -> CommError:

@@ -55,7 +55,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside")
+    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside", "locked")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class StatusReply(_message.Message):
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
     SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
     daemon: HelloReply
     socket: str
     counts: _containers.ScalarMap[str, int]
@@ -77,7 +78,8 @@ class StatusReply(_message.Message):
     stopped: _containers.RepeatedCompositeFieldContainer[LaneState]
     started: str
     set_aside: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ...) -> None: ...
+    locked: str
+    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ..., locked: _Optional[str] = ...) -> None: ...
 
 class LaneState(_message.Message):
     __slots__ = ("store", "project", "name", "reason")
@@ -288,14 +290,14 @@ class LinkReply(_message.Message):
     def __init__(self) -> None: ...
 
 class WaitRequest(_message.Message):
-    __slots__ = ("request_ids", "run_id", "every_s")
+    __slots__ = ("request_ids", "run_ids", "every_s")
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
-    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_IDS_FIELD_NUMBER: _ClassVar[int]
     EVERY_S_FIELD_NUMBER: _ClassVar[int]
     request_ids: _containers.RepeatedScalarFieldContainer[str]
-    run_id: str
+    run_ids: _containers.RepeatedScalarFieldContainer[str]
     every_s: float
-    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., run_id: _Optional[str] = ..., every_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., run_ids: _Optional[_Iterable[str]] = ..., every_s: _Optional[float] = ...) -> None: ...
 
 class RequestState(_message.Message):
     __slots__ = ("request_id", "project", "name", "type", "store", "run_id", "state", "place", "version", "digest", "entries", "size", "bytes_done", "error", "reason", "next_try", "accepted", "acknowledged", "ahead", "last")
@@ -342,16 +344,18 @@ class RequestState(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., store: _Optional[str] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., place: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., entries: _Optional[int] = ..., size: _Optional[int] = ..., bytes_done: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., next_try: _Optional[str] = ..., accepted: _Optional[str] = ..., acknowledged: bool = ..., ahead: _Optional[int] = ..., last: bool = ...) -> None: ...
 
 class ListRequestsRequest(_message.Message):
-    __slots__ = ("states", "project", "name", "limit")
+    __slots__ = ("states", "project", "name", "limit", "id_part")
     STATES_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ID_PART_FIELD_NUMBER: _ClassVar[int]
     states: _containers.RepeatedScalarFieldContainer[str]
     project: str
     name: str
     limit: int
-    def __init__(self, states: _Optional[_Iterable[str]] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    id_part: str
+    def __init__(self, states: _Optional[_Iterable[str]] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., limit: _Optional[int] = ..., id_part: _Optional[str] = ...) -> None: ...
 
 class SelectRequest(_message.Message):
     __slots__ = ("request_ids", "all", "store", "project", "name")

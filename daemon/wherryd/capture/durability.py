@@ -1,7 +1,8 @@
 """Captured bytes and the loss of power (docs/promises.md, promise 1).
 
-Owns: syncing what came in, within seconds; after another boot, telling which captured bytes are whole.
-Does not own: the queue's own durability, or bytes that a client has synced (``power``).
+Owns: syncing what came in, within seconds, ``immutable`` files where the user has them too; after another
+boot, telling which captured bytes are whole. Does not own: how a sync is made (``syncing``), the queue's
+own durability, or bytes that a client has synced (``power``).
 
 Syncing twice does no harm. The boot is noted after every unsynced request of an earlier one was looked
 at, so a kill in between leads to another look.
@@ -9,18 +10,17 @@ at, so a kill in between leads to another look.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import anyio.to_thread
 
 from wherry.errors import CaptureError, FileChanged, QueueError
 from wherry.wire.failpoints import failpoint
+from wherryd.capture.syncing import SyncRefused, sync_filesystem, sync_folder, sync_in_place
 from wherryd.clock import Clock
-from wherryd.hashing import digest_batch
+from wherryd.hashing import digest_batch, source_of
 from wherryd.log import get_logger
 from wherryd.model import Entry, State
 from wherryd.news import News
@@ -56,6 +56,7 @@ class Durability:
         self._queue = queue
         self._news = news
         self._clock = clock
+        self._refused: dict[int, str] = {}  # rows whose bytes the disk did not take, and why
 
     async def check_boot(self) -> None:
         """After another boot, fail requests whose bytes were neither synced nor hashed, or differ.
@@ -65,10 +66,7 @@ class Durability:
         if not self._boot or await self._queue.boot() == self._boot:
             return
         rows: set[int] = set()
-        while unsynced := await self._queue.unsynced(len(rows) + _PAGE):
-            fresh = [request for request in unsynced if request.row not in rows]
-            if not fresh:
-                break
+        while fresh := await self._fresh(rows):
             for request in fresh:
                 rows.add(request.row)
                 await self._check(request)
@@ -82,91 +80,121 @@ class Durability:
                 await watch.wait_news()
                 await self._clock.sleep(GATHER_S)
                 try:
-                    await self.sync_all()
+                    is_done = await self.sync_all()
                 except QueueError as error:
                     _log.warning("syncing is put off", error=str(error))
+                    is_done = False
+                if not is_done:
                     watch.wake()
 
-    async def sync_all(self) -> None:
-        """Sync the bytes of all requests that still need theirs."""
-        while unsynced := await self._queue.unsynced():
-            await self._sync([request for request in unsynced if request.state in _NEEDS_SPOOL])
+    async def sync_all(self) -> bool:
+        """Sync the bytes of all requests that still need theirs; False: some have to be tried again."""
+        left: set[int] = set()
+        while fresh := await self._fresh(left):
+            needed = [request for request in fresh if request.state in _NEEDS_SPOOL]
+            left |= await self._sync(needed)
             _BEFORE_NOTE()
-            await self._queue.note_synced([request.row for request in unsynced])
+            await self._queue.note_synced(
+                [request.row for request in fresh if request.row not in left]
+            )
+        return not left
 
-    async def _sync(self, requests: Sequence[Request]) -> None:
+    async def _fresh(self, rows: set[int]) -> list[Request]:
+        """The next unsynced requests but for these rows."""
+        found = await self._queue.unsynced(len(rows) + _PAGE)
+        return [request for request in found if request.row not in rows]
+
+    async def _sync(self, requests: Sequence[Request]) -> set[int]:
+        """Sync requests; the rows of those that have to be tried again."""
         _BEFORE_SYNC()
-        if len(requests) >= MANY:
-            try:
-                await anyio.to_thread.run_sync(_sync_filesystem, self._spool)
-            except OSError as error:
-                _log.warning("the spool's disk has trouble", error=str(error))
-            else:
-                return
+        is_spool_synced = len(requests) >= MANY and await self._sync_spool()
+        left = set()
         for request in requests:
-            await self._sync_one(request)
+            if not await self._sync_one(request, is_spool_synced=is_spool_synced):
+                left.add(request.row)
+        return left
 
-    async def _sync_one(self, request: Request) -> None:
+    async def _sync_spool(self) -> bool:
         try:
-            await anyio.to_thread.run_sync(self._sync_folder, request.folder)
+            await anyio.to_thread.run_sync(sync_filesystem, self._spool)
         except OSError as error:
-            # What the disk refused once may read well from memory, and be gone later.
-            await self._fail(request, f"the spool's disk fails: {error}")
+            _log.warning("the spool's disk has trouble", error=str(error))
+            return False
+        return True
+
+    async def _sync_one(self, request: Request, *, is_spool_synced: bool) -> bool:
+        try:
+            if request.row not in self._refused:
+                if request.folder and not is_spool_synced:
+                    await anyio.to_thread.run_sync(sync_folder, self._spool, request.folder)
+                await self._sync_in_place(request)
+        except SyncRefused as error:
+            # Asked again, the kernel may say that all is well.
+            self._refused[request.row] = f"the disk fails: {error}"
+        except OSError as error:
+            _log.warning("syncing is put off", request=request.id, error=str(error))
+            return False
+        if why := self._refused.get(request.row):
+            await self._give_up(request, why)
+            del self._refused[request.row]
+        return True
+
+    async def _sync_in_place(self, request: Request) -> None:
+        async for entries in self._in_place(request):
+            files = [source_of(entry).file for entry in entries]
+            await anyio.to_thread.run_sync(sync_in_place, files)
+
+    async def _in_place(self, request: Request) -> AsyncIterator[list[Entry]]:
+        """Entries whose bytes lie where the user has them, page by page."""
+        spool, after = os.path.join(self._spool, ""), None
+        while page := await self._queue.entries_in_place(request.row, spool, after, _PAGE):
+            yield page
+            after = page[-1].path
 
     # ── the check ──────────────────────────────────────────────────────────────────────────────
     async def _check(self, request: Request) -> None:
         if request.state not in _NEEDS_SPOOL:
             return
-        why = await self._find_damage(request)
-        if not why:
-            return
-        if request.state is not State.FAILED:
+        if why := await self._find_damage(request):
             lost = "the machine went down before the captured bytes were on its disk"
-            await self._fail(request, f"{lost}: {why}")
-        # Nothing else would tell a retry that these bytes are not what was captured.
-        await anyio.to_thread.run_sync(self._remove_folder, request.folder)
+            await self._give_up(request, f"{lost}: {why}")
 
     async def _find_damage(self, request: Request) -> str:
         after = None
         while page := await self._queue.entries(request.row, after, _PAGE):
-            captured = [entry for entry in page if entry.source and not entry.source.stat]
+            captured = [entry for entry in page if entry.source]
             why = await anyio.to_thread.run_sync(find_damage, captured)
             if why:
                 return why
             after = page[-1].path
         return ""
 
-    async def _fail(self, request: Request, reason: str) -> None:
-        _log.warning("request fails", request=request.id, name=request.lane.name, error=reason)
+    async def _give_up(self, request: Request, reason: str) -> None:
+        """Fail a request and let its bytes go: nothing else would tell a retry what they are not."""
+        if request.state is not State.FAILED and not await self._fail(request, reason):
+            return  # all that it needs has left this machine
+        async for entries in self._in_place(request):
+            await self._queue.distrust(request.row, [entry.path for entry in entries])
+        await anyio.to_thread.run_sync(self._remove_folder, request.folder)
+
+    async def _fail(self, request: Request, reason: str) -> bool:
         try:
             await self._queue.fail(request.row, FileChanged.__name__, reason)
         except WrongState:
-            pass
+            return False
+        _log.warning("request fails", request=request.id, name=request.lane.name, error=reason)
+        return True
 
     # ── in a worker thread ─────────────────────────────────────────────────────────────────────
     def _remove_folder(self, folder: str) -> None:
         if folder:
             shutil.rmtree(os.path.join(self._spool, folder), ignore_errors=True)
 
-    def _sync_folder(self, folder: str) -> None:
-        """Sync a folder's files, its own names and those of the folders above it up to the spool."""
-        if not folder:
-            return
-        path = os.path.join(self._spool, folder)
-        try:
-            with os.scandir(path) as found:
-                files = [entry.path for entry in found]
-            above = os.path.dirname(path)
-            for each in (*files, path, above, os.path.dirname(above), self._spool):
-                _sync(each)
-        except FileNotFoundError:
-            pass  # freed meanwhile
-
 
 def boot_id() -> str:
     """Read the id of the machine's boot; "" where the system gives none."""
     try:
-        with open(_BOOT_ID) as file:
+        with open(_BOOT_ID, encoding="ascii") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -184,24 +212,3 @@ def find_damage(entries: Iterable[Entry]) -> str:
         if digest != entry.digest:
             return f"{entry.path!r} is not what it was"
     return ""
-
-
-def _sync_filesystem(folder: str) -> None:
-    """Sync all that is written below ``folder``: syncfs(2), which tells of errors since Linux 5.8."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "syncfs"):
-        raise OSError(errno.ENOSYS, "no syncfs here")
-    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if libc.syncfs(file):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(file)
-
-
-def _sync(path: str) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -19,13 +19,13 @@ from functools import partial
 import anyio
 import anyio.to_thread
 
-from wherry.errors import NotFoundError, QueueError
+from wherry.errors import QueueError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.log import get_logger
 from wherryd.model import State
 from wherryd.news import News, Watch
-from wherryd.queue.base import Queue, Request
+from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.together import all_of
 
 #: Requests that end within this time are freed together.
@@ -34,9 +34,8 @@ _PAUSE_S = 5.0
 #: Until files that could not be deleted are tried again.
 _AGAIN_S = 60.0
 _PAGE = 100
+_MANIFESTS = 1000
 _SHARING = 10
-#: A failed request makes its manifest again when it is retried.
-_ENDED = (State.DONE, State.FAILED, State.CANCELLED)
 
 _BEFORE_ROWS = failpoint("capture.free.before-rows")
 _BEFORE_FILES = failpoint("capture.free.before-files")
@@ -108,21 +107,20 @@ class Freer:
         return [request for request in found if request.row not in self._stuck]
 
     async def sweep_manifests(self) -> None:
-        """Delete manifests' files that no request needs; only while nothing is prepared."""
+        """Delete manifests' files that no request needs; only while nothing is prepared.
+
+        What can't be deleted, or looked up, is left to the next start.
+        """
         if await anyio.to_thread.run_sync(self._is_kept):
             return
-        for row in await anyio.to_thread.run_sync(self._list_manifests):
-            try:
-                request = await self._queue.get(row)
-            except NotFoundError:
-                pass
-            else:
-                if request.state not in _ENDED:
-                    continue
-            try:
-                await anyio.to_thread.run_sync(self._remove_manifest, row)
-            except OSError as error:
-                _log.warning("a manifest can't be deleted", row=row, error=str(error))
+        rows = await anyio.to_thread.run_sync(self._list_manifests)
+        try:
+            for start in range(0, len(rows), _MANIFESTS):
+                page = rows[start : start + _MANIFESTS]
+                stray = [*{*page} - await self._queue.going_on(page)]
+                await anyio.to_thread.run_sync(self._remove_manifests, stray)
+        except (QueueError, OSError) as error:
+            _log.warning("stray manifests are left", error=str(error))
 
     async def _free_all(self, ended: list[Request]) -> None:
         """A few at once share the queue's syncs."""
@@ -131,6 +129,12 @@ class Freer:
             await all_of(*(partial(self._free, request) for request in chunk))
 
     async def _free(self, request: Request) -> None:
+        try:
+            await self._free_now(request)
+        except WrongState:
+            pass  # a further run gave it an alias meanwhile: it comes again when it is done again
+
+    async def _free_now(self, request: Request) -> None:
         _BEFORE_ROWS()
         await self._queue.drop_entries(request.row)
         _BEFORE_FILES()
@@ -155,6 +159,10 @@ class Freer:
                 os.unlink(os.path.join(self._manifests, name))
             except FileNotFoundError:
                 pass
+
+    def _remove_manifests(self, rows: list[int]) -> None:
+        for row in rows:
+            self._remove_manifest(row)
 
     def _list_manifests(self) -> list[int]:
         try:

@@ -19,7 +19,14 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from wherry.errors import FileChanged, FileMissing, PathTaken, ProtocolError, QueueError
+from wherry.errors import (
+    FileChanged,
+    FileMissing,
+    PathTaken,
+    ProtocolError,
+    QueueError,
+    QueueLocked,
+)
 from wherry.wire.failpoints import failpoint
 from wherryd.capture.streams import Streams
 from wherryd.log import get_logger
@@ -76,14 +83,21 @@ class Intake:
         row = self._queue.new_row()
         with self._streams.taking(header.folder) if header.folder else nullcontext():
             stream = Stream(row, header, os.path.join(self._spool, header.folder), self._queue)
+            patience_s = None
             try:
                 yield stream
+            except QueueLocked:
+                patience_s = (
+                    0  # the client hears of it at once, and deleting waits for the same database
+                )
+                raise
             finally:
                 if not stream.is_accepted:
-                    await self._abandon(row)
+                    await self._abandon(row, patience_s)
 
-    async def _abandon(self, row: int) -> None:
-        with anyio.CancelScope(shield=True):
+    async def _abandon(self, row: int, patience_s: float | None) -> None:
+        """Delete what was staged; what is handed to the queue is done even if nobody waits for it."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(patience_s):
             try:
                 await self._queue.abandon(row)
             except QueueError as error:

@@ -32,8 +32,12 @@ def moved_by_user(
         lane_highest: the highest number in the lane, listed after the user asked: no version that
             was there then takes the alias back.
         write: a fresh random id.
+
+    Raises ``ValueError`` for an artifact without versions: it has nothing to be called by.
     """
-    highest = max(lane_highest, there.highest if there is not None else -1)
+    highest = max(lane_highest, there.highest if there is not None else -1, version or 0)
+    if lane_highest < 0:
+        raise ValueError(f"{alias!r}: the artifact has no version")
     return Alias(format=FORMAT, alias=alias, version=version, highest=highest, write=write)
 
 

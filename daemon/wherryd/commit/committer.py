@@ -6,24 +6,26 @@ restart of a stopped lane. Does not own: the steps of a commit (``worker``), the
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 from anyio.abc import TaskGroup
 
-from wherry.errors import QueueError, StoreError
+from wherry.errors import QueueError, StoreError, StoreUnavailable
 from wherryd.clock import Clock
 from wherryd.commit.naming import Namer
 from wherryd.commit.pauses import Nudge, Pauses
 from wherryd.commit.worker import LaneWorker
 from wherryd.defects import NoteDefect, note_defect
+from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News, Watch
-from wherryd.queue.base import Queue, Request
-from wherryd.registry.base import Registry
+from wherryd.queue.base import Filter, Queue, Request
+from wherryd.registry.base import Identity, Registry
+from wherryd.stores.base import WriteConflict
 
 OpenRegistry = Callable[[str], Awaitable[Registry]]
 
@@ -33,12 +35,21 @@ _PAUSE_S = 10.0
 _log = get_logger("commit")
 
 
+class _Work:
+    """One worker: how to end it, and whether it has ended."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.ended = anyio.Event()
+
+
 class Committer:
     """Commits what is uploaded, lane by lane in order, and gives versions their aliases.
 
     Args:
         open_registry: gives the registry of a store's address; cheap when asked again.
         note_defect: is told of exceptions that nobody expected.
+        doubts: shared with whoever else uses the stores.
     """
 
     def __init__(
@@ -48,6 +59,7 @@ class Committer:
         clock: Clock,
         news: News,
         note_defect: NoteDefect = note_defect,
+        doubts: Doubts | None = None,
     ) -> None:
         self._queue = queue
         self._open_registry = open_registry
@@ -55,12 +67,15 @@ class Committer:
         self._news = news
         self._note_defect = note_defect
         self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
-        self._working: set[Lane] = set()
+        self._doubts = doubts or Doubts()
+        self._working: dict[Lane, _Work] = {}
+        self._resting: Counter[str] = Counter()  # addresses at which a lane is being restarted
         self._naming: set[Lane] = set()
 
     async def run(self) -> None:
         """Work until cancelled."""
         states = (State.UPLOADED, State.SENDING, State.SETTLED)
+        self._working, self._naming = {}, set()  # those of an earlier call have ended with it
         async with anyio.create_task_group() as tasks:
             with self._news.watch(*states) as watch:
                 while True:
@@ -82,8 +97,13 @@ class Committer:
 
         Raises ``StoreError`` when the store can't be read.
         """
+        async with self._at_rest(lane.store):
+            await self._restart_lane(lane)
+
+    async def _restart_lane(self, lane: Lane) -> None:
         registry = await self._open_registry(lane.store)
-        identity = await registry.identify() or await registry.found(self._clock.token())
+        identity = await registry.identify() or await self._found(registry)
+        await self._settle_arrived(lane.store, registry)
         stamps = await registry.list_versions(lane.project, lane.name)
         highest, request = (stamps[-1].version if stamps else -1), ""
         if highest >= 0:
@@ -92,31 +112,72 @@ class Committer:
                 raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
             request = stored.record.request
         await self._queue.restart_lane(lane, identity.store, highest, request)
-        self._news.tell(State.UPLOADED)
+
+    async def _settle_arrived(self, address: str, registry: Registry) -> None:
+        """Settle what is a version already: a restart makes what was sent cancellable again."""
+        for request in await self._queue.find(Filter(states=(State.SENDING,), limit=1_000_000)):
+            lane, number = request.lane, request.number
+            if lane.store == address and number is not None:
+                there = await registry.read_version(lane.project, lane.name, number)
+                if there and there.record.request == request.id:
+                    await registry.sync_version(lane.project, lane.name, number)
+                    await self._queue.settle(request.row, number)
+
+    async def _found(self, registry: Registry) -> Identity:
+        try:
+            return await registry.found(self._clock.token())
+        except WriteConflict as exc:
+            raise StoreUnavailable("another writer is founding the store at this moment") from exc
+
+    @asynccontextmanager
+    async def _at_rest(self, address: str) -> AsyncIterator[None]:
+        """End all workers of a store, as a kill would, so that none goes on with what it saw there before."""
+        self._resting[address] += 1
+        try:
+            works = [work for lane, work in self._working.items() if lane.store == address]
+            for work in works:
+                work.scope.cancel()
+            for work in works:
+                await work.ended.wait()
+            yield
+        finally:
+            self._resting[address] -= 1
+            self._news.tell(State.UPLOADED)
 
     async def _start_workers(self, tasks: TaskGroup, watch: Watch) -> None:
         stopped = await self._queue.stopped()
         for lane in await self._queue.lanes():
-            if lane not in self._working and lane not in stopped:
-                self._working.add(lane)
-                tasks.start_soon(self._work, lane, watch)
+            is_free = lane not in self._working and not self._resting[lane.store]
+            if is_free and lane not in stopped:
+                work = self._working[lane] = _Work()
+                tasks.start_soon(self._work, lane, work, watch)
 
-    async def _work(self, lane: Lane, watch: Watch) -> None:
+    async def _work(self, lane: Lane, work: _Work, watch: Watch) -> None:
+        try:
+            with work.scope:
+                await self._work_on(lane)
+        finally:
+            del self._working[lane]
+            work.ended.set()
+            watch.wake()  # a request may have come in since the worker looked last
+
+    async def _work_on(self, lane: Lane) -> None:
         async with self._kept_going(f"the lane {lane.project}/{lane.name}"):
             registry, pauses = await self._open_registry(lane.store), self._pauses(lane)
-            worker = LaneWorker(lane, registry, self._queue, self._clock, pauses, self._note_defect)
+            worker = LaneWorker(
+                lane, registry, self._queue, self._clock, pauses, self._note_defect, self._doubts
+            )
             with self._news.watch(lane) as news:
                 await worker.run(news)
-        self._working.discard(lane)
-        watch.wake()  # a request may have come in since the worker looked last
 
     async def _start_naming(self, tasks: TaskGroup, watch: Watch) -> None:
         settled: defaultdict[Lane, list[Request]] = defaultdict(list)
         for request in await self._queue.unaliased():
             settled[request.lane].append(request)
-        for lane in settled.keys() - self._naming:
-            self._naming.add(lane)
-            tasks.start_soon(self._name, lane, settled[lane], watch)
+        for lane, requests in settled.items():
+            if lane not in self._naming:
+                self._naming.add(lane)
+                tasks.start_soon(self._name, lane, requests, watch)
 
     async def _name(self, lane: Lane, requests: list[Request], watch: Watch) -> None:
         async with self._kept_going(f"the aliases of {lane.project}/{lane.name}"):

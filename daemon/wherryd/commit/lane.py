@@ -98,6 +98,7 @@ class Memory:
         self.gone: int | None = None
         self.changed: str | None = None
         self._confirmed_at: float | None = None
+        self._created: set[int] = set()
         self._by_request: dict[str, int] = {}
         self._dated: dict[int, float] = {}
         self._absent: tuple[int, int] = (-1, -1)
@@ -127,7 +128,10 @@ class Memory:
     ) -> None:
         """The store is the one we know; tells what the highest number kept holds, and what came since."""
         self.type = self.type or kept.type
-        self._rise(max(kept.highest, *(stamp.version for stamp in above), -1))
+        highest = max(kept.highest, *(stamp.version for stamp in above), -1)
+        if highest < self.highest:
+            self.gone = self.highest
+        self._rise(highest)
         self._dated.update((stamp.version, stamp.modified) for stamp in above)
         if kept.highest >= 0:
             self.read(kept.highest, record, tick)
@@ -148,6 +152,7 @@ class Memory:
 
     def created(self, number: int, request: Request, tick: int) -> None:
         """The store has made our record this number."""
+        self._created.add(number)
         self._see(number, Seen(request.id, request.content or "", False, tick))
 
     def refused(self, number: int) -> None:
@@ -180,6 +185,10 @@ class Memory:
     def version_of(self, request: Request) -> int | None:
         """The version that bears the request's id, as far as was read."""
         return self._by_request.get(request.id)
+
+    def was_created(self, number: int) -> bool:
+        """Whether the store has answered that our record made this number, and lasts."""
+        return number in self._created
 
     def is_refused(self, number: int) -> bool:
         """Whether the number was refused, and not read since."""

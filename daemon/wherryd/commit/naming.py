@@ -7,19 +7,23 @@ late or twice changes nothing.
 
 from __future__ import annotations
 
-from wherry.errors import QueueError, StoreError
+from wherry.errors import QueueError, StoreError, UsageError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.aliases import given_by_logging, moved_by_user, worth_giving
 from wherryd.commit.pauses import Pauses
 from wherryd.defects import NoteDefect, note_defect
+from wherryd.log import get_logger
 from wherryd.model import Lane
+from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.registry.base import Registry
 from wherryd.stores.base import EtagMismatch, ObjectExists, WriteConflict
 
 _BEFORE_MOVE = failpoint("commit.alias.before-move")
 _AFTER_MOVE = failpoint("commit.alias.after-move")
+
+_log = get_logger("commit")
 
 _RACED = (EtagMismatch, ObjectExists, WriteConflict)
 
@@ -42,9 +46,11 @@ class Namer:
         self._clock = clock
         self._pauses = pauses
         self._note_defect = note_defect
+        self._refused: dict[str, UsageError] = {}
 
     async def name(self, request: Request) -> None:
         """Give a settled request's version its aliases, and mark the request done."""
+        self._refused.clear()
         for alias in worth_giving(request.aliases):
             while not await self._tried_give(request, alias):
                 pass
@@ -55,6 +61,10 @@ class Namer:
         assert request.version is not None
         try:
             given = await self._give(alias, request.version)
+        except UsageError as error:  # the store folds case, and has the alias in another one
+            self._refused[alias] = error
+            _log.warning("alias can't be given", request=request.id, alias=alias, error=str(error))
+            return True
         except (StoreError, QueueError) as error:
             await self._pauses.wait_after(request.row, error)
             return False
@@ -85,13 +95,21 @@ class Namer:
 
     async def _tried_end(self, request: Request) -> bool:
         try:
-            await self._queue.done(request.row, request.aliases)
+            await self._queue.done(request.row, request.aliases, *self._why_refused())
         except WrongState:
             return True
         except QueueError:
             await self._pauses.wait_shortly()
             return False
         return True
+
+    def _why_refused(self) -> tuple[str, str]:
+        """What the request's row says for ever of aliases that it can't have."""
+        if not self._refused:
+            return "", ""
+        errors = self._refused.items()
+        reasons = "; ".join(f"it is not called {alias!r}: {error}" for alias, error in errors)
+        return public_name(next(iter(self._refused.values()))), reasons
 
     async def move(self, alias: str, version: int | None) -> None:
         """Move (or, with None, remove) an alias because a user said so. Raises ``StoreError``."""

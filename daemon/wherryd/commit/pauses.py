@@ -19,6 +19,8 @@ FIRST_S = 0.5
 LONGEST_S = 60.0
 #: After 409: another conditional write is under way, and over in a moment.
 SHORT_S = 0.2
+#: Refusals without a reason that are taken for just that.
+FEW = 8
 
 
 class Nudge:
@@ -46,15 +48,31 @@ class Pauses:
         self._clock = clock
         self._nudge = nudge
         self._failures = 0
+        self._refusals = 0
 
     def went_well(self) -> None:
         """The next pause is a first one again."""
         self._failures = 0
 
+    def not_refused(self) -> None:
+        """Another number is tried, which nobody has refused."""
+        self._refusals = 0
+
     async def wait_after(self, row: int, error: WherryError) -> None:
         """Tell in the request's row why it waits, and wait: up to 0.5, 1, 2, … 60 s."""
-        pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 10)
+        failures, self._failures = self._failures, self._failures + 1
+        await self._wait(row, error, failures)
+
+    async def wait_refused(self, row: int, error: WherryError) -> None:
+        """Wait shortly after a refusal that is over in a moment; after too many, as after an error."""
+        refusals, self._refusals = self._refusals, self._refusals + 1
+        if refusals < FEW:
+            await self.wait_shortly()
+        else:
+            await self._wait(row, error, refusals - FEW)
+
+    async def _wait(self, row: int, error: WherryError, failures: int) -> None:
+        pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(failures, 10))
         next_try = self._clock.now() + pause_s
         # Cancelled meanwhile, or a disk so full that not even the reason can be told: pause all the same.
         with suppress(WrongState, QueueError):

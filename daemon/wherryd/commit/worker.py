@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from wherry.errors import QueueError, StoreChanged, StoreError, UsageError
+from wherry.errors import QueueError, StoreChanged, StoreError, StoreUnavailable, UsageError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.aliases import worth_giving
@@ -34,6 +34,7 @@ from wherryd.commit.lane import (
 from wherryd.commit.pauses import Pauses
 from wherryd.commit.record import make_record
 from wherryd.defects import NoteDefect, note_defect
+from wherryd.doubts import Doubts
 from wherryd.model import Lane, State
 from wherryd.news import Watch
 from wherryd.public import public_name
@@ -58,6 +59,7 @@ class LaneWorker:
         lane: whose requests.
         registry: the lane's store.
         pauses: how long to wait after an error; shared by the lanes of a store.
+        doubts: what others, and this worker, have met at the store.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class LaneWorker:
         clock: Clock,
         pauses: Pauses,
         note_defect: NoteDefect = note_defect,
+        doubts: Doubts | None = None,
     ) -> None:
         self._lane = lane
         self._registry = registry
@@ -75,6 +78,8 @@ class LaneWorker:
         self._clock = clock
         self._pauses = pauses
         self._note_defect = note_defect
+        self._doubts = doubts or Doubts()
+        self._doubted = 0  # how often, when the store was asked last
         self._memory = Memory()
         self._kept: Known | None = None
 
@@ -110,20 +115,27 @@ class LaneWorker:
         except WrongState:
             return True  # cancelled meanwhile: look again
         except StoreError as error:
-            self._memory.broken()
+            self._doubts.note(self._lane.store)
             await self._pauses.wait_after(head.row, error)
             return True
-        except (WriteConflict, QueueError):
-            # 409 is over in a moment; a queue that can't be written can't be told the reason either.
-            await self._pauses.wait_shortly()
+        except WriteConflict:
+            refusal = StoreUnavailable(
+                f"{self._lane.store} says again and again that a write is going on"
+            )
+            await self._pauses.wait_refused(head.row, refusal)
+            return True
+        except QueueError:
+            await self._pauses.wait_shortly()  # it can't be told the reason either
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
-            self._memory.broken()
+            self._doubts.note(self._lane.store)
             await self._pauses.wait_after(head.row, self._note_defect(error, head.id))
             return True
         return not isinstance(step, Stop)
 
     def _decide(self, head: Request) -> Step:
+        if self._doubts.of(self._lane.store) != self._doubted:
+            self._memory.broken()
         store_id = self._kept.store_id if self._kept else ""
         return decide(self._memory, head, store_id, self._clock.monotonic())
 
@@ -135,7 +147,7 @@ class LaneWorker:
             case ReadType():
                 await self._claim(head)
             case Read(numbers):
-                await self._read(numbers)
+                await self._read(head, numbers)
             case Attempt(number):
                 return await self._attempt(head, number)
             case Put(number):
@@ -154,6 +166,7 @@ class LaneWorker:
 
     # ── steps that ask ─────────────────────────────────────────────────────────────────────────
     async def _confirm(self) -> None:
+        doubted = self._doubts.of(self._lane.store)
         kept = await self._queue.known(self._lane)
         project, name = self._lane.project, self._lane.name
         tick = self._memory.ask()
@@ -166,7 +179,7 @@ class LaneWorker:
         if kept.highest >= 0:
             record = await self._registry.read_version(project, name, kept.highest)
         above = await self._registry.list_versions(project, name, after=kept.highest)
-        self._kept = kept
+        self._kept, self._doubted = kept, doubted
         self._memory.confirmed(kept, record, above, tick, self._clock.monotonic())
         _AFTER_CONFIRM()
 
@@ -181,16 +194,27 @@ class LaneWorker:
         _AFTER_CLAIM()
         await self._learn()
 
-    async def _read(self, numbers: tuple[int, ...]) -> None:
+    async def _read(self, head: Request, numbers: tuple[int, ...]) -> None:
         tick = self._memory.ask()
         read_version = partial(self._registry.read_version, self._lane.project, self._lane.name)
         found = await all_of(*(partial(read_version, number) for number in numbers))
+        bare = [
+            number
+            for number, stored in zip(numbers, found, strict=True)
+            if stored is None and self._memory.is_refused(number)
+        ]
         for number, stored in zip(numbers, found, strict=True):
             self._memory.read(number, stored, tick)
+        if bare:
+            refusal = StoreUnavailable(
+                f"{self._lane.store} refuses v{bare[0]}, and has nothing there"
+            )
+            await self._pauses.wait_refused(head.row, refusal)
 
     # ── steps that change ──────────────────────────────────────────────────────────────────────
     async def _attempt(self, head: Request, number: int) -> Request:
         await self._learn()
+        self._pauses.not_refused()
         record = make_record(head, number)
         _BEFORE_ATTEMPT()
         await self._queue.attempt(head.row, number, record)
@@ -211,6 +235,8 @@ class LaneWorker:
         _AFTER_SEND()
 
     async def _settle(self, head: Request, version: int) -> None:
+        if not self._memory.was_created(version):
+            await self._registry.sync_version(self._lane.project, self._lane.name, version)
         _BEFORE_SETTLE()
         changes: list[Callable[[], Awaitable[None]]]
         changes = [partial(self._queue.settle, head.row, version), self._learn]

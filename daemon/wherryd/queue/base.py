@@ -9,7 +9,8 @@ caller that is cancelled while it waits may be made all the same.
 
 Any method may raise ``QueueError`` when the database can't be used, and ``QueueFull`` when its disk is
 full: then nothing was changed, and the same call may be made again. While another program holds the
-database, callers wait.
+database, callers wait; those who wait for a client (``stage``, ``accept``, ``link``, and what users say) get
+``QueueLocked`` after 20 s.
 """
 
 from __future__ import annotations
@@ -130,6 +131,9 @@ class Filter(msgspec.Struct, frozen=True):
 
     states: tuple[State, ...] = ()
     ids: tuple[str, ...] = ()
+    id_part: str = (
+        ""  # those whose id begins or ends so; other fields but ``limit`` do not count then
+    )
     run_id: str = ""  # requests that this run logged, or is linked to
     project: str = ""
     name: str = ""
@@ -141,6 +145,11 @@ class Filter(msgspec.Struct, frozen=True):
 
 class Queue(Protocol):
     """One home's queue."""
+
+    @property
+    def locked(self) -> str:
+        """Why nothing can be written at the moment: another program holds the database; else ""."""
+        ...
 
     # ── coming in (rpc) ────────────────────────────────────────────────────────────────────────
     def new_row(self) -> int:
@@ -199,6 +208,12 @@ class Queue(Protocol):
 
     async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
         """A request's entries by path, from the first path above ``after``."""
+        ...
+
+    async def entries_in_place(
+        self, row: int, spool: str, after: str | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        """As ``entries``, of those only whose bytes lie elsewhere than below ``spool`` (with its "/")."""
         ...
 
     async def ahead(self, row: int) -> int:
@@ -308,8 +323,11 @@ class Queue(Protocol):
         """uploaded or sending → settled, as this version."""
         ...
 
-    async def done(self, row: int, given: Sequence[str]) -> None:
-        """settled → done. ``given``: the aliases that were given; ``WrongState`` if there are more now."""
+    async def done(self, row: int, given: Sequence[str], error: str = "", reason: str = "") -> None:
+        """settled → done. ``given``: the aliases that were given; ``WrongState`` if there are more now.
+
+        ``error`` and ``reason``: why some of them could not be given, and never can.
+        """
         ...
 
     # ── what goes wrong, and what the user says ────────────────────────────────────────────────
@@ -368,6 +386,10 @@ class Queue(Protocol):
         """Requests that are done or cancelled, and whose part of the spool is not known to be free."""
         ...
 
+    async def going_on(self, rows: Sequence[int]) -> set[int]:
+        """Those of the rows whose requests have not ended. A failed one has: a retry begins anew."""
+        ...
+
     async def drop_entries(self, row: int) -> None:
         """Delete the entries of a request that is done or cancelled; a failed one keeps them."""
         ...
@@ -382,6 +404,13 @@ class Queue(Protocol):
 
     async def note_synced(self, rows: Sequence[int]) -> None:
         """The requests' captured bytes are synced to the disk."""
+        ...
+
+    async def distrust(self, row: int, paths: Sequence[str]) -> None:
+        """What stands in the files of these entries is not what was captured, whatever it looks like.
+
+        Whoever reads one later finds it changed. Entries whose digest is known stay: it tells.
+        """
         ...
 
     async def home_id(self) -> str:

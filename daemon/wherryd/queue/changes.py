@@ -165,14 +165,21 @@ def settle(db: sqlite3.Connection, row: int, version: int) -> Changed[None]:
     return _entered(State.SETTLED, request)
 
 
-def done(db: sqlite3.Connection, row: int, given: Sequence[str], now: float) -> Changed[None]:
+def done(
+    db: sqlite3.Connection,
+    row: int,
+    given: Sequence[str],
+    now: float,
+    error: str = "",
+    reason: str = "",
+) -> Changed[None]:
     """settled → done, unless a run has asked for further aliases meanwhile."""
     request = head(db, row, State.SETTLED)
     asked = one_row(db, "aliases", row=row)
     assert asked is not None
     if missing := set(strings(asked["aliases"])) - {*given, "", "latest"}:
         raise WrongState(f"request {request.id} has more aliases to give: {sorted(missing)}")
-    change(db, "set_done", row=row, now=now)
+    change(db, "set_done", row=row, now=now, error=error, reason=reason)
     return _entered(State.DONE, request)
 
 

@@ -7,8 +7,8 @@ Owns: the connections, and turning sqlite3's errors into ours. Does not own: tra
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,10 +17,11 @@ import aiosqlite
 import anyio.lowlevel
 import anyio.to_thread
 
-from wherry.errors import QueueError
+from wherry.errors import QueueDamaged, QueueError
 from wherryd.clock import Clock
 from wherryd.queue import files
 from wherryd.queue.base import QueueFull
+from wherryd.queue.closed import set_mark
 from wherryd.queue.migrations import bring_up
 from wherryd.queue.reserve import Reserve
 from wherryd.queue.troubles import translated
@@ -51,6 +52,10 @@ class Database(Protocol):
         """On a full disk: give up what was kept for this, so that a step that frees some can be written."""
         ...
 
+    def note_damage(self) -> None:
+        """A function of ``run`` met damage, and gave it back as part of its result."""
+        ...
+
     async def aclose(self) -> None:
         """Let the functions that were handed in end, and close."""
         ...
@@ -65,7 +70,11 @@ class ThreadDatabase:
         reserve: given up on a full disk.
     """
 
-    def __init__(self, writer: _Thread, reader: _Thread, reserve: Reserve | None) -> None:
+    def __init__(
+        self, path: Path, writer: _Thread, reader: _Thread, reserve: Reserve | None
+    ) -> None:
+        self._path = path
+        self._is_sound = True  # no damage was met
         self._writer = writer
         self._reader = reader
         self._reserve = reserve
@@ -101,22 +110,37 @@ class ThreadDatabase:
         except BaseException:
             await writer.aclose()
             raise
-        return cls(writer, reader, reserve)
+        return cls(path, writer, reader, reserve)
 
     async def run(self, work: Work[T]) -> T:
-        return await self._writer.hop(work)
+        with self._watching():
+            return await self._writer.hop(work)
 
     async def read(self, work: Work[T]) -> T:
-        return await self._reader.hop(partial(_in_snapshot, work))
+        with self._watching():
+            return await self._reader.hop(partial(_in_snapshot, work))
 
     async def make_room(self) -> None:
         if self._reserve is not None:
             await anyio.to_thread.run_sync(self._reserve.give_up)
         await self._writer.hop(_empty_log)
 
+    def note_damage(self) -> None:
+        self._is_sound = False  # the next start looks at every page
+
     async def aclose(self) -> None:
         await self._reader.aclose()
         await self._writer.aclose()  # last, so that it empties the log into the database
+        if self._is_sound:
+            await anyio.to_thread.run_sync(set_mark, self._path)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except QueueDamaged:
+            self.note_damage()
+            raise
 
 
 class InlineDatabase:
@@ -154,6 +178,9 @@ class InlineDatabase:
 
     async def make_room(self) -> None:
         """Do nothing: there is no disk."""
+
+    def note_damage(self) -> None:
+        """Do nothing: there is no next start that looks."""
 
     async def aclose(self) -> None:
         self._over = self._over or "is closed"

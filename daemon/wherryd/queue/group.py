@@ -37,12 +37,13 @@ class Kind(msgspec.Struct, frozen=True):
     is_new_work: bool = (
         False  # refused on a full disk, where what is left is for work that frees it
     )
+    is_call: bool = False  # a client waits for it, and is told when it has waited long in vain
 
     @classmethod
-    def named(cls, name: str, *, is_new_work: bool = False) -> Kind:
+    def named(cls, name: str, *, is_new_work: bool = False, is_call: bool = False) -> Kind:
         """Declare the places of a kind."""
         before, after = f"queue.{name}.before-commit", f"queue.{name}.after-commit"
-        return cls((failpoint(before),), (failpoint(after),), is_new_work)
+        return cls((failpoint(before),), (failpoint(after),), is_new_work, is_call)
 
     def __add__(self, other: Kind) -> Kind:
         """A change that is of both kinds."""
@@ -50,6 +51,7 @@ class Kind(msgspec.Struct, frozen=True):
             self.before_commit + other.before_commit,
             self.after_commit + other.after_commit,
             self.is_new_work or other.is_new_work,
+            self.is_call or other.is_call,
         )
 
 

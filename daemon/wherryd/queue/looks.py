@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 
@@ -38,6 +38,9 @@ def get(db: sqlite3.Connection, row: int) -> Request:
 
 def find(db: sqlite3.Connection, wanted: Filter) -> list[Request]:
     """Requests by place; those without one last."""
+    if wanted.id_part:
+        part = wanted.id_part
+        return requests_of(all_rows(db, "find_by_part", part=part, limit=wanted.limit))
     if wanted.ids:
         return requests_of(
             all_rows(db, "find_by_id", **_values(wanted), **_more(wanted), ids=json(wanted.ids))
@@ -89,9 +92,22 @@ def entries(db: sqlite3.Connection, row: int, after: str | None, limit: int) -> 
     return [entry_of(one) for one in found]
 
 
+def entries_in_place(
+    db: sqlite3.Connection, row: int, spool: str, after: str | None, limit: int
+) -> list[Entry]:
+    """A request's entries whose bytes lie elsewhere than in the spool, by path, above ``after``."""
+    found = all_rows(db, "entries_in_place", row=row, spool=spool, after=after or "", limit=limit)
+    return [entry_of(one) for one in found]
+
+
 def folders(db: sqlite3.Connection) -> set[str]:
     """Folders below spool/ that requests still need."""
     return {row["folder"] for row in all_rows(db, "folders")}
+
+
+def going_on(db: sqlite3.Connection, rows: Sequence[int]) -> set[int]:
+    """Those of the rows whose requests have not ended."""
+    return {found["row"] for found in all_rows(db, "going_on", rows=json([*rows]))}
 
 
 def some(db: sqlite3.Connection, query: str, limit: int) -> list[Request]:

@@ -23,13 +23,13 @@ _BEFORE_COMMIT = failpoint("queue.migrate.before-commit")
 def migrations() -> dict[int, str]:
     """Every migration by the number that a database has after it."""
     files = sorted((_HERE / "migrations").glob("[0-9]*.sql"))
-    return {int(file.name.partition("_")[0]): file.read_text() for file in files}
+    return {int(file.name.partition("_")[0]): file.read_text(encoding="utf-8") for file in files}
 
 
 @cache
 def schema() -> str:
     """The newest form, whole."""
-    return (_HERE / "schema.sql").read_text()
+    return (_HERE / "schema.sql").read_text(encoding="utf-8")
 
 
 def newest() -> int:

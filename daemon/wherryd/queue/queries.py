@@ -29,7 +29,7 @@ def queries() -> dict[str, str]:
 
 
 def _text() -> str:
-    return Path(__file__).with_name("queries.sql").read_text()
+    return Path(__file__).with_name("queries.sql").read_text(encoding="utf-8")
 
 
 def all_rows(db: sqlite3.Connection, name: str, /, **values: Value) -> list[sqlite3.Row]:

@@ -108,7 +108,7 @@ WHERE row = :row;
 
 -- name: set_done
 UPDATE requests
-SET state = 'done', ended = :now, error = '', reason = '', next_try = NULL
+SET state = 'done', ended = :now, error = :error, reason = :reason, next_try = NULL
 WHERE row = :row;
 
 -- name: set_failed
@@ -163,6 +163,16 @@ WHERE state = :state AND place IS NULL
 ORDER BY row
 LIMIT :limit;
 
+-- name: find_by_part
+-- The index of ids alone is read, whole.
+SELECT * FROM requests
+WHERE id IN (
+        SELECT id FROM requests
+        WHERE substr(id, -length(:part)) = :part OR substr(id, 1, length(:part)) = :part
+        LIMIT :limit
+    )
+ORDER BY place IS NULL, place, row;
+
 -- name: find_by_id
 SELECT * FROM requests
 WHERE id IN (SELECT value FROM json_each(:ids))
@@ -199,6 +209,13 @@ SELECT state, requests FROM counts;
 SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
 FROM entries
 WHERE row = :row AND path > :after
+ORDER BY path
+LIMIT :limit;
+
+-- name: entries_in_place
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+FROM entries
+WHERE row = :row AND path > :after AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
 ORDER BY path
 LIMIT :limit;
 
@@ -244,6 +261,9 @@ SELECT * FROM requests WHERE state = 'settled' ORDER BY place;
 
 -- name: set_digest
 UPDATE entries SET digest = ?, size = ? WHERE row = ? AND path = ?;
+
+-- name: set_stat
+UPDATE entries SET stat = ? WHERE row = ? AND path = ? AND stat IS NOT NULL AND digest IS NULL;
 
 -- name: found_entry
 SELECT size, digest, uri, ref_version, lookup FROM entries WHERE row = :row AND path = :path;
@@ -412,6 +432,10 @@ LIMIT :limit;
 
 -- name: set_freed
 UPDATE requests SET freed = 1 WHERE row = :row;
+
+-- name: going_on
+SELECT requests.row FROM json_each(:rows) AS asked JOIN requests ON requests.row = asked.value
+WHERE state NOT IN ('done', 'failed', 'cancelled');
 
 -- name: unsynced
 SELECT * FROM requests INDEXED BY requests_unsynced

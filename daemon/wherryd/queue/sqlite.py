@@ -38,10 +38,10 @@ from wherryd.queue.writer import BULK_ROWS, Writer, until_free
 
 T = TypeVar("T")
 
-_STAGE = Kind.named("stage", is_new_work=True)
-_ACCEPT = Kind.named("accept", is_new_work=True)
+_STAGE = Kind.named("stage", is_new_work=True, is_call=True)
+_ACCEPT = Kind.named("accept", is_new_work=True, is_call=True)
 _ABANDON = Kind.named("abandon")
-_LINK = Kind.named("link")
+_LINK = Kind.named("link", is_call=True)
 _DIGESTS = Kind.named("digests")
 _FOUND = Kind.named("found")
 _PREPARED = Kind.named("prepared")
@@ -54,16 +54,17 @@ _SETTLE = Kind.named("settle")
 _DONE = Kind.named("done")
 _WAIT = Kind.named("wait")
 _FAIL = Kind.named("fail")
-_CANCEL = Kind.named("cancel")
-_RETRY = Kind.named("retry")
-_SYNC = Kind.named("sync")
-_ACKNOWLEDGE = Kind.named("acknowledge")
+_CANCEL = Kind.named("cancel", is_call=True)
+_RETRY = Kind.named("retry", is_call=True)
+_SYNC = Kind.named("sync", is_call=True)
+_ACKNOWLEDGE = Kind.named("acknowledge", is_call=True)
 _STOP = Kind.named("stop")
-_RESTART = Kind.named("restart")
+_RESTART = Kind.named("restart", is_call=True)
 _FORGET = Kind.named("forget")
 _DROP = Kind.named("drop")
 _FREED = Kind.named("freed")
 _SYNCED = Kind.named("synced")
+_DISTRUST = Kind.named("distrust")
 _META = Kind.named("meta")
 
 _log = get_logger("queue")
@@ -140,6 +141,10 @@ class SqliteQueue:
     async def links(self, request_id: str) -> list[Link]:
         return await self._look(partial(looks.links, request_id=request_id))
 
+    @property
+    def locked(self) -> str:
+        return self._writer.locked
+
     # ── looking ────────────────────────────────────────────────────────────────────────────────
     async def find(self, filter_: Filter) -> list[Request]:
         return await self._look(partial(looks.find, wanted=filter_))
@@ -152,6 +157,12 @@ class SqliteQueue:
 
     async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
         return await self._look(partial(looks.entries, row=row, after=after, limit=limit))
+
+    async def entries_in_place(
+        self, row: int, spool: str, after: str | None = None, limit: int = 1000
+    ) -> list[Entry]:
+        look = partial(looks.entries_in_place, row=row, spool=spool, after=after, limit=limit)
+        return await self._look(look)
 
     async def ahead(self, row: int) -> int:
         return await self._look(partial(looks.ahead, row=row))
@@ -230,8 +241,9 @@ class SqliteQueue:
     async def settle(self, row: int, version: int) -> None:
         await self._writer.change(_SETTLE, partial(changes.settle, row=row, version=version))
 
-    async def done(self, row: int, given: Sequence[str]) -> None:
-        done = partial(changes.done, row=row, given=given, now=self._clock.now())
+    async def done(self, row: int, given: Sequence[str], error: str = "", reason: str = "") -> None:
+        now = self._clock.now()
+        done = partial(changes.done, row=row, given=given, now=now, error=error, reason=reason)
         await self._writer.change(_DONE, done)
 
     # ── what goes wrong, and what the user says ────────────────────────────────────────────────
@@ -292,6 +304,9 @@ class SqliteQueue:
     async def unfreed(self, limit: int = 100) -> list[Request]:
         return await self._look(partial(looks.some, query="unfreed", limit=limit))
 
+    async def going_on(self, rows: Sequence[int]) -> set[int]:
+        return await self._look(partial(looks.going_on, rows=rows))
+
     async def drop_entries(self, row: int) -> None:
         await self._while_some_left(_DROP, partial(staging.drop_entries, row=row, limit=BULK_ROWS))
 
@@ -304,6 +319,11 @@ class SqliteQueue:
     async def note_synced(self, rows: Sequence[int]) -> None:
         for part in _parts(rows):
             await self._bulk(_SYNCED, partial(staging.note_synced, rows=part), len(part))
+
+    async def distrust(self, row: int, paths: Sequence[str]) -> None:
+        for part in _parts(paths):
+            distrust = partial(staging.distrust, row=row, paths=part)
+            await self._bulk(_DISTRUST, distrust, len(part))
 
     async def home_id(self) -> str:
         make = partial(_kept_or_made, key="home_id", value=self._clock.token())

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from wherry.errors import NotFoundError
-from wherryd.model import Entry, Lookup, State
+from wherryd.model import Entry, FileStat, Lookup, State
 from wherryd.queue import changes
 from wherryd.queue.base import Accepted, NewRequest, WrongState
 from wherryd.queue.changes import head
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import all_rows, change, change_many, one_row
-from wherryd.queue.rows import entry_values, lookup_values
+from wherryd.queue.rows import entry_values, json, lookup_values
 from wherryd.queue.streams import path_taken
 
 T = TypeVar("T")
@@ -142,4 +142,15 @@ def note_synced(db: sqlite3.Connection, rows: Sequence[int]) -> Changed[None]:
     """Note that the captured bytes of requests survive a power loss."""
     for row in rows:
         change(db, "set_synced", row=row)
+    return Changed(None)
+
+
+#: No file has it.
+_OF_NO_FILE = FileStat(device=0, inode=0, size=-1, mtime_ns=0)
+
+
+def distrust(db: sqlite3.Connection, row: int, paths: Sequence[str]) -> Changed[None]:
+    """Let entries without a digest be found changed by whoever reads their files."""
+    values = ((json(_OF_NO_FILE), row, path) for path in paths)
+    change_many(db, "set_stat", values)
     return Changed(None)

@@ -42,7 +42,8 @@ def translate(error: sqlite3.Error, name: str) -> QueueError:
     if code in _LOCKED:
         return QueueLocked(
             f"another program holds {name}",
-            hint="end what has it open: a sqlite3 shell, a backup (fuser queue.db names it)",
+            hint=f"`fuser -v {name}` or `lsof {name}` lists who has it open; end the one that is not"
+            " wherryd: a sqlite3 shell, a backup",
         )
     if is_full(error):
         return _full(name)

@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 
 import anyio
 
-from wherry.errors import QueueError, QueueLocked
+from wherry.errors import QueueDamaged, QueueError, QueueLocked
 from wherryd.clock import Clock
 from wherryd.log import get_logger
 from wherryd.news import News
@@ -33,6 +33,8 @@ T = TypeVar("T")
 #: Rows of bulk changes (entries, mostly) in one group: some 20 ms, which everybody else waits.
 BULK_ROWS = 5_000
 LOCKED_PAUSE_S = 1.0
+#: So long a client's call waits for another program that holds the database, before it hears of it.
+LOCKED_PATIENCE_S = 20.0
 
 _log = get_logger("queue")
 
@@ -40,17 +42,19 @@ _log = get_logger("queue")
 class _Job:
     """A change that waits for its group, and how it ended."""
 
-    def __init__(self, kind: Kind, change: Change[object], rows: int) -> None:
+    def __init__(self, kind: Kind, change: Change[object], rows: int, begun_s: float) -> None:
         self.kind = kind
         self.change = change
         self.rows = rows
+        self.begun_s = begun_s
         self.outcome: Outcome | None = None
         self._ended = anyio.Event()
 
     def end(self, outcome: Outcome) -> None:
-        """Tell the caller, if it still waits."""
-        self.outcome = outcome
-        self._ended.set()
+        """Tell the caller, if it still waits; the first end counts."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self._ended.set()
 
     async def wait_ended(self) -> object:
         await self._ended.wait()
@@ -75,6 +79,8 @@ class Writer:
         self._small: deque[_Job] = deque()
         self._bulk: deque[_Job] = deque()
         self._closing = False
+        self.locked = ""
+        """Why nothing can be written at the moment: who holds the database, and what to do."""
         self._task: asyncio.Task[None] | None = None
 
     async def change(self, kind: Kind, change: Change[T], rows: int = 0) -> T:
@@ -84,11 +90,12 @@ class Writer:
             rows: how many rows a bulk change writes, ``BULK_ROWS`` at most; 0 for a small change.
 
         Raises what ``change`` raises, and ``QueueError`` if the commit failed: then nothing was
-        changed (but after an I/O error and the daemon's end it may turn out that it was).
+        changed (but after an I/O error and the daemon's end it may turn out that it was). A kind that
+        is a client's call raises ``QueueLocked`` after ``LOCKED_PATIENCE_S``, and is not made any more.
         """
         if self._closing:
             raise QueueError("the queue is closed")
-        job = _Job(kind, change, rows)
+        job = _Job(kind, change, rows, self._clock.monotonic())
         (self._bulk if rows else self._small).append(job)
         if self._task is None or self._task.done():
             # Not in the caller's task group: the group outlives a caller that is cancelled.
@@ -128,7 +135,9 @@ class Writer:
             return
         topics: dict[Hashable, None] = {}
         for job, outcome in zip(group, outcomes, strict=True):
-            job.end(_ours(outcome))
+            job.end(ours := _ours(outcome))
+            if isinstance(ours, QueueDamaged):
+                self._database.note_damage()
             if isinstance(outcome, Changed):
                 topics.update(dict.fromkeys(outcome.topics))
         self._news.tell(*topics)
@@ -138,7 +147,7 @@ class Writer:
     ) -> tuple[Sequence[_Job], Sequence[Outcome]]:
         """Commit the group; on a full disk, refuse what is new, and commit the rest in kept room."""
         try:
-            return group, await self._run([(job.kind, job.change) for job in group])
+            return await self._run(group)
         except QueueFull as error:
             going_on = [job for job in group if not job.kind.is_new_work]
             if not going_on:
@@ -149,16 +158,34 @@ class Writer:
         _log.warning("the disk is full; what is new is refused, what was begun goes on")
         await self._database.make_room()
         try:
-            return going_on, await self._run([(job.kind, job.change) for job in going_on])
+            return await self._run(going_on)
         except Exception as error:  # noqa: BLE001 - whatever it is, the group's callers must hear of it
             return going_on, [_copy(error) for _ in going_on]
 
-    async def _run(self, members: Sequence[tuple[Kind, Change[object]]]) -> list[Outcome]:
-        return await until_free(
-            partial(self._database.run, partial(commit_group, members=members)),
-            self._clock,
-            lambda: self._closing,
-        )
+    async def _run(self, group: Sequence[_Job]) -> tuple[Sequence[_Job], Sequence[Outcome]]:
+        """Commit those of the group that are still waited for, as soon as the database is free."""
+        while True:
+            waiting = [job for job in group if job.outcome is None]
+            members = [(job.kind, job.change) for job in waiting]
+            try:
+                outcomes = await self._database.run(partial(commit_group, members=members))
+            except QueueLocked as error:
+                if self._closing:
+                    raise
+                self._note_locked(error, waiting)
+                await self._clock.sleep(LOCKED_PAUSE_S)
+            else:
+                self.locked = ""
+                return waiting, outcomes
+
+    def _note_locked(self, error: QueueLocked, group: Sequence[_Job]) -> None:
+        """Nothing was done. The calls that have waited too long hear of it, and are not made any more."""
+        self.locked = str(error)
+        _log_locked(error)
+        last_s = self._clock.monotonic() - LOCKED_PATIENCE_S
+        for job in (*group, *self._small, *self._bulk):
+            if job.kind.is_call and job.begun_s <= last_s:
+                job.end(_in_vain(error))
 
     def _give_up(self, group: Sequence[_Job]) -> None:
         """The loop ends: nobody may wait for ever."""
@@ -178,8 +205,19 @@ async def until_free(
         except QueueLocked as error:
             if is_leaving():
                 raise
-            _log.warning("queue held by another program; waiting", error=error.message)
+            _log_locked(error)
         await clock.sleep(LOCKED_PAUSE_S)
+
+
+def _log_locked(error: QueueLocked) -> None:
+    _log.warning("queue held by another program; waiting", error=error.message)
+
+
+def _in_vain(error: QueueLocked) -> QueueLocked:
+    text = f"{error.message}; this call waited {LOCKED_PATIENCE_S:.0f} s for it and changed nothing"
+    told = QueueLocked(text, hint=error.hint)
+    told.__cause__ = error
+    return told
 
 
 def _ours(outcome: Outcome) -> Outcome:

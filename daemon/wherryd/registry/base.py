@@ -104,6 +104,13 @@ class Registry(Protocol):
         """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
         ...
 
+    async def sync_version(self, project: str, name: str, version: int) -> None:
+        """On a folder: make a record that was found there survive a power loss.
+
+        Its writer may have ended before it could. Raises ``StoreDamaged`` if it is gone.
+        """
+        ...
+
     async def bury_version(
         self, project: str, name: str, version: int, tombstone: Tombstone, etag: str
     ) -> None:

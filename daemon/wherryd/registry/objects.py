@@ -115,6 +115,10 @@ class ObjectRegistry:
         """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
         await self._store.put_if_absent(layout.version_key(project, name, version), record)
 
+    async def sync_version(self, project: str, name: str, version: int) -> None:
+        """On a folder: make a record that was found there survive a power loss."""
+        await self._store.sync([layout.version_key(project, name, version)])
+
     async def bury_version(
         self, project: str, name: str, version: int, tombstone: Tombstone, etag: str
     ) -> None:

@@ -35,7 +35,13 @@ class _Chosen(msgspec.Struct):
 
     def leave_out(self, request: Request, is_named: bool) -> None:
         if is_named and request.state not in self.wished:
-            self.left_out.append(f"{request.id}: it is {request.state}")
+            self.left_out.append(f"{request.id}: it is {request.state}{_put_away(request)}")
+
+
+def _put_away(request: Request) -> str:
+    if not request.acknowledged:
+        return ""
+    return " and was acknowledged; its files may be gone, so log it again"
 
 
 class ChoosingCalls:
@@ -54,7 +60,10 @@ class ChoosingCalls:
         self._nudge = nudge
 
     async def retry(self, request: pb.SelectRequest) -> pb.CountReply:
-        """Give failed requests a new place, set stopped lanes going, and let waiting ones try now."""
+        """Give failed requests a new place, set stopped lanes going, and let waiting ones try now.
+
+        Acknowledged failures stay put away: nobody wants them, and their files may be gone.
+        """
         chosen = await self._choose(request, (*_OPEN, State.FAILED), (State.DONE,))
         failed = [each for each in chosen.requests if each.state is State.FAILED]
         count = await self._each(failed, self._queue.retry, chosen, request)
@@ -77,7 +86,7 @@ class ChoosingCalls:
 
     async def acknowledge(self, request: pb.SelectRequest) -> pb.CountReply:
         """Mark failures as seen."""
-        chosen = await self._choose(request, (State.FAILED,))
+        chosen = await self._choose(request, (State.FAILED,), (State.FAILED,))
         rows = [each.row for each in chosen.requests]
         return _reply(await self._queue.acknowledge(rows) if rows else 0, chosen)
 
@@ -98,7 +107,13 @@ class ChoosingCalls:
             return await self._choose_named(request, states, wished)
         if not (request.all or request.store or request.project or request.name):
             raise UsageError("no request is named", hint="Name requests, or say 'all'.")
-        wanted = Filter(states=states, project=request.project, name=request.name, limit=_MOST)
+        wanted = Filter(
+            states=states,
+            project=request.project,
+            name=request.name,
+            not_acknowledged=True,
+            limit=_MOST,
+        )
         found = await self._queue.find(wanted)
         if request.store:
             store = store_of(request.store, "")
@@ -111,13 +126,14 @@ class ChoosingCalls:
         ids = tuple(dict.fromkeys(request.request_ids))
         found = await self._queue.find(Filter(ids=ids, limit=len(ids)))
         unknown = set(ids) - {each.id for each in found}
+        meant = [each for each in found if each.state in states and not each.acknowledged]
         chosen = _Chosen(
-            [each for each in found if each.state in states],
+            meant,
             [f"{id_}: not known" for id_ in ids if id_ in unknown],
             wished,
         )
         for each in found:
-            if each.state not in states:
+            if each not in meant:
                 chosen.leave_out(each, is_named=True)
         return chosen
 

@@ -20,7 +20,7 @@ from wherryd.clock import rfc3339
 from wherryd.life import Life
 from wherryd.log import get_logger
 from wherryd.model import State
-from wherryd.queue.base import Filter, Queue
+from wherryd.queue.base import Filter, Queue, Request
 from wherryd.rpc.messages import ENDED
 from wherryd.rpc.telling import OPEN, Teller
 from wherryd.stores.credentials import CredentialSets
@@ -35,7 +35,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     home: Path
     home_id: str
-    socket: Path
+    find_socket: Callable[[], Path]  # where it answers
 
 
 class MeetingCalls:
@@ -72,14 +72,13 @@ class MeetingCalls:
         return await self._describe()
 
     async def status(self, _: pb.StatusRequest) -> pb.StatusReply:
-        """What the daemon has to do, is doing, and failed to do."""
+        """What the daemon has to do, is doing, and failed to do; failures first where not all are shown."""
         counts = await self._queue.counts()
-        wanted = Filter(states=(*OPEN, State.FAILED), not_acknowledged=True, limit=_SHOWN)
-        requests = [await self._teller.tell(each) for each in await self._queue.find(wanted)]
+        requests = [await self._teller.tell(each) for each in await self._shown()]
         stopped = await self._queue.stopped()
         return pb.StatusReply(
             daemon=await self._describe(),
-            socket=str(self._identity.socket),
+            socket=str(self._identity.find_socket()),
             counts={str(state): count for state, count in counts.items()},
             requests=requests,
             stopped=[
@@ -88,7 +87,15 @@ class MeetingCalls:
             ],
             started=rfc3339(self._life.started),
             set_aside=map(str, await anyio.to_thread.run_sync(self._set_aside)),
+            locked=self._queue.locked,
         )
+
+    async def _shown(self) -> list[Request]:
+        failed = Filter(states=(State.FAILED,), not_acknowledged=True, limit=_SHOWN)
+        shown = await self._queue.find(failed)
+        if len(shown) < _SHOWN:
+            shown += await self._queue.find(Filter(states=OPEN, limit=_SHOWN - len(shown)))
+        return shown
 
     async def shutdown(self, request: pb.ShutdownRequest) -> pb.ShutdownReply:
         """Begin to leave, unless there is work and only an idle daemon is meant."""

@@ -1,6 +1,7 @@
 """The gRPC server on the home's unix socket.
 
-Owns: the socket file: made, found missing and made again, removed. Does not own: the calls.
+Owns: the socket file: made, found missing and made again, there or where clients look by now, removed.
+Does not own: the calls, or where the socket belongs (``wherry.wire.places``).
 
 Seen in grpcio, and met here: a unix socket added after ``start()`` has a file and nobody answers; the
 first server's ``stop()`` unlinks the file of a second one. So each server binds a name of its own before
@@ -11,6 +12,7 @@ never belongs to a server that does not answer yet. Whoever connected to an olde
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ import grpc.aio
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from wherry.errors import DaemonNotStarted
 from wherryd.log import get_logger
 from wherryd.rpc.service import SERVICE
 
@@ -37,34 +40,62 @@ class Server:
     """Answers on a unix socket.
 
     Args:
-        socket: the file's path; its folder is the user's alone (0700), which keeps others out.
+        find_socket: where clients look for the file now; blocks for a moment. Its folder is the user's
+            alone (0700), which keeps others out.
         handlers: of the service's calls.
     """
 
-    def __init__(self, socket: Path, handlers: grpc.GenericRpcHandler[Message, Message]) -> None:
-        self._socket = socket
+    def __init__(
+        self,
+        find_socket: Callable[[], Path],
+        handlers: grpc.GenericRpcHandler[Message, Message],
+    ) -> None:
+        self._find_socket = find_socket
         self._handlers = handlers
+        self._socket = Path()
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
         self._inode = -1
 
+    @property
+    def socket(self) -> Path:
+        """Where it answers."""
+        return self._socket
+
     async def bind(self) -> None:
-        """Make the socket, answering from its first moment on."""
-        temporary = f"{self._socket}.{len(self._servers)}"
+        """Make the socket, answering from its first moment on.
+
+        Raises:
+            DaemonNotStarted, OSError: it can't be made there now.
+            BadSetting: there is no place for it that is the user's alone.
+        """
+        socket = await anyio.to_thread.run_sync(self._find_socket)
+        temporary = f"{socket}.{len(self._servers)}"
         await anyio.to_thread.run_sync(_remove, temporary)
         server = grpc.aio.server(options=_OPTIONS)
         server.add_generic_rpc_handlers((self._handlers,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        server.add_insecure_port(f"unix:{quote(temporary)}")
+        try:
+            server.add_insecure_port(f"unix:{quote(temporary)}")
+        except RuntimeError as error:  # as grpc has it, whatever the reason
+            raise DaemonNotStarted(
+                f"The socket {socket} can't be made.",
+                hint=f"Look whether the folder {socket.parent} is there and has room.",
+            ) from error
         await server.start()
         self._servers.append(server)
         await self._tell_health(health_pb2.HealthCheckResponse.SERVING)
-        self._inode = await anyio.to_thread.run_sync(_take_name, temporary, self._socket)
+        self._inode = await anyio.to_thread.run_sync(_take_name, temporary, socket)
+        self._socket = socket
 
     async def bind_if_gone(self) -> None:
-        """Make the socket again where its file is gone, or is not ours."""
-        if await anyio.to_thread.run_sync(_inode_of, self._socket) != self._inode:
-            _log.warning("socket is gone; binding again", socket=str(self._socket))
+        """Make the socket again where its file is gone, or is not ours, or belongs elsewhere by now.
+
+        Raises as ``bind``.
+        """
+        socket = await anyio.to_thread.run_sync(self._find_socket)
+        if await anyio.to_thread.run_sync(_inode_of, socket) != self._inode:
+            _log.warning("socket is gone; binding again", socket=str(socket))
             await self.bind()
 
     async def tell_leaving(self) -> None:

@@ -89,26 +89,31 @@ class TellingCalls:
         self._life = life
 
     async def list_requests(self, request: pb.ListRequestsRequest, send: Send) -> None:
-        """The requests that the queue knows, oldest first."""
+        """The requests that the queue knows, oldest first; those of ``Status`` where no state is named."""
         try:
             states = tuple(State(state) for state in request.states)
         except ValueError as exc:
             raise UsageError(str(exc), hint=f"states are {', '.join(State)}") from exc
         wanted = Filter(
-            states=states or (*OPEN, State.FAILED, State.CANCELLED),
+            states=states or (*OPEN, State.FAILED),
+            not_acknowledged=not states,
             project=request.project,
             name=request.name,
             limit=request.limit if request.limit > 0 else _MOST,
         )
+        if request.id_part:
+            wanted = Filter(id_part=request.id_part, limit=wanted.limit)
         for found in await self._queue.find(wanted):
             await send(await self._teller.tell(found))
 
     async def wait(self, request: pb.WaitRequest, send: Send) -> None:
         """Tell the state of requests at once and at each change, until all of them have ended.
 
-        A run's requests are those that it has logged when the call comes in.
+        A run's requests are those that it has logged when the call comes in. What offline mode holds of
+        them is told once: only the user's word sets it going.
         """
         ids = await self._ids_of(request)
+        over = (*ENDED, State.HELD) if request.run_ids else ENDED
         told: dict[str, object] = {}
         with self._news.watch(*ids, LEAVING) as watch:
             while ids:
@@ -118,15 +123,15 @@ class TellingCalls:
                     if not is_change or told.get(each.id) != _telling(each):
                         await send(await self._teller.tell(each))
                     told[each.id] = _telling(each)
-                ids = [each.id for each in found if each.state not in ENDED]
+                ids = [each.id for each in found if each.state not in over]
                 if ids:
                     self._life.check_staying()
 
     async def _ids_of(self, request: pb.WaitRequest) -> Sequence[str]:
-        if not request.run_id:
+        if not request.run_ids:
             return list(dict.fromkeys(request.request_ids))
-        found = await self._queue.find(Filter(run_id=request.run_id, limit=_MOST))
-        return [each.id for each in found]
+        runs = [Filter(run_id=run_id, limit=_MOST) for run_id in request.run_ids]
+        return [each.id for run in runs for each in await self._queue.find(run)]
 
     async def _next_look(self, watch: Watch, count: int, every_s: float) -> bool:
         """Wait for news or until all is to be told again; whether it was news."""

@@ -9,12 +9,12 @@ definitely refused (credentials, a clock set wrong, another region) may be signe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from wherry.errors import StoreError
+from wherry.errors import StoreUnavailable
 
 
 class ObjectStat(msgspec.Struct, frozen=True):
@@ -33,6 +33,10 @@ class Object(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def _tell_nobody(_: int) -> None:
+    pass
+
+
 class FileBody(msgspec.Struct, frozen=True):
     """Bytes to put that lie in a file on this machine, read in bounded pieces."""
 
@@ -40,6 +44,8 @@ class FileBody(msgspec.Struct, frozen=True):
     offset: int
     size: int
     sha256: bytes  # 32 bytes; the store checks what arrives against it
+    #: Told how many of its bytes have left, from any thread; a try that is repeated begins again at 0.
+    told: Callable[[int], None] = _tell_nobody
 
 
 Body = bytes | FileBody
@@ -61,8 +67,12 @@ class WriteConflict(Exception):
     """Another conditional write of this key is going on (409): nothing is known; try again."""
 
 
-class OutcomeUnknown(StoreError):
+class OutcomeUnknown(StoreUnavailable):
     """A write got no answer (time-out, reset, 5xx): it may have happened, or may still happen."""
+
+
+class StepsFailed(OutcomeUnknown):
+    """A put of many steps failed though the adapter had repeated the step: not worth another try at once."""
 
 
 class ObjectStore(Protocol):
@@ -98,7 +108,7 @@ class ObjectStore(Protocol):
         On a folder the bytes are synced by ``sync``, not here. A key is either put or written by the
         conditional puts, never by both. Raises ``FileChanged`` (``wherry.errors``) if a ``FileBody``'s
         file is gone, too short or not what its digest says, and ``FileUnreadable``; the key is then
-        what it was.
+        what it was. Raises ``StepsFailed`` where it has been repeated below already.
         """
         ...
 

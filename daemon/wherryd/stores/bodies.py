@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wherry.errors import FileChanged, FileUnreadable
+from wherryd.files import NotRegular, open_regular
 from wherryd.stores.base import FileBody
 
 CHUNK_BYTES = 1 << 20
@@ -23,13 +24,15 @@ def opened(body: FileBody) -> Iterator[int]:
     """Open the body's file for reading; give its descriptor.
 
     Raises:
-        FileChanged: it is gone.
+        FileChanged: it is gone, or no regular file any more.
         FileUnreadable: it is there and can't be read.
     """
     try:
-        fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_regular(body.path)
     except FileNotFoundError as exc:
         raise changed(body, "is gone") from exc
+    except NotRegular as exc:
+        raise changed(body, "is no regular file any more") from exc
     except OSError as exc:
         raise FileUnreadable(f"{body.path} can't be read: {exc.strerror}") from exc
     try:

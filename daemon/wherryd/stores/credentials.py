@@ -1,14 +1,19 @@
 """Credentials for stores, as clients hand them over: in memory only.
 
-Owns: which sets there are for an address, and in which order they are tried (docs/promises.md,
-promise 9). Does not own: what is in a set (``s3.identity``). No set is ever written, logged, or part of
+Owns: which sets there are for an address, in which order they are tried (docs/promises.md, promise 9), and
+which are news. Does not own: what is in a set (``s3.identity``). No set is ever written, logged, or part of
 an error.
+
+One store may be used with several sets, as one for each project: so the last few are kept, and a short
+program with keys of its own takes nothing from another that still runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol
+
+_KEPT = 4
 
 
 class CredentialSet:
@@ -61,31 +66,53 @@ class CredentialSource(Protocol):
         ...
 
     def note_worked(self, worked: CredentialSet) -> None:
-        """Try this one first from now on."""
+        """The store found its signature good: try this one first from now on."""
+        ...
+
+    def note_refused(self, refused: CredentialSet) -> None:
+        """The store refused it: handed over anew, it is worth another try."""
         ...
 
 
 class StoreCredentials:
-    """The sets for one store: the one that worked last, the newest, the daemon's own."""
+    """The sets for one store: the one that worked last, the last few from clients, the daemon's own."""
 
     def __init__(self) -> None:
         self._worked: CredentialSet | None = None
-        self._newest: CredentialSet | None = None
+        self._handed: list[CredentialSet] = []  # newest first
+        self._refused: set[CredentialSet] = set()  # since they were news last
 
     def hand_over(self, values: Mapping[str, str]) -> bool:
-        """Take a client's set; whether it is another than the newest."""
+        """Take a client's set; whether it is news.
+
+        One that is known is news if it was refused: its profile's file may have been mended. It is then
+        another object than before, so that nobody takes what was found with the old one for its.
+        """
         new = CredentialSet(values)
-        if not values or new == self._newest:
+        if not values:
             return False
-        self._newest = new
-        return True
+        known = next((each for each in self._known() if each == new), None)
+        is_news = known is None or new in self._refused
+        if known is not None and not is_news:
+            new = known
+        if self._worked == new:
+            self._worked = new
+        self._handed = [new, *(each for each in self._handed if each != new)][:_KEPT]
+        self._refused.discard(new)
+        self._refused.intersection_update(self._known())
+        return is_news
 
     def in_order(self) -> list[CredentialSet]:
-        known = (self._worked, self._newest, OWN)
-        return list(dict.fromkeys(known_set for known_set in known if known_set))
+        return list(dict.fromkeys([*self._known(), OWN]))
 
     def note_worked(self, worked: CredentialSet) -> None:
         self._worked = worked
+
+    def note_refused(self, refused: CredentialSet) -> None:
+        self._refused.add(refused)
+
+    def _known(self) -> list[CredentialSet]:
+        return [self._worked, *self._handed] if self._worked else self._handed
 
 
 class OrAnonymous:
@@ -107,6 +134,10 @@ class OrAnonymous:
         self._is_open = worked == ANONYMOUS
         if not self._is_open:
             self._source.note_worked(worked)
+
+    def note_refused(self, refused: CredentialSet) -> None:
+        if refused != ANONYMOUS:
+            self._source.note_refused(refused)
 
 
 class CredentialSets:

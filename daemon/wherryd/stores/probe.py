@@ -6,12 +6,14 @@ Owns: the question. Does not own: when it is asked, and that the answer is kept 
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 import anyio
 
 from wherry.errors import StoreError, StoreUnfit
 from wherryd.clock import Clock
 from wherryd.stores.base import ObjectExists, ObjectMissing, ObjectStore, WriteConflict
+from wherryd.together import all_of
 
 _RACERS = 16
 _ROUNDS = 3
@@ -70,9 +72,7 @@ async def _race(store: ObjectStore, key: str) -> list[bytes]:
         except StoreError as exc:
             failed.append(exc)
 
-    async with anyio.create_task_group() as group:
-        for number in range(_RACERS):
-            group.start_soon(create, b"%d" % number)
+    await all_of(*(partial(create, b"%d" % number) for number in range(_RACERS)))
     if failed and len(won) < 2:
         raise failed[0]  # one whose answer is missing may have won
     return won

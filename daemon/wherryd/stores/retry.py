@@ -17,7 +17,7 @@ import msgspec
 
 from wherry.errors import StoreUnavailable
 from wherryd.clock import Clock
-from wherryd.stores.base import Body, Object, ObjectStat, ObjectStore, OutcomeUnknown
+from wherryd.stores.base import Body, Object, ObjectStat, ObjectStore, StepsFailed
 
 _T = TypeVar("_T")
 
@@ -55,7 +55,7 @@ def _tell_nobody(_: Retried) -> None:
 
 
 class Retry:
-    """Repeat what failed with ``StoreUnavailable`` or ``OutcomeUnknown``.
+    """Repeat what failed with ``StoreUnavailable`` (``OutcomeUnknown`` among them), but for ``StepsFailed``.
 
     Args:
         clock: gives pauses and chance.
@@ -79,11 +79,13 @@ class Retry:
         while True:
             try:
                 return await call()
-            except (StoreUnavailable, OutcomeUnknown) as exc:
+            except StepsFailed:
+                raise  # each step has had its tries
+            except StoreUnavailable as exc:
                 failed += 1
                 await self.pause(what, exc, failed)
 
-    async def pause(self, what: str, error: StoreUnavailable | OutcomeUnknown, failed: int) -> None:
+    async def pause(self, what: str, error: StoreUnavailable, failed: int) -> None:
         """Let the pause after ``failed`` tries pass; raise ``error`` if there is no try left."""
         if failed >= self._policy.tries:
             raise error

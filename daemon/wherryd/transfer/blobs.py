@@ -103,7 +103,8 @@ class Blobs:
 
     async def _send_one(self, job: Job, entry: Entry, sent: _Sent) -> None:
         try:
-            await self._put(job, entry)
+            with self._progress.moving(job.request.row) as told:
+                await self._put(job, entry, told)
         except Exception as error:  # noqa: BLE001  (raised again when the others have ended)
             sent.error = sent.error or error
         else:
@@ -113,13 +114,13 @@ class Blobs:
         finally:
             self._slots.give_back(self._key(job, entry), entry.size)
 
-    async def _put(self, job: Job, entry: Entry) -> None:
+    async def _put(self, job: Job, entry: Entry, told: Callable[[int], None]) -> None:
         assert entry.digest is not None
         registry, project = job.contact.registry, job.request.lane.project
         if await registry.has_blob(project, entry.digest, entry.size):
             return
         _BEFORE_PUT()
-        await registry.put_blob(project, entry.digest, entry_body(entry))
+        await registry.put_blob(project, entry.digest, entry_body(entry, told))
         _AFTER_PUT()
 
     async def _note(self, job: Job, entries: Sequence[Entry]) -> None:

@@ -7,6 +7,7 @@ entries' bytes (the store does, against their digest).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import zstandard
 
@@ -18,11 +19,16 @@ _READ_BYTES = 1 << 18
 _WINDOW_BYTES = 8 << 20
 
 
-def entry_body(entry: Entry) -> FileBody:
-    """Make the body of an entry whose digest is known and that is no reference."""
+def entry_body(entry: Entry, told: Callable[[int], None]) -> FileBody:
+    """Make the body of an entry whose digest is known and that is no reference.
+
+    Args:
+        entry: names the file.
+        told: how many bytes have left; see ``FileBody``.
+    """
     assert entry.source is not None and entry.digest is not None, entry
     sha256 = bytes.fromhex(entry.digest.removeprefix("sha256:"))
-    return FileBody(entry.source.file, entry.source.offset, entry.size, sha256)
+    return FileBody(entry.source.file, entry.source.offset, entry.size, sha256, told)
 
 
 def manifest_body(path: str, manifest: str) -> FileBody:

@@ -52,7 +52,7 @@ class Contacts:
         self._probe = probe
         self._queue = queue
         self._clock = clock
-        self._made_at: dict[str, float] = {}
+        self._made_at: dict[str, tuple[float, int]] = {}  # and how often doubted before
         self._contacts: dict[str, Contact] = {}
         self._unlisted: set[tuple[str, str]] = set()  # probed, and not the ones that count
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -64,20 +64,27 @@ class Contacts:
         never be opened.
         """
         async with self._locks[address]:
-            if self._clock.monotonic() - self._made_at.get(address, -FRESH_S) >= FRESH_S:
+            doubts = self._stores.doubts.of(address)
+            if not self._is_fresh(address, doubts):
                 self._contacts[address] = await self._make(address)
-                self._made_at[address] = self._clock.monotonic()
+                self._made_at[address] = self._clock.monotonic(), doubts
             return self._contacts[address]
 
+    def _is_fresh(self, address: str, doubts: int) -> bool:
+        made_at, known_doubts = self._made_at.get(address, (-FRESH_S, 0))
+        return self._clock.monotonic() - made_at < FRESH_S and doubts == known_doubts
+
     def broken(self, address: str) -> None:
-        """Ask the store anew before its next use: something went wrong with it."""
-        self._made_at.pop(address, None)
+        """Ask the store anew before its next use: something went wrong with it; the commit asks too."""
+        self._stores.doubts.note(address)
 
     async def _make(self, address: str) -> Contact:
         registry = await self._stores.registry(address)
         known_id = await self._queue.store_id(address)
         store_id = await self._identify(registry, known_id)
         counts = store_id == known_id or not known_id
+        if not counts:
+            self._stores.doubts.note(address)  # the commit stops the lanes when it has asked itself
         if counts:
             await self._probe_once(address, store_id)
         elif (address, store_id) not in self._unlisted:

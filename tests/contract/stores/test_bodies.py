@@ -47,6 +47,24 @@ async def test_a_file_arrives_otherwise(store: ObjectStore, file_body: MakeBody,
     assert await _digest_of(store, "blob") == body.sha256
 
 
+@pytest.mark.parametrize("size", [3 << 20, 3 * SINGLE_PUT_BYTES])
+async def test_nothing_is_told_until_all_is_there(
+    store: ObjectStore, kind: str, file_body: MakeBody, size: int
+) -> None:
+    """How much of a file has left is told while it leaves, never more than there is, and from 0 on again
+    when it is put again.
+    """
+    if kind == "memory":
+        pytest.skip("it reads a file at once")
+    told: list[int] = []
+    body = msgspec.structs.replace(file_body(os.urandom(size)), told=told.append)
+    for _ in range(2):
+        told.clear()
+        await store.put("blob", body)
+        assert [left for left in told if 0 < left < size]
+        assert min(told) == 0 and max(told) <= size
+
+
 @pytest.mark.parametrize(("offset", "size"), [(7, 100), (1 << 20, 3), (5, SINGLE_PUT_BYTES + 9)])
 async def test_a_part_of_a_file_is_shifted(
     store: ObjectStore, file_body: MakeBody, offset: int, size: int

@@ -19,9 +19,9 @@ from tests.support.servers import Seaweed
 from wherry.errors import AccessRefused, FileChanged, StoreMissing, StoreUnavailable
 from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
-from wherryd.stores.base import FileBody, ObjectExists, ObjectStore
+from wherryd.stores.base import FileBody, ObjectExists, ObjectMissing, ObjectStore
 from wherryd.stores.credentials import StoreCredentials
-from wherryd.stores.s3.answers import Call
+from wherryd.stores.s3.answers import Call, is_missing
 from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES
 from wherryd.stores.s3.store import S3Store
 
@@ -88,6 +88,16 @@ async def test_a_missing_bucket_is_another_error(seaweed: Seaweed) -> None:
         met = await _every_verb(_store(seaweed.address("no-such-bucket"), seaweed.credentials))
         assert met[:2] == [StoreMissing] * 2
         assert None not in met
+
+
+async def test_a_missing_key_costs_two_requests(seaweed: Seaweed, address: str) -> None:
+    """A real server's 404 to HEAD bears its sign, and is believed without another question."""
+    store = _store(address, seaweed.credentials)
+    call = Call(method="HEAD", key="nowhere")
+    assert is_missing(call, await store._sender.send(call))
+    with pytest.raises(ObjectMissing):
+        await store.head("nowhere")
+    await store.aclose()
 
 
 async def test_a_failed_upload_leaves_parts(

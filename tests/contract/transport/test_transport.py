@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from h2.exceptions import StreamClosedError
 
 from wherry import errors
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.dial import NobodyListens
+from wherry.wire.http2 import Http2
 from wherry.wire.status import ConnectionLost
 from wherry.wire.transport import Transport
 
@@ -258,3 +260,17 @@ def test_another_users_socket_is_used(server: Server, monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.geteuid", lambda: other)
     with pytest.raises(errors.CommError, match=f"this is user {other}"):
         Transport(server.socket)
+
+
+def test_protocol_library_raises_its_own(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``h2`` refuses to send is a lost connection, which is not used again."""
+
+    def refuse(*_: object) -> None:
+        raise StreamClosedError(1)
+
+    monkeypatch.setattr(Http2, "send_headers", refuse)
+    with pytest.raises(ConnectionLost, match="StreamClosedError"):
+        get_version(transport)
+    assert not transport.is_open

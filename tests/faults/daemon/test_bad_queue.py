@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import DaemonProcess, LoggedArtifact, Session
 from tests.support.machine import wait_until
+from wherry.errors import QueueError
 from wherry.wire import places
 
 
@@ -148,6 +150,45 @@ def test_the_client_waits_for_a_daemon_that_can_not_start(daemon: DaemonProcess)
     assert "another program holds" in ended.stderr
 
 
+_LOGS_TWICE = """
+import wherry
+run = wherry.init(project="p")
+artifact = wherry.Artifact("a", "t")
+with artifact.new_file("x") as file: file.write("1" * 3_000)
+try:
+    run.log_artifact(artifact)
+except wherry.errors.QueueLocked as error:
+    print(repr(str(error)), flush=True)
+input()
+print(run.log_artifact(artifact).wait().version, flush=True)
+"""
+
+
+def test_a_call_waits_for_a_locked_queue_in_silence(daemon: DaemonProcess) -> None:
+    """Logging says who holds the queue and how to find out more, so do ``status`` and ``doctor``;
+    afterwards the same artifact is logged, once.
+    """
+    daemon.start()
+    command = [sys.executable, "-c", _LOGS_TWICE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=daemon.home.parent
+    ) as program:
+        assert program.stdin and program.stdout
+        with _held(daemon.home, "NORMAL"):
+            told = program.stdout.readline()
+            assert "queue.db; this call waited 20 s" in told and "fuser -v" in told
+            assert "queue.db" in json.loads(_wherry("status", "--json"))["locked"]
+            status = _wherry("status")
+            assert "Nothing can be logged now" in status and "fuser -v" in status
+            assert "Nothing can be logged now" in _wherry("doctor")
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "v0\n"
+    assert program.returncode == 0
+    assert json.loads(_wherry("status", "--json"))["locked"] == ""
+    _wherry("daemon", "stop")
+
+
 def test_status_hangs_on_a_locked_queue(daemon: DaemonProcess) -> None:
     """While another program writes to the queue, status answers, and what is logged waits for it."""
     _log_offline(daemon.start())
@@ -158,3 +199,45 @@ def test_status_hangs_on_a_locked_queue(daemon: DaemonProcess) -> None:
     with daemon.caller() as caller:
         artifact.log(caller)
     assert daemon.wait_done([artifact.id])[artifact.id].state == "done"
+
+
+# ── on a disk that fails ───────────────────────────────────────────────────────────────────────
+@contextmanager
+def _failing(daemon: DaemonProcess) -> Iterator[None]:
+    """The queue's log can't grow for a while, as on a disk that fails: SQLite says "disk I/O error"."""
+    _, most = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
+    size = (daemon.home / f"{places.QUEUE}-wal").stat().st_size
+    assert size > 2 * (daemon.home / places.LOG).stat().st_size, "no room for what the daemon says"
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (size, most))
+    yield
+    with suppress(ProcessLookupError):
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (most, most))
+
+
+def test_a_disk_error_is_a_broken_daemon(daemon: DaemonProcess) -> None:
+    """Who logs while the disk fails hears of it, nothing is half-queued, and the same call works when
+    the disk does again, with the same daemon and in its place in line.
+    """
+    session = Session(daemon.start().home)
+    first, second, third = (session.artifact().add("x", b"%d" % n) for n in range(3))
+    with daemon.caller() as caller:
+        first.log(caller)
+        with _failing(daemon), pytest.raises(QueueError):
+            second.log(caller)
+        third.log(caller)
+        second.log(caller)
+        first.log(caller)
+    logged = [first, third, second]
+    done = daemon.wait_done([each.id for each in logged])
+    assert [done[each.id].version for each in logged] == [0, 1, 2]
+    assert "Traceback" not in daemon.log()
+
+
+def test_a_disk_error_cuts_the_leaving_short(daemon: DaemonProcess) -> None:
+    """SIGTERM while the queue can't be written: the daemon leaves as ever, and says what it left."""
+    _log_offline(daemon.start())
+    with _failing(daemon):
+        assert daemon.terminate() == 0
+    assert "left to the next start" in daemon.log()
+    assert "event=ended" in daemon.log()
+    assert "Traceback" not in daemon.log()

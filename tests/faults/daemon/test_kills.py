@@ -30,7 +30,9 @@ _OURS = ("app.", "capture.", "prepare.", "transfer.")
 _OTHERS = ("commit.", "queue.", "registry.", "stores.folder.")
 #: What this history does not come by.
 _ELSEWHERE = (
+    "queue.closed.",
     "queue.damaged.",
+    "queue.distrust.",
     "queue.migrate.",
     "queue.forget.",
     "queue.restart.",

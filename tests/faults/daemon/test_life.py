@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -41,7 +42,7 @@ def daemon(home: Path) -> Iterator[DaemonProcess]:
 
 
 def _configure(daemon: DaemonProcess, text: str) -> None:
-    daemon.home.mkdir(mode=0o700, exist_ok=True)
+    daemon.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     (daemon.home / "config.toml").write_text(text)
 
 
@@ -233,6 +234,39 @@ def _grow(artifact: LoggedArtifact, path: str, size: int) -> None:
     entry.size = size
 
 
+#: A start that never comes to the end of the stray manifests.
+_SWEEPS_FOR_EVER = """
+import sys
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "wherryd.app":
+            sys.meta_path.remove(self)
+            import anyio
+            from wherryd.capture.freeing import Freer
+            async def sweep(self):
+                await anyio.sleep_forever()
+            Freer.sweep_manifests = sweep
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_a_long_sweep_at_the_start_is_deaf(home: Path) -> None:
+    """While stray manifests are swept, what is prepared goes on, and SIGTERM is heard."""
+    later = home.parent / "later"
+    with DaemonProcess(home) as first:
+        session = Session(home)
+        prepared = session.artifact(store=f"file://{later}").add("x", b"1")
+        with first.caller() as caller:
+            prepared.log(caller)
+            stream = caller.stream("Wait", pb.WaitRequest(request_ids=[prepared.id], every_s=0.05))
+            assert next(state for state in stream if state.error).state == "prepared"
+    later.mkdir()
+    (home.parent / "sitecustomize.py").write_text(_SWEEPS_FOR_EVER)
+    with DaemonProcess(home, {"PYTHONPATH": str(home.parent)}) as sweeping:
+        assert _state_of(sweeping, prepared.id) == "done"
+        assert sweeping.terminate() == 0
+
+
 # ── being idle ─────────────────────────────────────────────────────────────────────────────────
 def test_idle_daemon_stays_for_ever(daemon: DaemonProcess) -> None:
     """Without client, work or timed retry it ends by itself; what offline mode holds is no work."""
@@ -287,6 +321,36 @@ def test_reaped_socket_cuts_the_daemon_off(daemon: DaemonProcess) -> None:
     assert not (daemon.home / "daemon.sock").exists()
 
 
+def test_reaped_folder_of_the_socket_ends_the_daemon(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the socket lies outside the home and its folder goes, as at log-out, the daemon answers where
+    clients look for it then; what it was asked before stays.
+    """
+    runtime, deep = home.parent / "run", home / ("deep" * 25)
+    runtime.mkdir(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    daemon = DaemonProcess(deep)
+    _configure(daemon, "idle_timeout_s = 4\n")  # a round every second
+    try:
+        daemon.start()
+        session = Session(deep)
+        gone = session.artifact(store=f"file://{home.parent}/not-mounted/store").add("x", b"1")
+        with daemon.caller() as caller:
+            gone.log(caller)
+        assert daemon.socket.parent == runtime
+        shutil.rmtree(runtime)
+        daemon.wait_ready()
+        assert daemon.socket.parent != runtime
+        status = daemon.call("Status", pb.StatusRequest())
+        assert status.socket == str(daemon.socket)
+        assert [state.request_id for state in status.requests] == [gone.id]
+        assert daemon.terminate() == 0
+        assert not daemon.socket.exists()
+    finally:
+        daemon.kill()
+
+
 def test_removed_home_keeps_its_daemon(daemon: DaemonProcess) -> None:
     """A home that is removed, and made anew, is another daemon's: the old one ends and binds nothing."""
     _configure(daemon, "idle_timeout_s = 4\n")  # a round every second
@@ -330,6 +394,18 @@ def test_bad_setting_is_a_riddle(daemon: DaemonProcess, config: str, said: str) 
     assert daemon.wait() == 1
     assert said in daemon.log()
     assert "Traceback" not in daemon.log()
+
+
+def test_locale_stops_the_start(home: Path) -> None:
+    """Whatever the locale's encoding is, the daemon starts and takes names that it can't write."""
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with DaemonProcess(home, env) as daemon:
+        artifact = Session(home).artifact("Käfer").add("für/日本.txt", b"1")
+        with daemon.caller() as caller:
+            artifact.log(caller)
+        assert _state_of(daemon, artifact.id) == "done"
+        assert daemon.terminate() == 0
+        assert "Traceback" not in daemon.log()
 
 
 def test_few_files_are_allowed_and_many_are_opened(daemon: DaemonProcess) -> None:
@@ -419,6 +495,51 @@ def test_one_bad_artifact_stops_all(home: Path, module: str, part: str, method: 
         assert broken.terminate() == 0
     with DaemonProcess(home) as daemon:
         assert _state_of(daemon, poison.id) == "done"
+
+
+#: Makes one method of the daemon raise, the first two times.
+_BREAKING_PARTS = """
+import sys
+class Break:
+    def find_spec(self, name, *_):
+        if name == "wherryd.app":
+            import importlib
+            sys.meta_path.remove(self)
+            part = getattr(importlib.import_module("{module}"), "{part}")
+            sound, times = part.{method}, []
+            async def broken(self, *given):
+                times.append(1)
+                if len(times) < 3:
+                    raise ZeroDivisionError("a defect")
+                return await sound(self, *given)
+            part.{method} = broken
+sys.meta_path.insert(0, Break())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "part", "method"),
+    [
+        ("wherryd.crew", "Crew", "_start_tasks"),
+        ("wherryd.commit.committer", "Committer", "_start_workers"),
+        ("wherryd.capture.freeing", "Freer", "_free_all"),
+        ("wherryd.capture.durability", "Durability", "sync_all"),
+        ("wherryd.upkeep", "Upkeep", "_round"),
+    ],
+)
+def test_one_broken_part_ends_the_daemon(home: Path, module: str, part: str, method: str) -> None:
+    """A part that meets a defect beside any request is started again; the others work on meanwhile."""
+    breaking = _BREAKING_PARTS.format(module=module, part=part, method=method)
+    (home.parent / "sitecustomize.py").write_text(breaking)
+    session = Session(home)
+    with DaemonProcess(home, {"PYTHONPATH": str(home.parent)}) as broken:
+        artifact = session.artifact("good").add("x", b"1")
+        with broken.caller() as caller:
+            artifact.log(caller)
+        assert _state_of(broken, artifact.id) == "done"
+        _wait_until(lambda: broken.log().count("ZeroDivisionError: a defect") >= 2)
+        _wait_until(lambda: not artifact.folder.exists())
+        assert broken.terminate() == 0
 
 
 def test_a_stopped_lane_shows_an_old_reason(daemon: DaemonProcess) -> None:

@@ -166,6 +166,9 @@ class Worker:
     async def synced(self) -> None:
         await self.queue.note_synced([self.row])
 
+    async def distrust(self) -> None:
+        await self.queue.distrust(self.row, PATHS)
+
     async def cancel(self) -> None:
         await self.queue.cancel(self.row)
 

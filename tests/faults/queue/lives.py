@@ -34,6 +34,7 @@ LIVES: dict[str, list[tuple[str, str]]] = {
         ("sync", "accepted"),
         ("wait", "accepted"),
         ("fail", "failed"),
+        ("distrust", "failed"),
         ("acknowledge", "failed"),
         ("retry", "accepted"),
         ("synced", "accepted"),

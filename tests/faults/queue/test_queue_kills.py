@@ -144,7 +144,7 @@ def home(tmp_path: Path) -> Home:
 # ── at each place ──────────────────────────────────────────────────────────────────────────────
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    "place", [name for name in PLACES if not name.startswith("queue.damaged.")]
+    "place", [name for name in PLACES if not name.startswith(("queue.damaged.", "queue.closed.t"))]
 )
 def test_a_promise_lost_by_a_kill_at(actor: Actor, home: Home, place: str) -> None:
     """Killed at this place, the queue has all that it said was done, and goes on."""

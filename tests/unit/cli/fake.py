@@ -54,6 +54,10 @@ def _copy(state: pb.RequestState) -> pb.RequestState:
     return pb.RequestState.FromString(state.SerializeToString())
 
 
+def _is_shown(state: pb.RequestState) -> bool:
+    return state.state not in ("done", "cancelled") and not state.acknowledged
+
+
 class FakeDaemon:
     """Serves one home; as a context manager, until the block's end."""
 
@@ -69,6 +73,8 @@ class FakeDaemon:
         self.left_out: list[str] = []
         self.cuts: list[str] = []  # streams that break off after their first answer
         self.busy = False
+        self.hang: set[str] = set()  # calls that are answered when the fake ends
+        self.status_limit = 1000
         self.on_shutdown: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None  # when the first states have been told
         self._closing = False
@@ -124,12 +130,11 @@ class FakeDaemon:
         counts: dict[str, int] = {}
         for state in self.requests:
             counts[state.state] = counts.get(state.state, 0) + 1
-        shown = [each for each in self.requests if each.state not in ("done", "cancelled")]
         return pb.StatusReply(
             daemon=self.hello(pb.HelloRequest()),
             socket=str(places.socket_path(self.home)),
             counts=counts,
-            requests=[each for each in shown if not each.acknowledged],
+            requests=[each for each in self.requests if _is_shown(each)][: self.status_limit],
             stopped=self.stopped,
             started="2026-11-23T13:00:00.000Z",
         )
@@ -141,10 +146,15 @@ class FakeDaemon:
         return pb.ShutdownReply(accepted=accepted)
 
     def list_requests(self, wanted: pb.ListRequestsRequest) -> Iterator[pb.RequestState]:
+        part, ids = wanted.id_part, [state.request_id for state in self.requests]
+        if part:
+            meant = [id_ for id_ in ids if id_.startswith(part) or id_.endswith(part)]
+            yield from [each for each in self.requests if each.request_id in meant][: wanted.limit]
+            return
         fitting = [
             state
             for state in self.requests
-            if (state.state in wanted.states if wanted.states else state.state != "done")
+            if (state.state in wanted.states if wanted.states else _is_shown(state))
             and wanted.project in ("", state.project)
             and wanted.name in ("", state.name)
         ]
@@ -237,6 +247,9 @@ class FakeDaemon:
             self.calls.append((name, message))
             self._changed.notify_all()
         try:
+            if name in self.hang:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, timeout=60)
             if name in self.refusals:
                 raise self.refusals[name]
             return play(message)

@@ -206,6 +206,7 @@ def test_door_needs_the_packages() -> None:
     )
     assert done.returncode == 1
     assert "pip install 'wherry[daemon]'" in done.stderr
+    assert "uv tool install 'wherry[daemon]'" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,8 @@ def test_door_needs_the_packages() -> None:
         ("--name", "cats/model", "--project", "dogs"),
         ("--timeout", "soon"),
         ("--policy", "perhaps"),
+        ("--store", "ftp://x"),
+        ("--store", "s3://"),
     ],
 )
 def test_wrong_argument_logs_something(
@@ -256,3 +259,57 @@ def test_command_goes_untested() -> None:
     """The command's own list of commands is what the tests above know."""
     names = [command.callback.__name__ for command in app.app.registered_commands]
     assert names == [name for name in _COMMANDS if " " not in name]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("put", ""),
+        ("ls", "--store", "ftp://x"),
+        ("retry", "--store", "s3://"),
+        ("queue", "--project", "a/b"),
+        ("queue", "--name", "a/b"),
+        ("sync", "--name", "a:b"),
+        ("retry", ""),
+        ("cancel", "model:v3"),
+    ],
+)
+def test_wrong_argument_is_taken(daemon: FakeDaemon, wherry: Wherry, args: tuple[str, ...]) -> None:
+    """What no command can use is wrong usage, and the daemon is not asked."""
+    wherry(*args, exit_code=2)
+    assert daemon.calls == []
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("args", ["status", "queue --json", "status --json", "drain", "wait --all"])
+def test_closed_stream_is_a_traceback(daemon: FakeDaemon, args: str, closed: str) -> None:
+    """Where standard output or standard error is closed, as in cron, a command does its work all the same,
+    and nothing of the one gets into the other.
+    """
+    daemon.requests = [request(1, state="done", version=0), request(2, state="held", place=0)]
+    done = subprocess.run(
+        f"{sys.executable} -m wherry.cli {args} {closed}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    if "--json" in args and done.stdout:
+        json.loads(done.stdout)
+    if closed == "2>&-":
+        assert "held by offline mode;" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "args", ["show cats/nosuch", "ls nosuch", "cancel 9f3c21aa", "retry 9f3c21aa", "wait 9f3c21aa"]
+)
+def test_failure_spoils_the_json(daemon: FakeDaemon, wherry: Wherry, args: str) -> None:
+    """Where a command fails, standard output is JSON or empty: what happened is told beside it."""
+    daemon.refusals = {
+        name: Refusal("NotFoundError", "there is none") for name in ("GetVersion", "ListVersions")
+    }
+    shown = wherry(*args.split(), "--json", exit_code=1)
+    assert shown.stderr
+    assert not shown.stdout or json.loads(shown.stdout)

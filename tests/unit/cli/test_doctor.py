@@ -13,7 +13,7 @@ from tests.unit.cli.fake import FakeDaemon, Refusal, pb, request
 from wherry.cli.checks import disk_problems, unknown_variables, work_problems
 from wherry.cli.disk import Disk, find_mount, look_at
 from wherry.wire import VERSION
-from wherry.wire.settings import WITHOUT_EFFECT
+from wherry.wire.settings import FILE_ONLY, WITHOUT_EFFECT
 
 _GIB = 1 << 30
 _FINE = Disk("ext4", "/", free_bytes=9 * _GIB, total_bytes=99 * _GIB, free_inodes=10**6)
@@ -222,3 +222,28 @@ def test_report_for_people_lacks_a_part(daemon: FakeDaemon, wherry: Wherry) -> N
     shown = wherry("doctor").stdout
     for text in ("WHERRY_HOME", str(daemon.home / "daemon.sock"), "grpcio", "all is well"):
         assert text in shown
+
+
+@pytest.mark.parametrize("name", FILE_ONLY)
+def test_variable_that_nothing_reads_looks_fine(name: str) -> None:
+    """A variable for what is read from the file only is a problem, which says where to write it."""
+    (problem,) = unknown_variables({f"WHERRY_{name.upper()}": "x"})
+    assert "config.toml" in problem.what and f"{name} =" in problem.remedy
+
+
+@pytest.mark.parametrize("name", ["HOME_ID", "SOURCES", "UNKNOWN", "PROJEKT"])
+def test_variable_that_is_no_setting_looks_fine(name: str) -> None:
+    """A variable that is no setting is a problem, also where its name means something inside."""
+    (problem,) = unknown_variables({f"WHERRY_{name}": "x"})
+    assert "no setting" in problem.what
+
+
+def test_long_message_is_one_line(wherry: Wherry, home: Path, monkeypatch: Any) -> None:
+    """What a daemon that can't start has said is shown line by line."""
+    command = home.parent / "broken"
+    command.write_text("#!/bin/sh\necho no luck here >&2\nexit 1\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("WHERRY_DAEMON", str(command))
+    shown = wherry("doctor", exit_code=1).stdout
+    assert "\\n" not in shown
+    assert any(line.strip() == "no luck here" for line in shown.splitlines())

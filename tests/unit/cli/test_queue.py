@@ -96,3 +96,19 @@ def test_cut_listing_looks_whole(daemon: FakeDaemon, wherry: Wherry) -> None:
     daemon.requests = [request(1), request(2)]
     assert "--limit" in wherry("queue", "--limit", "1").stderr
     assert wherry("queue", "--limit", "3").stderr == ""
+
+
+def test_cut_status_looks_whole(daemon: FakeDaemon, wherry: Wherry) -> None:
+    """Where Status had no room for all, the table says how many more there are."""
+    daemon.requests = [request(number) for number in range(3)]
+    daemon.status_limit = 1
+    assert "… and 2 more that are not done: wherry queue" in wherry("status").stdout
+    daemon.status_limit = 1000
+    assert "more" not in wherry("status").stdout
+
+
+def test_acknowledged_failure_is_counted_on(daemon: FakeDaemon, wherry: Wherry) -> None:
+    """The sum leaves out what was put away."""
+    daemon.requests = [request(1, state="failed", acknowledged=True), request(2, state="done")]
+    assert "failed" not in wherry("status").stdout
+    assert "failed" not in wherry("queue").stdout

@@ -35,6 +35,8 @@ def test_ambiguous_id_names_one(daemon: FakeDaemon, wherry: Wherry, part: str) -
     shown = wherry("cancel", part, exit_code=1)
     assert part in shown.stderr
     assert daemon.named("Cancel") == []
+    (asked,) = daemon.named("ListRequests")
+    assert asked.id_part == part and asked.limit < 100  # and not all that there are
 
 
 def test_done_request_is_not_found_by_its_end(daemon: FakeDaemon, wherry: Wherry) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.unit.cli.conftest import Wherry
 from tests.unit.cli.fake import FakeDaemon, request
+from wherry.wire import places
 
 
 def test_wait_returns_early(daemon: FakeDaemon, wherry: Wherry) -> None:
@@ -151,6 +155,18 @@ def test_failure_keeps_drain_waiting(daemon: FakeDaemon, wherry: Wherry) -> None
     assert "1 request is held by offline mode" in shown.stderr
 
 
+def test_drain_hides_what_failed_before(
+    daemon: FakeDaemon, wherry: Wherry, as_json: Callable[..., Any]
+) -> None:
+    """What failed before and was not acknowledged is told, since the home may go away after this."""
+    failed = {"state": "failed", "error": "FileChanged", "reason": "changed"}
+    daemon.requests = [request(1, **failed), request(2, acknowledged=True, **failed)]
+    shown = wherry("drain")
+    assert "1 request has failed before" in shown.stderr
+    (told,) = as_json("drain")["failed"]
+    assert told["request"] == request(1).request_id
+
+
 def test_drain_starts_a_daemon_for_nothing(home: Path, wherry: Wherry, monkeypatch: Any) -> None:
     """Where nothing was ever logged, a job's epilog returns at once."""
     monkeypatch.setenv("WHERRY_DAEMON", "/bin/false")
@@ -161,3 +177,22 @@ def test_nonsense_time_waits(daemon: FakeDaemon, wherry: Wherry) -> None:
     """A time that can't be read is wrong usage."""
     assert "write 60s" in wherry("drain", "--timeout", "soon", exit_code=2).output
     assert daemon.calls == []
+
+
+@pytest.mark.parametrize("command", ["drain", "wait --all", "wait 9f3c21aa"])
+def test_deaf_daemon_outlasts_the_time_out(home: Path, wherry: Wherry, command: str) -> None:
+    """The time counts from the start, also where a daemon takes connections and says nothing."""
+    home.mkdir(mode=0o700)
+    (home / places.QUEUE).touch()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / places.SOCKET))
+        listening.listen()
+        shown = wherry(*command.split(), "--timeout", "0.2s", exit_code=1)
+    assert "did not answer in time" in shown.stderr
+
+
+def test_hanging_list_outlasts_the_time_out(daemon: FakeDaemon, wherry: Wherry) -> None:
+    """The time counts also while the daemon is asked what there is to wait for."""
+    daemon.hang = {"ListRequests"}
+    shown = wherry("drain", "--timeout", "0.2s", exit_code=1)
+    assert "in time" in shown.stderr

@@ -163,9 +163,16 @@ class Recorder:
                     if told.get(state.request_id) != (now := state.SerializeToString()):
                         told[state.request_id] = now
                         yield pb.RequestState.FromString(now)
-                if all(state.last for state in found):
+                over = (*ENDED, "held") if request.run_ids else ENDED
+                if all(state.state in over for state in found):
                     return
                 self._changed.wait(request.every_s or None)
+
+    def list_requests(self, request: pb.ListRequestsRequest) -> Iterator[pb.RequestState]:
+        for state in list(self._states.values()):
+            is_meant = (state.project, state.name) == (request.project, request.name)
+            if is_meant and state.state in request.states:
+                yield state
 
     def get_version(self, request: pb.GetVersionRequest) -> pb.Version:
         for version in reversed(self.versions):
@@ -263,9 +270,7 @@ def _abort(context: grpc.ServicerContext, refusal: Refusal) -> None:
 
 
 def _wanted(request: pb.WaitRequest, state: pb.RequestState) -> bool:
-    return state.request_id in request.request_ids or (
-        bool(request.run_id) and state.run_id == request.run_id
-    )
+    return state.request_id in request.request_ids or (state.run_id in request.run_ids)
 
 
 def _snake(name: str) -> str:

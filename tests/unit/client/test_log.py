@@ -11,7 +11,7 @@ import pytest
 
 import wherry
 from tests.unit.client.recorder import Recorder
-from wherry import errors, spool, submit
+from wherry import errors, recent, spool, submit
 from wherry.wire import places
 
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -317,3 +317,22 @@ def test_artifact_of_another_home_is_sent(
     run = wherry.init(project="cats")
     with pytest.raises(errors.UsageError, match="captured in"):
         run.log_artifact(artifact)
+
+
+def test_held_by_another_program_is_not_found(recorder: Recorder) -> None:
+    """Offline, what another program of this home has logged is ``Offline``, not missing; what is in the
+    store is found by its version or alias all the same.
+    """
+    first = wherry.init(project="cats", id="run1")
+    first.log_artifact(wherry.Artifact("pets", "dataset"), aliases=["best"])
+    recorder.commit(0, 0)
+    other = wherry.init(project="cats", mode="offline")
+    other.log_artifact(wherry.Artifact("pets", "dataset"))
+    vars(recent)["_last"].clear()  # as in another process
+    for name in ("pets", "pets:latest", "pets:v7", "pets:nosuch"):
+        with pytest.raises(errors.Offline, match="wherry sync"):
+            other.use_artifact(name)
+    for name in ("pets:v0", "pets:best"):
+        assert other.use_artifact(name).version == "v0"
+    with pytest.raises(errors.NotFoundError):
+        other.use_artifact("birds")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from typing import Any
+
+import pytest
 
 from wherry.progress import Line, Pace, describe, duration_text, size_text
 from wherry.wire import wherry_pb2 as pb
@@ -78,3 +81,35 @@ def test_numbers_are_unreadable() -> None:
         "3.0 TiB",
     ]
     assert [duration_text(s) for s in (0.4, 99, 120, 7200)] == ["0 s", "99 s", "2 min", "2 h"]
+
+
+class Tee:
+    """What many programs put at ``sys.stderr``."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, text: str) -> None:
+        self.written.append(text)
+
+
+class TerminalTee(Tee):
+    def isatty(self) -> bool:
+        return True
+
+
+class BrokenTee(Tee):
+    def isatty(self) -> bool:
+        raise RuntimeError("broken")
+
+    def write(self, text: str) -> None:
+        raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("out", [Tee(), TerminalTee(), BrokenTee()])
+def test_line_stops_the_program(out: Any) -> None:
+    """What stands in a stream's place need not be a file: it is written to as far as it can be."""
+    line = Line(out, 0)
+    line.show("x" * 100, 20)
+    line.clear()
+    assert isinstance(out, BrokenTee) or "x" * 79 in "".join(out.written)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from wherryd.commit.aliases import given_by_logging, moved_by_user, worth_giving
 from wherryd.model import Alias
 
@@ -24,6 +26,13 @@ def test_a_users_move_is_taken_back_by_a_version_that_was_there() -> None:
     """A user's move raises the highest to the lane's highest number."""
     assert moved_by_user(None, "best", 1, 7, "w") == Alias(1, "best", 1, 7, "w")
     assert moved_by_user(Alias(1, "best", 9, 9, ""), "best", 1, 7, "w").highest == 9
+
+
+def test_a_users_move_is_above_the_highest() -> None:
+    """No alias object says what a reader takes for damage: a version above its highest, or none there."""
+    assert moved_by_user(None, "best", 8, 7, "w").highest == 8
+    with pytest.raises(ValueError, match="no version"):
+        moved_by_user(None, "best", None, -1, "w")
 
 
 def test_a_removed_alias_forgets_its_highest() -> None:

@@ -263,6 +263,20 @@ def test_an_exchanged_store_is_written(record: StoredVersion | None) -> None:
     assert isinstance(step(memory, request_of()), Stop)
 
 
+def test_what_was_seen_outlives_the_store() -> None:
+    """Where the listing shows less than was seen before, the lane waits for the user."""
+    memory = memory_with("a", "b", "c")
+    memory.broken()
+    memory.confirmed(
+        Known(STORE, "model", 0, "r0"),
+        stored(0, "r0", "a"),
+        [Stamp(1, ACCEPTED)],
+        memory.ask(),
+        NOW,
+    )
+    assert step(memory, request_of()) == Stop("v2 was in the store and is gone")
+
+
 def test_an_attempt_above_a_restored_backup_is_sent() -> None:
     """A number whose predecessor is gone is not sent: it would leave a hole."""
     memory = memory_with("a", request=sending(5))

@@ -266,9 +266,23 @@ def test_linked_run_waits_for_nothing(caller: Caller, session: Session, name: st
     artifact.log(caller)
     run = f"run-{name}"
     caller.call("Link", pb.LinkRequest(request_id=artifact.id, run=pb.Run(id=run)))
-    told = list(caller.stream("Wait", pb.WaitRequest(run_id=run)))
+    told = list(caller.stream("Wait", pb.WaitRequest(run_ids=[run])))
     assert cast("pb.RequestState", told[-1]).request_id == artifact.id
     assert cast("pb.RequestState", told[-1]).state == "done"
+
+
+def test_held_requests_of_a_run_are_waited_for(caller: Caller, session: Session, name: str) -> None:
+    """Wait tells once what offline mode holds of some runs, and ends when all else of them has ended."""
+    runs, sent = [f"run-{name}", f"other-{name}"], session.artifact(name).add("a", b"1")
+    sent.log(caller)
+    held = session.artifact(f"{name}-held", offline=True).add("a", b"1")
+    held.log(caller)
+    for run, artifact in zip(runs, (sent, held), strict=True):
+        caller.call("Link", pb.LinkRequest(request_id=artifact.id, run=pb.Run(id=run)))
+    stream = caller.stream("Wait", pb.WaitRequest(run_ids=runs, every_s=0.01))
+    told = cast("list[pb.RequestState]", list(stream))
+    assert [each.state for each in told if each.request_id == held.id] == ["held"]
+    assert {each.request_id: each.state for each in told}[sent.id] == "done"
 
 
 # ── telling ────────────────────────────────────────────────────────────────────────────────────
@@ -292,7 +306,7 @@ def test_wait_for_unknown_requests_hangs(caller: Caller) -> None:
     """Nothing is told of ids that the queue does not know."""
     unknown = pb.WaitRequest(request_ids=[str(uuid.uuid4())])
     assert list(caller.stream("Wait", unknown, timeout_s=10)) == []
-    assert list(caller.stream("Wait", pb.WaitRequest(run_id="nobody"), timeout_s=10)) == []
+    assert list(caller.stream("Wait", pb.WaitRequest(run_ids=["nobody"]), timeout_s=10)) == []
 
 
 def test_wait_tells_only_once(caller: Caller, session: Session, name: str) -> None:
@@ -372,9 +386,6 @@ def test_failed_request_is_gone_for_ever(
     assert str(missing) in ended.reason
     status = cast("pb.StatusReply", caller.call("Status", pb.StatusRequest()))
     assert artifact.id in {request.request_id for request in status.requests}
-    assert _select(caller, "Acknowledge", request_ids=[artifact.id]).count == 1
-    status = cast("pb.StatusReply", caller.call("Status", pb.StatusRequest()))
-    assert artifact.id not in {request.request_id for request in status.requests}
     missing.write_bytes(b"here it is")
     assert _select(caller, "Retry", request_ids=[artifact.id]).count == 1
     ended = daemon.wait_done([artifact.id])[artifact.id]
@@ -382,11 +393,59 @@ def test_failed_request_is_gone_for_ever(
     assert ended.place > first_place
 
 
+def test_acknowledged_failure_comes_back(
+    daemon: DaemonProcess, caller: Caller, session: Session, name: str, tmp_path: Path
+) -> None:
+    """A failure that was acknowledged is shown no more, and no retry brings it back."""
+    artifact = session.artifact(name).add_reference("data", f"file://{tmp_path}/data")
+    artifact.log(caller)
+    daemon.wait_done([artifact.id])
+    assert _select(caller, "Acknowledge", request_ids=[artifact.id]).count == 1
+    status = cast("pb.StatusReply", caller.call("Status", pb.StatusRequest()))
+    assert artifact.id not in {request.request_id for request in status.requests}
+    assert _select(caller, "Retry", project="cats", name=name).count == 0
+    named = _select(caller, "Retry", request_ids=[artifact.id])
+    assert named.count == 0
+    assert "was acknowledged" in named.left_out[0] and "log it again" in named.left_out[0]
+    assert _select(caller, "Acknowledge", project="cats", name=name).count == 0
+    again = _select(caller, "Acknowledge", request_ids=[artifact.id])
+    assert (again.count, list(again.left_out)) == (0, [])
+    listed = caller.stream("ListRequests", pb.ListRequestsRequest(project="cats", name=name))
+    assert list(listed) == []
+
+
+def test_failures_are_hidden_behind_open_requests(
+    daemon: DaemonProcess, caller: Caller, session: Session, name: str, tmp_path: Path
+) -> None:
+    """Status names what failed also where more requests than it shows came before and are not done."""
+    held = [session.artifact(name, offline=True) for _ in range(1001)]
+    for artifact in held:
+        artifact.log(caller)
+    failed = session.artifact(f"{name}-bad").add_reference("data", f"file://{tmp_path}/data")
+    failed.log(caller)
+    daemon.wait_done([failed.id])
+    status = cast("pb.StatusReply", caller.call("Status", pb.StatusRequest()))
+    assert len(status.requests) == 1000
+    assert failed.id in {request.request_id for request in status.requests}
+    _select(caller, "Cancel", project="cats", name=name)
+    _select(caller, "Acknowledge", request_ids=[failed.id])
+
+
 @pytest.mark.parametrize("call", ["Retry", "Cancel", "Acknowledge", "Sync"])
 def test_nothing_named_means_all(caller: Caller, call: str) -> None:
     """Whoever means all says so."""
     with pytest.raises(errors.UsageError):
         _select(caller, call)
+
+
+def test_part_of_an_id_is_not_found(caller: Caller, session: Session, name: str) -> None:
+    """A request is found by the end of its id, also when it has ended."""
+    artifact = session.artifact(name).add("a", b"1")
+    artifact.log(caller)
+    list(caller.stream("Wait", pb.WaitRequest(request_ids=[artifact.id])))
+    asked = pb.ListRequestsRequest(id_part=artifact.id[-12:])
+    (found,) = cast("list[pb.RequestState]", list(caller.stream("ListRequests", asked)))
+    assert (found.request_id, found.state) == (artifact.id, "done")
 
 
 # ── reading ────────────────────────────────────────────────────────────────────────────────────

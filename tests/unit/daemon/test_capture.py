@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from tests.unit.daemon.bench import STORE, Bench, digest
 from wherry.errors import FileChanged, FileMissing, PathTaken, ProtocolError
-from wherryd.capture.durability import Durability
+from wherryd.capture.durability import MANY, Durability
 from wherryd.capture.freeing import Freer
 from wherryd.capture.intake import Header, Intake
 from wherryd.capture.sessions import Sweeper
@@ -356,6 +357,34 @@ async def test_files_that_stay_are_noted_as_free(
     assert not (bench.spool / first.folder).exists()
 
 
+async def test_run_linked_to_a_done_request_ends_the_freeing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that gets a further alias right before it is freed is left alone, and freed when it is
+    done again; others are freed meanwhile.
+    """
+    bench.preparer()
+    bench.transferrer()
+    unfreed = bench.queue.unfreed
+
+    async def link_meanwhile(limit: int = 100) -> list[Request]:
+        found = await unfreed(limit)
+        if len(found) == 2:
+            await bench.queue.link(found[0].id, RunInfo("run2"), ["late"])
+        return found
+
+    monkeypatch.setattr(bench.queue, "unfreed", link_meanwhile)
+    requests = [await bench.log({"a": b"abc"}, name=name) for name in ("linked", "other")]
+    for request in requests:
+        await _end(bench, request, State.DONE)
+    bench.start(_freer(bench).run())
+    await _until(bench, lambda: not (bench.spool / requests[1].folder).exists())
+    assert bench.file_of(requests[0]).exists()
+    assert (await bench.queue.get(requests[0].row)).state is State.SETTLED
+    await bench.queue.done(requests[0].row, ["late"])
+    await _until(bench, lambda: not (bench.spool / requests[0].folder).exists())
+
+
 async def _until(bench: Bench, holds: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
         while not holds():
@@ -451,13 +480,110 @@ async def test_restart_is_taken_for_a_boot(bench: Bench) -> None:
     assert await bench.states() == {"model": State.ACCEPTED}
 
 
-async def test_immutable_file_is_failed_after_a_boot(bench: Bench, tmp_path: Path) -> None:
-    """The user's own file is checked against its signature when it is read, not here."""
-    file = tmp_path / "user.bin"
-    file.write_bytes(b"abc")
+def _shared(file: Path) -> Entry:
+    """An entry whose bytes lie in the user's own file."""
     seen = file.stat()
     stat = FileStat(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    return Entry(file.name, seen.st_size, source=Source(str(file), 0, stat))
+
+
+async def test_bytes_of_immutable_files_are_trusted_after_a_boot(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Size and time of an ``immutable`` file may outlive its bytes: it fails as a copied one does, also
+    when it is tried again, unless it was synced or equals its digest.
+    """
     await _durability(bench, "boot-1").check_boot()
-    await bench.log({}, entries=(Entry("a", 3, source=Source(str(file), 0, stat)),))
+    logged = {}
+    for name in ("synced", "hashed", "unhashed"):
+        file = tmp_path / name
+        file.write_bytes(b"abc")
+        entries = (_shared(file),)
+        logged[name] = await bench.log({}, name=name, entries=entries, synced=name == "synced")
+    await bench.queue.save_digests(logged["hashed"].row, [("hashed", digest(b"abc"), 3)])
     await _durability(bench, "boot-2").check_boot()
+    assert await bench.states() == {
+        "synced": State.ACCEPTED,
+        "hashed": State.ACCEPTED,
+        "unhashed": State.FAILED,
+    }
+    await bench.queue.retry(logged["unhashed"].row)
+    bench.preparer()
+    failed = await bench.wait_state(logged["unhashed"], State.FAILED)
+    assert failed.error == "FileChanged"
+    await bench.wait_state(logged["hashed"], State.PREPARED)
+
+
+def _watch_syncs(monkeypatch: pytest.MonkeyPatch, refused: Path | None = None) -> list[int]:
+    """The inodes of what is synced; the disk does not take ``refused``, the first time."""
+    synced: list[int] = []
+    refused_inode = refused.stat().st_ino if refused else 0
+    sync = os.fsync
+
+    def watched(file: int) -> None:
+        inode = os.fstat(file).st_ino
+        synced.append(inode)
+        if inode == refused_inode and synced.count(inode) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(file)
+
+    monkeypatch.setattr("wherryd.capture.syncing.os.fsync", watched)
+    return synced
+
+
+@pytest.mark.parametrize("others", [0, MANY])
+async def test_files_in_place_are_noted_as_synced_and_are_not(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """An ``immutable`` file that stays where the user has it is synced there, and its name, also where
+    one call syncs the whole spool; what took its place meanwhile keeps nobody.
+    """
+    synced = _watch_syncs(monkeypatch)
+    for name in ("file", "fifo"):
+        (tmp_path / name).write_bytes(b"abc")
+    await bench.log({}, entries=(_shared(tmp_path / "fifo"), _shared(tmp_path / "file")))
+    for number in range(others):
+        await bench.log({"a": b"abc"}, name=f"n{number}")
+    (tmp_path / "fifo").unlink()
+    os.mkfifo(tmp_path / "fifo")
+    assert await _durability(bench, "").sync_all()
+    assert await bench.queue.unsynced() == []
+    assert {(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino} <= {*synced}
+
+
+@pytest.mark.parametrize("where", ["spool", "in place"])
+async def test_bytes_that_the_disk_refused_count_as_synced(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What the disk did not take fails its request, also when it is tried again; others go on."""
+    file = tmp_path / "file"
+    file.write_bytes(b"abc")
+    in_place = where == "in place"
+    entries = (_shared(file),) if in_place else ()
+    refused = await bench.log({} if in_place else {"a": b"abc"}, name="refused", entries=entries)
+    await bench.log({"a": b"abc"}, name="other")
+    _watch_syncs(monkeypatch, file if in_place else bench.file_of(refused))
+    await _durability(bench, "").sync_all()
+    assert "the disk fails" in (await bench.queue.get(refused.row)).reason
+    await bench.queue.retry(refused.row)
+    bench.preparer()
+    failed = await bench.wait_state(refused, State.FAILED)
+    assert failed.error in ("FileChanged", "FileMissing")
+    assert (await bench.states())["other"] is not State.FAILED
+
+
+async def test_a_file_that_can_not_be_opened_now_fails_its_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no descriptor left, the sync is put off."""
+    await bench.log({"a": b"abc"})
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("wherryd.capture.durability.sync_folder", none_left)
+    assert not await _durability(bench, "").sync_all()
+    assert len(await bench.queue.unsynced()) == 1
+    monkeypatch.undo()
+    assert await _durability(bench, "").sync_all()
     assert await bench.states() == {"model": State.ACCEPTED}

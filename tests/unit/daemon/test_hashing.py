@@ -13,6 +13,8 @@ from wherry.errors import FileChanged, FileMissing, FileUnreadable
 from wherryd.hashing import SlowHash, digest_batch
 from wherryd.model import Entry, FileStat, Source
 from wherryd.prepare.digests import cut
+from wherryd.stores.base import FileBody
+from wherryd.stores.bodies import read_whole
 
 
 def _stat(file: Path) -> FileStat:
@@ -67,8 +69,34 @@ def test_short_spool_file_is_hashed(tmp_path: Path) -> None:
 
 def test_unreadable_file_crashes(tmp_path: Path) -> None:
     """What the system refuses is an error of ours."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
     with pytest.raises(FileUnreadable):
-        digest_batch([Entry("a", 3, source=Source(str(tmp_path)))])
+        digest_batch([Entry("a", 3, source=Source(str(loop)))])
+
+
+def _become(file: Path, kind: str) -> None:
+    file.unlink()
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_took_a_files_place_keeps_its_reader(tmp_path: Path, kind: str) -> None:
+    """Where a FIFO or anything else stands by now nothing is read: a thread would wait there for ever."""
+    file = tmp_path / "user.bin"
+    file.write_bytes(b"abc")
+    entry = Entry("a", 3, source=Source(str(file), 0, _stat(file)))
+    body = FileBody(str(file), 0, 3, hashlib.sha256(b"abc").digest())
+    _become(file, kind)
+    with pytest.raises(FileChanged, match="no regular file"):
+        digest_batch([entry])
+    with pytest.raises(FileChanged, match="no regular file"):
+        read_whole(body)
 
 
 @pytest.mark.parametrize("how", ["bytes", "time", "replaced"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -184,3 +185,14 @@ def test_daemon_that_is_ended_at_its_start_is_missed(
         launch.connect_or_start(home, lambda: None)
     assert began() == starts
     assert launch.connect_or_start(home, lambda: began() > starts or None) is True
+
+
+def test_open_files_are_taken_for_a_full_disk(tmp_path: Path) -> None:
+    """Where this process has too many files open, the remedy is not another home."""
+
+    def connect() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with pytest.raises(DaemonNotStarted, match="Too many open files") as raised:
+        launch.connect_or_start(tmp_path, connect)
+    assert "ulimit -n" in str(raised.value)

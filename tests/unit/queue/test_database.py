@@ -95,11 +95,11 @@ async def test_a_look_that_raises(database: ThreadDatabase) -> None:
 
 
 async def test_a_log_left_behind_by_an_orderly_end(path: Path, clock: StillClock) -> None:
-    """An orderly end leaves the database alone in its folder: the log has been taken into it."""
+    """An orderly end leaves the database and its mark in the folder: the log has been taken into it."""
     database = await ThreadDatabase.open(path, clock)
     await database.run(lambda db: db.execute("INSERT INTO meta VALUES ('new', 'x')"))
     await database.aclose()
-    assert [file.name for file in path.parent.iterdir()] == ["queue.db"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["queue.db", "queue.db.closed"]
 
 
 async def test_a_damaged_queue_that_nobody_hears_of(path: Path, clock: StillClock) -> None:

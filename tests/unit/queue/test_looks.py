@@ -63,6 +63,20 @@ def test_a_filter_that_lets_others_pass(db: sqlite3.Connection) -> None:
     assert ids(db, Filter(ids=("r1", "r3"), states=(State.FAILED,))) == ["r3"]
 
 
+def test_a_part_of_an_id_names_others(db: sqlite3.Connection) -> None:
+    """The beginning or the end of an id names requests in any state, and no more than asked for."""
+    for row, id_ in enumerate(("ab-12", "cd-ab", "x-ab-x", "AB-3", "%"), start=1):
+        put(db, row, State.DONE, new_request(id_))
+    assert ids(db, Filter(id_part="ab")) == ["ab-12", "cd-ab"]
+    assert ids(db, Filter(id_part="ab", limit=1)) == ["ab-12"]
+    assert ids(db, Filter(id_part="%")) == ["%"]
+    assert ids(db, Filter(id_part="ab-12-longer-than-any")) == []
+    plan = db.execute(
+        "EXPLAIN QUERY PLAN SELECT id FROM requests WHERE substr(id, -length('a')) = 'a'"
+    ).fetchall()
+    assert "COVERING INDEX" in plan[0]["detail"]  # no row of a done request is read for it
+
+
 def test_a_linked_run_that_does_not_see_its_request(db: sqlite3.Connection) -> None:
     """A run's requests are those that it logged and those that it is linked to, each once."""
     put(db, 1, State.DONE)
@@ -141,3 +155,14 @@ def test_a_folder_freed_that_is_still_needed(db: sqlite3.Connection) -> None:
     changes.acknowledge(db, [50])
     needed = set(State) - {State.DONE, State.CANCELLED}
     assert looks.folders(db) == {f"sessions/s1/{state}" for state in needed}
+
+
+def test_an_ended_request_that_goes_on(db: sqlite3.Connection) -> None:
+    """Of the rows that are asked for, those go on whose requests have not ended; others are nothing."""
+    for row, state in enumerate(State, start=1):
+        put(db, row, state)
+    ended = {State.DONE, State.FAILED, State.CANCELLED}
+    rows = {row for row, state in enumerate(State, start=1) if state not in ended}
+    assert looks.going_on(db, range(1, 100)) == rows
+    assert looks.going_on(db, [min(rows)]) == {min(rows)}
+    assert looks.going_on(db, []) == set()

@@ -47,6 +47,7 @@ HOT = [
     "forget_request",
     "unfreed",
     "unsynced",
+    "going_on",
     "links",
     "upsert_link",
 ]
@@ -102,6 +103,7 @@ def test_a_query_that_looks_through_all_that_is_done(name: str, index: str) -> N
         "find_without_place",
         "line",
         "entries",
+        "entries_in_place",
         "unaliased",
         "next_lane",
     ],

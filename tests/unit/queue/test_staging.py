@@ -166,3 +166,22 @@ def test_spool_freed_or_synced_twice_over(db: sqlite3.Connection) -> None:
     assert looks.some(db, "unsynced", 100) == unsynced[:1]
     with pytest.raises(WrongState):
         staging.free(db, unsynced[0].row)
+
+
+def test_a_shared_file_is_trusted_again(db: sqlite3.Connection) -> None:
+    """What is distrusted is found changed; not entries that have a digest, or bytes of their own."""
+    stat = FileStat(1, 2, 3, 4)
+    spool = [
+        Entry("a", 3, source=Source("/home/spool/a", 0, stat)),
+        Entry("b", 3, None, Source("/x")),
+    ]
+    in_place = [Entry(p, 3, d, Source("/x", 0, stat)) for p, d in (("c", None), ("d", "sha256:d"))]
+    put(db, 1, State.ACCEPTED)
+    staging.stage(db, 2, [*spool, *in_place])
+    assert looks.entries_in_place(db, 2, "/home/spool/", None, 9) == in_place
+    assert looks.entries_in_place(db, 2, "/home/spool/", "c", 9) == in_place[1:]
+    staging.distrust(db, 2, ["b", "c", "d"])
+    entries = {entry.path: entry for entry in looks.entries(db, 2, None, 9)}
+    changed = entries.pop("c")
+    assert changed.source and changed.source.stat != stat and changed.source.stat
+    assert entries == {each.path: each for each in (*spool, in_place[1])}

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -22,7 +23,7 @@ from wherryd.queue.base import QueueFull
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.group import Changed, Kind
 from wherryd.queue.queries import change
-from wherryd.queue.writer import BULK_ROWS, LOCKED_PAUSE_S, Writer
+from wherryd.queue.writer import BULK_ROWS, LOCKED_PATIENCE_S, LOCKED_PAUSE_S, Writer
 
 KIND = Kind.named("of-tests")
 # Not a place of the daemon's: other tests go through all that are declared.
@@ -57,9 +58,9 @@ class Bench:
     def commits(self) -> int:
         return self.trace.count("COMMIT")
 
-    async def note(self, key: str, rows: int = 0) -> str:
+    async def note(self, key: str, rows: int = 0, kind: Kind = KIND) -> str:
         """A change that leaves ``key`` in the database and tells of it."""
-        return await self.writer.change(KIND, partial(_note, key=key), rows)
+        return await self.writer.change(kind, partial(_note, key=key), rows)
 
     async def noted(self) -> set[str]:
         rows = await self.database.read(
@@ -287,6 +288,39 @@ async def test_a_change_lost_while_another_program_holds_the_database(
     assert clock.slept == [LOCKED_PAUSE_S] * 2
     assert [e["log_level"] for e in log if "another program" in e["event"]] == ["warning"] * 2
     assert await bench.noted() == {"a", "b"}
+
+
+async def test_a_call_that_waits_for_ever(path: Path, database: ThreadDatabase) -> None:
+    """A client's call hears of another program that holds the database, and is not made afterwards;
+    what no client waits for, and calls that came later, are made when the database is free.
+    """
+    held: list[str] = []
+    later: list[asyncio.Task[str]] = []
+    call = msgspec.structs.replace(KIND, is_call=True)
+
+    class WatchedClock(StillClock):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            if len(self.slept) == 10:
+                later.extend(await start(partial(bench.note, "later", kind=call)))
+            if len(self.slept) == LOCKED_PATIENCE_S + 5:
+                held.append(bench.writer.locked)
+                await anyio.to_thread.run_sync(other.rollback)
+
+    bench = Bench(database, WatchedClock())
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        early, stage = await start(
+            partial(bench.note, "early", kind=call), partial(bench.note, "stage")
+        )
+        with pytest.raises(QueueLocked, match=r"queue\.db; this call waited 20 s") as told:
+            await early
+        assert "fuser -v" in (told.value.hint or "")
+        assert await stage == "stage"
+        assert await later[0] == "later"
+    assert "queue.db" in held[0]
+    assert bench.writer.locked == ""
+    assert await bench.noted() == {"stage", "later"}
 
 
 async def test_an_end_that_waits_for_another_program(path: Path, database: ThreadDatabase) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 
-from tests.support.http import Scripted, scripted
+from tests.support.http import Line, Scripted, Seen, answer, error, scripted
 from wherryd.stores.credentials import StoreCredentials
 from wherryd.stores.s3.store import S3Store
 
@@ -58,3 +60,42 @@ async def store_at(
             yield store, server
         finally:
             await store.aclose()
+
+
+def keys_of(name: str) -> dict[str, str]:
+    """Make the keys of somebody called so."""
+    return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": f"secret of {name}"}
+
+
+def signer(seen: Seen) -> str:
+    """Whose keys signed a request."""
+    found = re.search("Credential=([^/]+)/", seen.headers["authorization"])
+    assert found
+    return found[1]
+
+
+def only(*good: str) -> Line:
+    """What a server says that knows these access keys."""
+
+    def said(seen: Seen) -> bytes:
+        known = signer(seen) in good
+        return answer(200, ETag='"e"') if known else error(403, "InvalidAccessKeyId")
+
+    return said
+
+
+@asynccontextmanager
+async def store_with(credentials: StoreCredentials) -> AsyncIterator[tuple[S3Store, Scripted]]:
+    """A store whose sets the test hands over itself."""
+    async with scripted() as server:
+        store = S3Store(f"s3://bucket?endpoint_url={server.url}", credentials, TestClock())
+        try:
+            yield store, server
+        finally:
+            await store.aclose()
+
+
+def write_profile(file: Path, name: str) -> None:
+    """Write the keys of somebody into the profile ``cats``."""
+    keys = f"aws_access_key_id = {name}\naws_secret_access_key = secret"
+    file.write_text(f"[default]\naws_access_key_id = DEFAULT\n[cats]\n{keys}\n")

@@ -8,6 +8,7 @@ from tests.support.faulty import Fault, FaultyStore
 from tests.support.memory import MemoryStore
 from tests.unit.stores.helpers import TestClock
 from wherry.errors import AccessRefused, StoreUnfit
+from wherryd.defects import note_defect
 from wherryd.stores.base import Object, ObjectExists, ObjectStat, OutcomeUnknown, WriteConflict
 from wherryd.stores.probe import probe
 
@@ -73,6 +74,22 @@ async def test_missing_rights_pass_for_a_verdict() -> None:
     """A store that may not be written is not unfit, but closed."""
     with pytest.raises(AccessRefused):
         await probe(_Refuses(TestClock()), TestClock())
+
+
+class _Breaks(MemoryStore):
+    """Meets what nobody expected, in every create."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_a_defect_hides_in_a_group() -> None:
+    """What nobody expected comes out as itself, and so does what is told of a group of errors."""
+    with pytest.raises(RuntimeError, match="new thread"):
+        await probe(_Breaks(TestClock()), TestClock())
+    inner = ExceptionGroup("two", [RuntimeError("can't start new thread"), OSError()])
+    told = note_defect(ExceptionGroup("unhandled errors in a TaskGroup", [inner]), "a test")
+    assert "RuntimeError: can't start new thread" in told.message
 
 
 async def test_a_conflict_passes_for_a_win() -> None:

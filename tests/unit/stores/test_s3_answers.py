@@ -12,6 +12,7 @@ import pytest
 from tests.support.http import answer, error
 from tests.unit.stores.helpers import store_at
 from wherry.errors import FileChanged, StoreDamaged, StoreMissing, StoreUnavailable, StoreUnfit
+from wherryd.public import public_name
 from wherryd.stores.base import (
     EtagMismatch,
     FileBody,
@@ -19,6 +20,7 @@ from wherryd.stores.base import (
     ObjectMissing,
     ObjectStore,
     OutcomeUnknown,
+    StepsFailed,
     WriteConflict,
 )
 
@@ -27,6 +29,14 @@ Verb = Callable[[ObjectStore], Awaitable[object]]
 
 async def _get(store: ObjectStore) -> object:
     return await store.get("key")
+
+
+async def _head(store: ObjectStore) -> object:
+    return await store.head("key")
+
+
+async def _stream(store: ObjectStore) -> object:
+    return [chunk async for chunk in store.stream("key")]
 
 
 async def _list(store: ObjectStore) -> object:
@@ -76,6 +86,15 @@ MEANINGS: list[tuple[Verb, int, str, type[Exception]]] = [
     (_replace, 404, "NoSuchKey", EtagMismatch),
     (_replace, 404, "NoSuchBucket", StoreMissing),
     (_replace, 500, "InternalError", OutcomeUnknown),
+    (_get, 409, "OperationAborted", StoreUnavailable),
+    (_list, 409, "OperationAborted", StoreUnavailable),
+    (_list, 404, "NoSuchKey", StoreUnavailable),
+    (_put, 409, "OperationAborted", OutcomeUnknown),
+    (_put, 404, "NoSuchKey", OutcomeUnknown),
+    (_create, 409, "OperationAborted", WriteConflict),
+    (_create, 400, "XAmzContentSHA256Mismatch", StoreUnavailable),
+    (_replace, 400, "BadDigest", StoreUnavailable),
+    (_delete, 409, "OperationAborted", OutcomeUnknown),
     (_delete, 404, "NoSuchBucket", StoreMissing),
     (_delete, 503, "SlowDown", OutcomeUnknown),
 ]
@@ -89,9 +108,75 @@ async def test_an_answer_is_misread(
 ) -> None:
     """Each status and code has one meaning, and none is met by sending again."""
     async with store_at(error(status, code)) as (store, server):
-        with pytest.raises(meant):
+        with pytest.raises(meant) as raised:
+            await verb(store)
+    assert type(raised.value) is meant
+    assert len(server.seen) == 1
+
+
+INGRESS = answer(404, b"404 page not found\n")
+
+
+@pytest.mark.parametrize("verb", [_get, _stream, _list])
+async def test_a_proxys_404_reads_as_missing(verb: Verb) -> None:
+    """Only the store can say that an object is not there; any other 404 is an error of the moment."""
+    for said in (INGRESS, answer(404), answer(404, b"<html><p>not found</p></html>")):
+        async with store_at(said) as (store, server):
+            with pytest.raises(StoreUnavailable, match="is no store"):
+                await verb(store)
+        assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("verb", [_put, _create, _replace, _delete])
+async def test_a_proxys_404_passes_for_the_stores(verb: Verb) -> None:
+    """What a write met that a proxy answered with 404 is not known."""
+    async with store_at(INGRESS) as (store, server):
+        with pytest.raises(OutcomeUnknown, match="is no store"):
             await verb(store)
     assert len(server.seen) == 1
+
+
+async def test_nobody_can_name_an_unknown_outcome() -> None:
+    """To users, a write without an answer is a store that does not answer."""
+    assert public_name(OutcomeUnknown("")) == public_name(StepsFailed("")) == "StoreUnavailable"
+
+
+async def test_a_bodiless_404_is_believed() -> None:
+    """A 404 to HEAD counts if it bears the store's request id; else GET is asked, whose answer has a code."""
+    async with store_at(answer(404, x_amz_request_id="tx1")) as (store, server):
+        with pytest.raises(ObjectMissing):
+            await _head(store)
+        assert len(server.seen) == 1
+        server.script = [answer(404), error(404, "NoSuchKey")]
+        with pytest.raises(ObjectMissing):
+            await _head(store)
+        server.script = [answer(404), INGRESS]
+        with pytest.raises(StoreUnavailable):
+            await _head(store)
+        server.script = [answer(404), answer(206, b"x", ETag='"e"')]
+        with pytest.raises(StoreUnavailable):
+            await _head(store)
+    assert [seen.method for seen in server.seen] == ["HEAD", *["HEAD", "GET"] * 3]
+    assert server.seen[-1].headers["range"] == "bytes=0-0"
+
+
+@pytest.mark.parametrize("verb", [_get, _head])
+async def test_a_log_in_page_is_an_object(verb: Verb) -> None:
+    """What is read has an ETag; without one it is not the store that answered."""
+    body = b"" if verb is _head else b"<html><p>Please log in</p></html>"
+    async with store_at(answer(200, body)) as (store, _):
+        with pytest.raises(StoreUnavailable, match="no ETag"):
+            await verb(store)
+
+
+@pytest.mark.parametrize("verb", [_put, _create, _replace])
+async def test_a_log_in_page_stores_bytes(verb: Verb) -> None:
+    """A write that is answered without an ETag may not have happened."""
+    for body in (b"<html><p>Please log in</p></html>", b"<Error><Code>SlowDown</Code></Error>"):
+        async with store_at(answer(200, body)) as (store, server):
+            with pytest.raises(OutcomeUnknown, match="no ETag"):
+                await verb(store)
+        assert len(server.seen) == 1
 
 
 async def test_a_page_that_is_no_listing_breaks_the_store() -> None:
@@ -101,6 +186,39 @@ async def test_a_page_that_is_no_listing_breaks_the_store() -> None:
             await _list(store)
     async with store_at(answer(503, b"<html><p>Bad gateway</html>")) as (store, _):
         with pytest.raises(StoreUnavailable):
+            await _list(store)
+
+
+@pytest.mark.parametrize("tag", ["html", "Error", "ListAllMyBucketsResult"])
+async def test_a_page_of_something_else_is_an_empty_listing(tag: str) -> None:
+    """XML that is well formed and no listing lists nothing, not even that there is nothing."""
+    async with store_at(answer(200, f"<{tag}><p>Please log in</p></{tag}>".encode())) as (store, _):
+        with pytest.raises(StoreUnavailable, match=f"<{tag}>"):
+            await _list(store)
+
+
+def _listed(*fields: str, more: str = "false") -> bytes:
+    contents = "".join(f"<Contents>{text}</Contents>" for text in fields)
+    page = f"<ListBucketResult>{contents}<IsTruncated>{more}</IsTruncated></ListBucketResult>"
+    return answer(200, page.encode())
+
+
+_TIME = "<LastModified>2026-11-23T18:28:48Z</LastModified>"
+
+
+async def test_a_listing_is_cut_short_without_a_word() -> None:
+    """A server that says there is more, and not how to ask for it, is no store for us."""
+    page = _listed(f"<Key>p/a</Key><Size>1</Size>{_TIME}", more="true")
+    async with store_at(page) as (store, _):
+        with pytest.raises(StoreUnfit, match="first page"):
+            await _list(store)
+
+
+@pytest.mark.parametrize("fields", ["<Size>1</Size>", "<Size>1</Size><LastModified/>", _TIME])
+async def test_a_listing_without_times_is_a_defect_of_ours(fields: str) -> None:
+    """A server that lists objects without size or time is named as the one that does."""
+    async with store_at(_listed(f"<Key>p/a</Key>{fields}")) as (store, _):
+        with pytest.raises(StoreUnfit, match="p/a"):
             await _list(store)
 
 

@@ -32,7 +32,8 @@ class _Bucket:
         self._order = order
         self.requests = 0
 
-    async def find_prefix(self) -> str:
+    @property
+    def prefix(self) -> str:
         return "root/"
 
     async def send(self, call: Call) -> Answer:
@@ -66,7 +67,9 @@ class _Bucket:
         more = f"<IsTruncated>{str(end < count).lower()}</IsTruncated>"
         token = f"<NextContinuationToken>{end}</NextContinuationToken>"
         marker = f"<Contents><Key>{escape('root/' + prefix)}</Key><Size>0</Size><LastModified>2026-11-23T18:28:48Z</LastModified></Contents>"
-        body = f'<R xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{marker}{"".join(parts)}{more}{token}</R>'
+        namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+        page = f"{marker}{''.join(parts)}{more}{token}"
+        body = f'<ListBucketResult xmlns="{namespace}">{page}</ListBucketResult>'
         return Answer(status=200, headers={}, body=body.encode())
 
 

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from tests.support.http import Line, Scripted, Seen, answer, error
-from tests.unit.stores.helpers import store_at
+from tests.unit.stores.helpers import TestClock, store_at
 from wherry.errors import FileChanged
 from wherryd.stores.base import FileBody, OutcomeUnknown
-from wherryd.stores.retry import PATIENT
+from wherryd.stores.retry import PATIENT, RetryingStore
 from wherryd.stores.s3 import multipart
 from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES, split
 
@@ -98,7 +98,7 @@ async def test_parts_are_missing_or_in_disorder(body: FileBody) -> None:
     assert "".join(wanted) in server.seen[-1].body.decode()
 
 
-@pytest.mark.parametrize("step", ["begin", "part_3", "complete"])
+@pytest.mark.parametrize("step", ["part_3", "complete"])
 @pytest.mark.parametrize("fault", [None, error(503, "SlowDown"), error(500, "InternalError")])
 async def test_a_short_fault_begins_anew(step: str, fault: Line, body: FileBody) -> None:
     """A step that fails is repeated by itself; the other parts are not."""
@@ -109,17 +109,61 @@ async def test_a_short_fault_begins_anew(step: str, fault: Line, body: FileBody)
     assert _steps(server) == sorted(["begin", *PARTS, "complete", again, again])
 
 
+async def test_repeated_parts_are_told_twice(body: FileBody) -> None:
+    """What is told of the parts adds up to the whole, also where some went out several times."""
+    told: list[int] = []
+    async with store_at() as (store, server):
+        _server(server, part_2=[None, error(503, "SlowDown")], part_5=[None])
+        await store.put("key", msgspec.structs.replace(body, told=told.append))
+    assert told[-1] == max(told) == SIZE
+
+
 @pytest.mark.parametrize("step", ["part_1", "part_5", "complete"])
 async def test_a_long_fault_leaves_parts(step: str, body: FileBody) -> None:
-    """If a step fails for long, the parts are given up, and the error comes through."""
+    """If a step fails for long, the parts are given up, and the error comes through at once."""
     async with store_at() as (store, server):
         _server(server, **{step: [error(503, "SlowDown")] * 99})
-        with pytest.raises(OutcomeUnknown):
-            await store.put("key", body)
+        with pytest.raises(OutcomeUnknown, match="SlowDown"):
+            await RetryingStore(store, TestClock()).put("key", body)
     steps = _steps(server)
     assert steps.count(step.replace("_", " ")) == PATIENT.tries
     assert steps.count("abort") == 1
     assert step == "complete" or "complete" not in steps
+
+
+@pytest.mark.parametrize("fault", [None, error(503, "SlowDown"), answer(200, b"<html>")])
+async def test_a_short_fault_ends_a_beginning(fault: Line, body: FileBody) -> None:
+    """A beginning that fails is repeated as any other put is, and no oftener."""
+    async with store_at() as (store, server):
+        _server(server, begin=[fault] * 99)
+        with pytest.raises(OutcomeUnknown):
+            await store.put("key", body)
+        assert _steps(server) == ["begin"]
+        _server(server, begin=[fault, fault])
+        await RetryingStore(store, TestClock()).put("key", body)
+    assert _steps(server) == sorted([*["begin"] * 4, *PARTS, "complete"])
+
+
+@pytest.mark.parametrize("step", ["part_2", "complete"])
+async def test_a_step_is_sent_to_an_upload_that_is_gone(step: str, body: FileBody) -> None:
+    """An upload that the server has given up is begun anew, without another try at the old one."""
+    async with store_at() as (store, server):
+        _server(server, **{step: [error(404, "NoSuchUpload")]}, head=[answer(404)])
+        await RetryingStore(store, TestClock()).put("key", body)
+    steps = _steps(server)
+    assert steps.count("begin") == 2
+    assert steps.count(step.replace("_", " ")) == 2
+    assert "abort" not in steps
+
+
+async def test_a_log_in_page_takes_a_part(body: FileBody) -> None:
+    """A part without an ETag and an end without one have not arrived."""
+    page = answer(200, b"<html><p>Please log in</p></html>")
+    async with store_at() as (store, server):
+        _server(server, part_2=[page], complete=[page, answer(200, b"<html>")])
+        await store.put("key", body)
+    assert _steps(server).count("part 2") == 2
+    assert _steps(server).count("complete") == 3
 
 
 @pytest.mark.parametrize("fault", [None, error(503, "SlowDown")])
@@ -193,11 +237,12 @@ async def test_a_lost_answer_fails_a_finished_upload(length: int, body: FileBody
 
 async def test_a_beginning_that_makes_no_sense_is_gone_on_with(body: FileBody) -> None:
     """Without an upload's id nothing is sent."""
-    async with store_at() as (store, server):
-        server.otherwise = answer(200, b"<html>")
-        with pytest.raises(OutcomeUnknown):
-            await store.put("key", body)
-    assert set(_steps(server)) == {"begin"}
+    for page in (b"<html>", b"<html><p>Please log in</p></html>", b"<R><UploadId/></R>"):
+        async with store_at() as (store, server):
+            server.otherwise = answer(200, page)
+            with pytest.raises(OutcomeUnknown, match="no upload"):
+                await store.put("key", body)
+        assert _steps(server) == ["begin"]
 
 
 def test_a_huge_file_has_too_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:

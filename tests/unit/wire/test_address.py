@@ -95,6 +95,11 @@ def test_environment_is_not_folded_in(environ: dict[str, str], expected: str) ->
         "s3://bucket?endpoint_url=http://",
         "s3://bucket?endpoint_url=http://host:port",
         "s3://bucket?endpoint_url=http://host/?x=1",
+        "s3://bucket?endpoint_url=http://ex_ample..com",
+        f"s3://bucket?endpoint_url=http://{'a' * 64}.com",
+        "s3://bucket?endpoint_url=http://[::1",
+        "s3://bucket?region=eu west 1",
+        "s3://bucket?region=-",
         "s3://bucket?addressing=diagonal",
     ],
 )
@@ -113,6 +118,7 @@ def test_what_is_no_store_is_taken(uri: str) -> None:
         "s3://bucket?aws_secret_access_key=hunter2",
         "s3://bucket?session_token=hunter2",
         "s3://bucket?endpoint_url=http://user:hunter2@host",
+        "s3://bucket?endpoint_url=http://user:hunter2@host:port",
         "weird://user:hunter2@host/x",
     ],
 )

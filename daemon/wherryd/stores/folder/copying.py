@@ -48,23 +48,27 @@ def fill(temporary: Temporary, body: Body, may_go_on: Callable[[], object]) -> N
 def _copy(
     source: int, temporary: Temporary, body: FileBody, may_go_on: Callable[[], object]
 ) -> None:
-    sha256 = hashlib.sha256()
+    sha256, done = hashlib.sha256(), 0
     for piece in pieces(source, body):
+        body.told(done)
         may_go_on()
         sha256.update(piece)
         if piece == _HOLE:
             os.lseek(temporary.fd, len(piece), os.SEEK_CUR)
         else:
             temporary.write(piece)
+        done += len(piece)
     os.ftruncate(temporary.fd, body.size)
     check(body, sha256.digest())
 
 
 def _check_clone(temporary: Temporary, body: FileBody, may_go_on: Callable[[], object]) -> None:
-    sha256 = hashlib.sha256()
+    sha256, done = hashlib.sha256(), 0
     for piece in pieces(temporary.fd, body):
+        body.told(done)
         may_go_on()
         sha256.update(piece)
+        done += len(piece)
     if os.fstat(temporary.fd).st_size != body.size:
         raise changed(body, "is longer than it was")
     check(body, sha256.digest())

@@ -3,6 +3,10 @@
 Owns: statuses, error codes, and the errors made of them. Does not own: what is done about a refusal
 (``sender``), and what 412 and 409 mean to a verb (``store``). Source: Amazon S3 API Reference, "Error
 Responses".
+
+Between the daemon and the store there may be something that answers in its stead (an ingress without its
+backend, a log-in page), with any status. So an answer that changes what is believed of the store has to bear
+the store's own signs: a code, an ETag, a request id.
 """
 
 from __future__ import annotations
@@ -17,10 +21,16 @@ import aiohttp
 import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
-from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown, WriteConflict
+from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
+from wherryd.stores.s3.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
+#: 407 is a proxy's.
+_LATER = (404, 407, 408, 409, 429)
+_NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"}
+_REDIRECTS = (301, 302, 307, 308)
+_REQUEST_ID = "x-amz-request-id"
 _MOVED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint", "Redirect"}
 
 
@@ -69,6 +79,13 @@ class Answer(msgspec.Struct, frozen=True):
         )
 
     @property
+    def is_the_stores(self) -> bool:
+        """Whether the store itself says so, which then has found the signature good."""
+        if self.status in (404, 409, 412, 416):
+            return self.code not in ("", "NoSuchBucket") or _REQUEST_ID in self.headers
+        return self.is_good
+
+    @property
     def is_damaged(self) -> bool:
         """Whether the body that arrived was not the one that was signed."""
         return self.code in _DAMAGED
@@ -98,7 +115,7 @@ async def read_answer(call: Call, response: aiohttp.ClientResponse) -> Answer:
     """Read a response as far as the call wants it read."""
     if call.streamed and 200 <= response.status < 300:
         return Answer(status=response.status, headers=response.headers, response=response)
-    body = await response.read()
+    body = b"".join([piece async for piece in arriving(response)])
     answer = Answer(status=response.status, headers=response.headers, body=body)
     return answer if answer.is_good else explained(answer)
 
@@ -124,28 +141,53 @@ def problem(call: Call, answer: Answer) -> Exception:
         return StoreMissing(
             f"The bucket is not there. {said}.", hint="Make it, or correct WHERRY_STORE."
         )
-    if answer.status == 404:
+    if call.key is not None and is_missing(call, answer):
         return ObjectMissing(call.key)
-    if answer.status == 409:
-        return WriteConflict(said)
-    if answer.status in (408, 429) or answer.status >= 500 or answer.code == "RequestTimeout":
+    if answer.status == 404 and not answer.code:
+        return failed(call, f"What answers is no store. {said}.", _NO_STORE)
+    if answer.status in _LATER or answer.status >= 500 or answer.code == "RequestTimeout":
         return _failed(call, answer, said)
-    if answer.status in (301, 302, 307, 308):
+    if answer.status in _REDIRECTS:
         return StoreMissing(f"The bucket is elsewhere. {said}.", hint="Name its region: ?region=…")
     return StoreUnfit(f"The store can't do this. {said}.")
+
+
+def is_missing(call: Call, answer: Answer) -> bool:
+    """Whether the store says that there is no object of this key. An answer to HEAD has no code."""
+    if call.method == "HEAD":
+        return answer.status == 404 and answer.is_the_stores
+    return call.method == "GET" and answer.code == "NoSuchKey"
+
+
+def is_elsewhere(call: Call, answer: Answer) -> bool:
+    """Whether there is no bucket here, or no store."""
+    is_proxys = answer.status == 404 and not answer.code and call.method != "HEAD"
+    return is_proxys or answer.status in _REDIRECTS or answer.code == "NoSuchBucket"
+
+
+def etag_of(call: Call, answer: Answer) -> str:
+    """The ETag that each good answer about an object has. Raises as ``failed`` where it is none."""
+    etag = answer.headers.get("ETag", "")
+    if not etag:
+        raise failed(call, f"What answers is no store. {call.what}: no ETag.", _NO_STORE)
+    return etag
+
+
+def failed(call: Call, text: str, hint: str | None = None) -> StoreUnavailable:
+    """Make the error for a call that may do better later."""
+    kind = StoreUnavailable if call.method in ("GET", "HEAD") else OutcomeUnknown
+    return kind(text, hint=hint)
 
 
 def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
-    if call.method in ("GET", "HEAD"):
-        return StoreUnavailable(f"The store fails. {said}.")
-    return OutcomeUnknown(f"The store fails. {said}.")
+    return failed(call, f"The store fails. {said}.")
 
 
 def parse_xml(body: bytes) -> ET.Element:
     """Parse a server's XML, leaving its namespaces out. Raises ``ParseError``."""
-    root = ET.fromstring(body)  # noqa: S314  # expat limits what entities grow to, since 2.4.1
+    root = ET.fromstring(body.strip())  # noqa: S314  # expat limits what entities grow to, since 2.4.1
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

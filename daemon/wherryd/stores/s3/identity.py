@@ -37,6 +37,13 @@ _VARIABLES = {
     "AWS_SHARED_CREDENTIALS_FILE": "credentials_file",
 }
 
+#: A client's profile, files and region: what the daemon's own environment says of them is another user's.
+_OF_A_CLIENT = {
+    "profile": (None, None, None, None),
+    "region": ("region", None, None, None),
+    "config_file": (None, None, "~/.aws/config", None),
+    "credentials_file": (None, None, "~/.aws/credentials", None),
+}
 _ROLE = {
     "AWS_WEB_IDENTITY_TOKEN_FILE": "web_identity_token_file",
     "AWS_ROLE_ARN": "role_arn",
@@ -62,8 +69,9 @@ UNSIGNED = Keys("", "")
 class Surroundings(msgspec.Struct, frozen=True):
     """What a user's AWS configuration says beside credentials."""
 
-    region: str | None
-    endpoint_url: str | None
+    region: str | None = None
+    endpoint_url: str | None = None
+    addressing: str | None = None  # "path" or "virtual"
 
 
 class Identity:
@@ -125,7 +133,7 @@ class Identity:
 
 
 async def surroundings(credentials: CredentialSet) -> Surroundings:
-    """Read region and endpoint from a set's profile and files."""
+    """Read region, endpoint and addressing style from a set's profile and files."""
     return await to_thread.run_sync(_surroundings, credentials)
 
 
@@ -160,18 +168,24 @@ def _find(credentials: CredentialSet) -> Credentials | None:
 
 def _web_identity(values: Mapping[str, str], session: Session) -> Credentials | None:
     profile = {name: values[variable] for variable, name in _ROLE.items() if variable in values}
+    region = (
+        _region(session) or _region(Session()) or "us-east-1"
+    )  # AWS's partition is one machine's
     return AssumeRoleWithWebIdentityProvider(
         load_config=lambda: {"profiles": {"client": profile}},
-        client_creator=partial(session.create_client, region_name=_region(session) or "us-east-1"),
+        client_creator=partial(session.create_client, region_name=region),
         profile_name="client",
         disable_env_vars=True,
     ).load()
 
 
 def _session(credentials: CredentialSet) -> Session:
-    session, values = Session(), credentials.values or {}
+    values = credentials.values
+    if values is None:
+        return Session()
+    session = Session(session_vars=_OF_A_CLIENT)
     if values.keys() & _VARIABLES.keys():
-        # Where a profile is named, botocore leaves the daemon's own variables out.
+        # Where a profile is named, botocore leaves the daemon's own keys out.
         session.set_config_variable("profile", "default")
     for variable, name in _VARIABLES.items():
         if variable in values:
@@ -182,17 +196,24 @@ def _session(credentials: CredentialSet) -> Session:
 def _surroundings(credentials: CredentialSet) -> Surroundings:
     session = _session(credentials)
     try:
+        profile = session.get_scoped_config()
         endpoint = ConfiguredEndpointProvider(
             full_config=session.full_config,
-            scoped_config=session.get_scoped_config(),
+            scoped_config=profile,
             client_name="s3",
             environ={},  # a client's variables are in the address, and ours are not the client's
         ).provide()
-        return Surroundings(region=_region(session), endpoint_url=endpoint)
+        return Surroundings(_region(session), endpoint, _addressing(profile.get("s3")))
     except BotoCoreError:
-        return Surroundings(region=None, endpoint_url=None)
+        return Surroundings()
 
 
 def _region(session: Session) -> str | None:
     region = session.get_config_variable("region")
     return region if isinstance(region, str) else None
+
+
+def _addressing(s3: object) -> str | None:
+    """The style that a profile's section ``s3 =`` asks for; "auto" leaves it to us."""
+    style = s3.get("addressing_style") if isinstance(s3, dict) else None
+    return style if style in ("path", "virtual") else None

@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from wherry.errors import StoreUnavailable
+from wherry.errors import StoreUnavailable, StoreUnfit
 from wherryd.stores.base import ObjectStat
 from wherryd.stores.s3.answers import Answer, Call, parse_xml, problem
 from wherryd.stores.s3.sender import Sender
@@ -75,7 +75,7 @@ class Listing:
             yield item
 
     async def _pages(self, prefix: str, start_after: str) -> AsyncGenerator[list[Item], None]:
-        root = await self._sender.find_prefix()
+        root = self._sender.prefix
         query = {"list-type": "2", "delimiter": "/", "prefix": root + prefix}
         query |= {"start-after": root + start_after} if start_after else {}
         query |= {"max-keys": str(self._page)} if self._page else {}
@@ -83,10 +83,9 @@ class Listing:
             call = Call(method="GET", key=None, query=query)
             page = _read_page(call, await self._sender.send(call))
             yield [*_objects_in(page, root, prefix), *_folders_in(page, root + prefix)]
-            token = page.findtext("NextContinuationToken", "")
-            if page.findtext("IsTruncated") != "true" or not token:
+            if page.findtext("IsTruncated") != "true":
                 return
-            query["continuation-token"] = token
+            query["continuation-token"] = _token_of(call, page)
 
 
 def _before(prefix: str, start_after: str) -> str:
@@ -106,18 +105,25 @@ def _before(prefix: str, start_after: str) -> str:
 
 def _objects_in(page: ET.Element, root: str, prefix: str) -> list[Item]:
     """The objects of a page; names that end with a slash are folders that a console made."""
-    found = []
-    for element in page.iterfind("Contents"):
-        key = element.findtext("Key", "").removeprefix(root)
-        stat = ObjectStat(
-            key=key,
-            size=int(element.findtext("Size", "0")),
+    stats = (_stat(element, root) for element in page.iterfind("Contents"))
+    return [
+        Item(name=stat.key.removeprefix(prefix), stat=stat)
+        for stat in stats
+        if stat.key and not stat.key.endswith("/")
+    ]
+
+
+def _stat(element: ET.Element, root: str) -> ObjectStat:
+    key = element.findtext("Key", "")
+    try:
+        return ObjectStat(
+            key=key.removeprefix(root),
+            size=int(element.findtext("Size", "")),
             etag=element.findtext("ETag", ""),
             modified=datetime.fromisoformat(element.findtext("LastModified", "")).timestamp(),
         )
-        if not key.endswith("/") and key:
-            found.append(Item(name=key.removeprefix(prefix), stat=stat))
-    return found
+    except ValueError as exc:
+        raise StoreUnfit(f"The store lists {key!r} without its size or time: {exc}.") from exc
 
 
 def _folders_in(page: ET.Element, prefix: str) -> list[Item]:
@@ -129,6 +135,17 @@ def _read_page(call: Call, answer: Answer) -> ET.Element:
     if not answer.is_good:
         raise problem(call, answer)
     try:
-        return parse_xml(answer.body)
+        page = parse_xml(answer.body)
     except ET.ParseError as exc:
         raise StoreUnavailable(f"{call.what}: the answer is no listing: {exc}.") from exc
+    if page.tag != "ListBucketResult":
+        raise StoreUnavailable(f"{call.what}: the answer is no listing, but <{page.tag}>.")
+    return page
+
+
+def _token_of(call: Call, page: ET.Element) -> str:
+    """What asks for the next page. A listing is never cut short without a word."""
+    token = page.findtext("NextContinuationToken", "")
+    if not token:
+        raise StoreUnfit(f"{call.what}: the store lists only the first page of more.")
+    return token

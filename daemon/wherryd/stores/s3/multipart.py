@@ -2,15 +2,16 @@
 
 Owns: the parts of one upload, and that nothing lands under a digest that is not its own: each part is hashed,
 and the whole with it, right before the part is sent with that hash, which the server checks; the upload is
-completed only if the whole is what it should be. Does not own: going on after a kill; the upload begins anew,
-and what was left is the bucket's lifecycle rule's to remove.
+completed only if the whole is what it should be. Parts and the end are repeated here, since their failure
+costs all that went before. Does not own: repeating the beginning, which costs nothing, or the whole; going on
+after a kill: the upload begins anew, and what was left is the bucket's lifecycle rule's to remove.
 """
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 from xml.etree import ElementTree as ET
@@ -22,7 +23,7 @@ from anyio import to_thread
 
 from wherry.errors import StoreError, StoreUnavailable, WherryError
 from wherry.wire.failpoints import failpoint
-from wherryd.stores.base import Body, FileBody, ObjectMissing, OutcomeUnknown, WriteConflict
+from wherryd.stores.base import Body, FileBody, OutcomeUnknown, StepsFailed
 from wherryd.stores.bodies import check, opened, pieces
 from wherryd.stores.retry import Retry
 from wherryd.stores.s3.answers import (
@@ -30,6 +31,7 @@ from wherryd.stores.s3.answers import (
     Answer,
     Call,
     checksum,
+    etag_of,
     explained,
     parse_xml,
     problem,
@@ -56,6 +58,10 @@ class Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
 
+class _UploadGone(Exception):
+    """The server has given the upload up: no step of it can succeed any more."""
+
+
 class Multipart:
     """One upload.
 
@@ -78,33 +84,37 @@ class Multipart:
 
     async def run(self) -> None:
         """Upload it. Whatever goes wrong, the parts are given up. Raises as ``ObjectStore.put``."""
-        await self._retry.run(f"begin {self._key}", self._begin)
+        await self._begin()
         _BEGUN()
         try:
             await self._send_parts()
             _BEFORE_COMPLETE()
             await self._retry.run(f"complete {self._key}", self._complete)
             _AFTER_COMPLETE()
+        except _UploadGone as exc:
+            raise OutcomeUnknown(str(exc)) from exc
+        except StoreUnavailable as exc:
+            await self._abort()
+            raise StepsFailed(exc.message, hint=exc.hint) from exc
         except BaseException:
             await self._abort()
             raise
 
     async def _begin(self) -> None:
         call = self._call("POST", {"uploads": ""}, headers={"x-amz-checksum-algorithm": "SHA256"})
-        answer = await self._send(call)
-        try:
-            self._upload = parse_xml(answer.body).findtext("UploadId", "")
-        except ET.ParseError as exc:
-            raise OutcomeUnknown(f"{call.what}: the answer makes no sense: {exc}.") from exc
+        self._upload = _text_in(await self._send(call), "UploadId")
+        if not self._upload:
+            raise OutcomeUnknown(f"{call.what}: the answer names no upload.")
 
     async def _send_parts(self) -> None:
         """Hash part after part, and send a few at once behind."""
-        whole, room = hashlib.sha256(), anyio.Semaphore(_AT_ONCE)
+        whole, room, shares = hashlib.sha256(), anyio.Semaphore(_AT_ONCE), _Shares(self._body)
         async with anyio.create_task_group() as group:
             with self._noting_failure(group.cancel_scope):
                 for number, (offset, size) in enumerate(split(self._body.size), start=1):
                     await room.acquire()
                     part = await to_thread.run_sync(_hashed, self._body, offset, size, whole)
+                    part = msgspec.structs.replace(part, told=shares.begin())
                     group.start_soon(self._send_part, number, part, room, group.cancel_scope)
         if self._failure:
             raise self._failure
@@ -118,9 +128,13 @@ class Multipart:
         call = self._call("PUT", query, headers=headers, body=part, digest=part.sha256)
         with self._noting_failure(scope):
             what = f"part {number} of {self._key}"
-            answer = await self._retry.run(what, lambda: self._send(call))
-            self._sent.append((number, answer.headers.get("ETag", ""), part.sha256))
+            etag = await self._retry.run(what, lambda: self._put_part(call))
+            self._sent.append((number, etag, part.sha256))
+            part.told(part.size)
         room.release()
+
+    async def _put_part(self, call: Call) -> str:
+        return etag_of(call, await self._send(call))
 
     async def _complete(self) -> None:
         body = _completion(sorted(self._sent))
@@ -129,14 +143,12 @@ class Multipart:
         answer = await self._sender.send(call)
         if answer.code == "NoSuchUpload" and await self._is_there():
             return  # an earlier try, whose answer was lost, did it
-        # "the initial 200 OK response … might contain an error" (API Reference, CompleteMultipartUpload)
-        answer = explained(answer)
-        if answer.code:
-            raise (
-                self._problem(call, answer)
-                if not answer.is_good
-                else OutcomeUnknown(f"{call.what}: {answer.code} {answer.message}")
-            )
+        if not answer.is_good:
+            raise self._problem(call, answer)
+        if not _text_in(answer, "ETag"):
+            # "the initial 200 OK response … might contain an error" (API Reference, CompleteMultipartUpload)
+            answer = explained(answer)
+            raise OutcomeUnknown(f"{call.what}: not done: {answer.code} {answer.message}".strip())
 
     async def _is_there(self) -> bool:
         answer = await self._sender.send(Call(method="HEAD", key=self._key))
@@ -144,7 +156,7 @@ class Multipart:
 
     async def _abort(self) -> None:
         """Give the parts back, in a few tries; those that stay cost money until a lifecycle rule has them."""
-        with anyio.move_on_after(_ABORT_S, shield=True), suppress(StoreError, ObjectMissing):
+        with anyio.move_on_after(_ABORT_S, shield=True), suppress(StoreError):
             await self._retry.run(f"abort {self._key}", self._abort_once)
 
     async def _abort_once(self) -> None:
@@ -161,7 +173,7 @@ class Multipart:
 
     def _problem(self, call: Call, answer: Answer) -> Exception:
         if answer.code == "NoSuchUpload":
-            return OutcomeUnknown(f"{call.what}: the server has given the upload up.")
+            return _UploadGone(f"{call.what}: the server has given the upload up.")
         if answer.is_damaged:
             # hashed a moment ago: the file changed since, or the bytes on their way
             return StoreUnavailable(f"{call.what}: other bytes arrived than were sent.")
@@ -171,7 +183,7 @@ class Multipart:
     def _noting_failure(self, scope: anyio.CancelScope) -> Iterator[None]:
         try:
             yield
-        except (WherryError, ObjectMissing, WriteConflict) as exc:
+        except (WherryError, _UploadGone) as exc:
             self._failure = self._failure or exc
             scope.cancel()
 
@@ -194,6 +206,26 @@ class Multipart:
         )
 
 
+class _Shares:
+    """How many bytes of the whole have left, out of what is told of its parts."""
+
+    def __init__(self, body: FileBody) -> None:
+        self._body = body
+        self._left = 0
+
+    def begin(self) -> Callable[[int], None]:
+        """Give what a part tells how many of its bytes have left."""
+        before = 0
+
+        def tell(left: int) -> None:
+            nonlocal before
+            self._left += left - before
+            before = left
+            self._body.told(self._left)
+
+        return tell
+
+
 def split(size: int) -> Iterator[tuple[int, int]]:
     """Offset and size of each part of so many bytes; sizes are whole MiB but for the last."""
     fewest = -(-size // _MOST_PARTS)
@@ -211,6 +243,14 @@ def _hashed(body: FileBody, offset: int, size: int, whole: Hash) -> FileBody:
             sha256.update(piece)
             whole.update(piece)
     return msgspec.structs.replace(part, sha256=sha256.digest())
+
+
+def _text_in(answer: Answer, name: str) -> str:
+    """What an element of a good answer says; empty where it is not there, or the answer is something else."""
+    try:
+        return parse_xml(answer.body).findtext(name, "")
+    except ET.ParseError:
+        return ""
 
 
 def _completion(sent: list[tuple[int, str, bytes]]) -> bytes:

@@ -1,95 +1,117 @@
 """Host, path and region of a bucket.
 
-Owns: URLs; keys are percent-encoded here, once. Does not own: the address's form (``wherry.wire.address``).
+Owns: URLs; keys are percent-encoded here, once. Does not own: the address's form (``wherry.wire.address``),
+how long a place is kept (``ways``).
+
+What the address leaves open, the profile says by whose keys a request is signed: keys go nowhere but where
+their owner's configuration leads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
 import msgspec
 from anyio import to_thread
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
-from wherry.wire.address import StoreAddress
-from wherryd.stores.credentials import CredentialSource
-from wherryd.stores.s3.identity import surroundings
+from wherry.errors import BadURI
+from wherry.wire.address import StoreAddress, normalize_endpoint
+from wherryd.stores.credentials import CredentialSet
+from wherryd.stores.s3.identity import Surroundings, surroundings
 
 _DEFAULT_REGION = "us-east-1"
+
+
+class NoPlace(Exception):
+    """What an address and a profile say leads nowhere; says why."""
 
 
 class Place(msgspec.Struct, frozen=True):
     """Where a bucket is."""
 
     address: StoreAddress
-    endpoint_url: str | None  # None: on AWS, where the host follows from the region
+    said: Surroundings  # by the address, and where it is silent by a profile
     region: str
-    guessed: bool  # nobody named the region: the server may
     base: str  # URL of the bucket, without a slash at its end
-
-    @property
-    def prefix(self) -> str:
-        """What every key of the bucket begins with here: nothing, or a prefix and a slash."""
-        return self.address.path and f"{self.address.path}/"
 
     def url(self, key: str | None, query: Mapping[str, str] | None = None) -> str:
         """The URL of an object, or of the bucket for None."""
-        path = "" if key is None else quote(self.prefix + key, safe="/")
+        path = "" if key is None else quote(prefix_of(self.address) + key, safe="/")
         pairs = "&".join(f"{_encode(name)}={_encode(text)}" for name, text in (query or {}).items())
         return f"{self.base}/{path}{pairs and '?' + pairs}"
 
 
-async def find_place(address: StoreAddress, credentials: CredentialSource) -> Place:
-    """Complete what the address says from the users' AWS configuration.
+def prefix_of(address: StoreAddress) -> str:
+    """What every key below an address begins with: nothing, or a prefix and a slash."""
+    return address.path and f"{address.path}/"
+
+
+async def find_place(address: StoreAddress, credentials: CredentialSet) -> Place:
+    """Complete what the address says from a user's AWS configuration.
 
     Args:
         address: with the options ``region``, ``endpoint_url`` and ``addressing``, or without.
-        credentials: sets whose profiles are looked at, in their order.
+        credentials: the set whose profile is looked at.
+
+    Raises:
+        NoPlace: of the address or the profile.
     """
-    region = address.options.get("region")
-    endpoint = address.options.get("endpoint_url")
-    for credential_set in credentials.in_order():
-        if region and endpoint:
-            break
-        found = await surroundings(credential_set)
-        region, endpoint = region or found.region, endpoint or found.endpoint_url
-    return await to_thread.run_sync(
-        _place, address, endpoint, region or _DEFAULT_REGION, not region
+    options, profile = address.options, await surroundings(credentials)
+    said = Surroundings(
+        region=options.get("region") or profile.region,
+        endpoint_url=options.get("endpoint_url") or profile.endpoint_url,
+        addressing=options.get("addressing") or profile.addressing,
     )
+    return await to_thread.run_sync(_place, address, said, said.region or _DEFAULT_REGION)
 
 
 async def move(place: Place, region: str) -> Place:
-    """The same bucket in the region that the server named."""
-    return await to_thread.run_sync(_place, place.address, place.endpoint_url, region, False)
+    """The same bucket in the region that the server named. Raises ``NoPlace``."""
+    return await to_thread.run_sync(_place, place.address, place.said, region)
 
 
-def _place(address: StoreAddress, endpoint: str | None, region: str, guessed: bool) -> Place:
-    parts = urlsplit(endpoint or _aws_endpoint(region))
-    host, path, bucket = parts.netloc, parts.path.rstrip("/"), address.bucket
-    if _is_virtual(address, endpoint):
-        host = f"{bucket}.{host}"
-    else:
-        path = f"{path}/{quote(bucket)}"
-    return Place(
-        address=address,
-        endpoint_url=endpoint,
-        region=region,
-        guessed=guessed,
-        base=f"{parts.scheme}://{host}{path}",
-    )
+def _place(address: StoreAddress, said: Surroundings, region: str) -> Place:
+    try:
+        base = _base(address, said, region)
+    except BadURI as exc:
+        raise NoPlace(exc.message) from exc
+    except BotoCoreError as exc:
+        raise NoPlace(f"the region {region!r} leads nowhere") from exc
+    return Place(address=address, said=said, region=region, base=base)
 
 
-def _is_virtual(address: StoreAddress, endpoint: str | None) -> bool:
-    """Whether the bucket is part of the host's name: on AWS, or where the address says so.
+def _base(address: StoreAddress, said: Surroundings, region: str) -> str:
+    parts = urlsplit(normalize_endpoint(said.endpoint_url or _aws_endpoint(region)))
+    if _is_virtual(address.bucket, said, parts.hostname or ""):
+        return normalize_endpoint(f"{parts.scheme}://{address.bucket}.{parts.netloc}{parts.path}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}/{quote(address.bucket)}"
 
-    A bucket with a dot in its name would not match the certificate for ``*.s3.….amazonaws.com``.
+
+def _is_virtual(bucket: str, said: Surroundings, host: str) -> bool:
+    """Whether the bucket is part of the host's name: on AWS, or where it is asked for.
+
+    A bucket with a dot in its name would not match the certificate for ``*.s3.….amazonaws.com``; below an IP
+    address there are no names.
     """
-    on_aws = endpoint is None and "." not in address.bucket
-    return address.options.get("addressing", "virtual" if on_aws else "path") == "virtual"
+    on_aws = said.endpoint_url is None and "." not in bucket
+    if said.addressing or not on_aws:
+        return said.addressing == "virtual" and not _is_ip(host)
+    return True
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @cache

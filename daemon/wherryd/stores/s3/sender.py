@@ -1,4 +1,4 @@
-"""One request: with which credentials, at what time, in which region.
+"""One request: with which credentials and so to which place, at what time, in which region.
 
 Owns: what is done when the server refuses a request without having acted on it: other keys, the server's
 clock, the bucket's region; each at most once per call. Does not own: answers that are no refusal; those,
@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import anyio
-
-from wherry.errors import AccessRefused
+from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
 from wherryd.stores.base import FileBody
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
-from wherryd.stores.s3.answers import Answer, Call, read_answer
-from wherryd.stores.s3.identity import Identity, Keys
-from wherryd.stores.s3.place import Place, find_place, move
+from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
+from wherryd.stores.s3.identity import Keys
+from wherryd.stores.s3.place import NoPlace, Place, prefix_of
 from wherryd.stores.s3.signing import sign
 from wherryd.stores.s3.transport import Request, Transport
+from wherryd.stores.s3.ways import Way, Ways
 
 _SKEW_S = 60
 _HINT = (
@@ -43,10 +42,8 @@ class Sender:
         self._address = address
         self._credentials = credentials
         self._clock = clock
+        self._ways = Ways(split_store(address), credentials, clock)
         self._transport = Transport()
-        self._identities: dict[CredentialSet, Identity] = {}
-        self._finding = anyio.Lock()
-        self._place: Place | None = None
         self._skew_s = 0.0
 
     async def send(self, call: Call) -> Answer:
@@ -65,9 +62,10 @@ class Sender:
         async with AsyncExitStack() as stack:
             yield await self._send(call, stack)
 
-    async def find_prefix(self) -> str:
+    @property
+    def prefix(self) -> str:
         """What every key of the bucket begins with here."""
-        return (await self._find_place()).prefix
+        return prefix_of(split_store(self._address))
 
     async def aclose(self) -> None:
         """Give back the connections."""
@@ -76,44 +74,65 @@ class Sender:
     async def _send(self, call: Call, stack: AsyncExitStack) -> Answer:
         refusals: list[str] = []
         codes: list[str | None] = []
-        for credential_set in self._credentials.in_order():
-            answer, why = await self._send_as(credential_set, call, stack)
+        ways = self._ways.in_order()
+        for way in ways:
+            answer, why = await self._send_by(way, call, stack)
             if answer and not answer.is_refused:
-                self._credentials.note_worked(credential_set)
                 return answer
-            refusals.append(f"{credential_set}: {why}")
-            codes.append(_code_of(answer, credential_set))
+            self._credentials.note_refused(way.credentials)
+            refusals.append(f"{way.credentials}: {why}")
+            codes.append(_code_of(answer, way.credentials))
+        for way in ways:
+            way.doubt()
         raise AccessRefused(
             f"The store {self._address} refuses {call.what}: {'; '.join(refusals)}.",
             hint=_HINT,
             codes=tuple(codes),
         )
 
-    async def _send_as(
-        self, credential_set: CredentialSet, call: Call, stack: AsyncExitStack
+    async def _send_by(
+        self, way: Way, call: Call, stack: AsyncExitStack
     ) -> tuple[Answer | None, str]:
         """Send with the keys of a set, and if those are refused, with its newer ones.
 
         Returns:
             the last answer, None where the set has no keys; and why it is none that will do.
         """
-        identity = self._identity(credential_set)
+        try:
+            answer, why = await self._send_as(way, call, stack)
+        except NoPlace as exc:
+            return None, str(exc).rstrip(".")
+        except StoreUnavailable:
+            way.doubt()
+            raise
+        if answer and not answer.is_refused and answer.is_the_stores:
+            self._credentials.note_worked(way.credentials)
+        elif answer and not answer.is_refused and is_elsewhere(call, answer):
+            way.doubt()
+        return answer, why
+
+    async def _send_as(
+        self, way: Way, call: Call, stack: AsyncExitStack
+    ) -> tuple[Answer | None, str]:
+        identity = way.identity
         keys = await identity.keys()
         answer, why = None, identity.why_none
         while keys:
-            answer = await self._send_corrected(keys, call, stack)
+            answer = await self._send_corrected(way, keys, call, stack)
             if not answer.is_refused:
                 return answer, ""
             why = f"{answer.status} {answer.code}".strip()
             keys = await identity.other_keys(keys)
         return answer, why
 
-    async def _send_corrected(self, keys: Keys, call: Call, stack: AsyncExitStack) -> Answer:
-        place = await self._find_place()
+    async def _send_corrected(
+        self, way: Way, keys: Keys, call: Call, stack: AsyncExitStack
+    ) -> Answer:
+        place = await way.place()
         answer = await self._send_once(place, keys, call, stack)
         region = answer.right_region
         if region and region != place.region:
-            self._place = place = await move(place, region)
+            place = await way.move(place, region)
             answer = await self._send_once(place, keys, call, stack)
         if answer.is_refused and self._correct_clock(answer):
             answer = await self._send_once(place, keys, call, stack)
@@ -149,21 +168,6 @@ class Sender:
             return False
         before, self._skew_s = self._skew_s, answer.date - self._clock.now()
         return abs(self._skew_s - before) > _SKEW_S
-
-    def _identity(self, credential_set: CredentialSet) -> Identity:
-        known = self._identities
-        if credential_set not in known:
-            kept = self._credentials.in_order()
-            self._identities = {one: known[one] for one in kept if one in known}
-            self._identities[credential_set] = Identity(credential_set, self._clock)
-        return self._identities[credential_set]
-
-    async def _find_place(self) -> Place:
-        if self._place is None:
-            async with self._finding:
-                if self._place is None:
-                    self._place = await find_place(split_store(self._address), self._credentials)
-        return self._place
 
 
 def _code_of(answer: Answer | None, credential_set: CredentialSet) -> str | None:

@@ -23,13 +23,22 @@ from wherryd.stores.base import (
     ObjectStat,
     WriteConflict,
 )
-from wherryd.stores.bodies import CHUNK_BYTES, changed, is_changed
+from wherryd.stores.bodies import changed, is_changed
 from wherryd.stores.credentials import CredentialSource, StoreCredentials
 from wherryd.stores.retry import PATIENT, Retry
-from wherryd.stores.s3.answers import Answer, Call, checksum, parse_date, problem
+from wherryd.stores.s3.answers import (
+    Answer,
+    Call,
+    checksum,
+    etag_of,
+    is_missing,
+    parse_date,
+    problem,
+)
 from wherryd.stores.s3.listing import Listing
 from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES, Multipart
 from wherryd.stores.s3.sender import Sender
+from wherryd.stores.s3.transport import arriving
 
 _PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
 _PUT_AFTER_ANSWER = failpoint("stores.s3.put.after-answer")
@@ -65,8 +74,11 @@ class S3Store:
         return self._address
 
     async def get(self, key: str) -> Object:
-        answer = await self._read(Call(method="GET", key=key))
-        return Object(stat=_stat(key, answer, len(answer.body)), body=answer.body)
+        call = Call(method="GET", key=key)
+        answer = await self._sender.send(call)
+        if not answer.is_good:
+            raise problem(call, answer)
+        return Object(stat=_stat(call, answer, len(answer.body)), body=answer.body)
 
     async def stream(
         self, key: str, offset: int = 0, size: int | None = None
@@ -82,8 +94,13 @@ class S3Store:
                 yield chunk
 
     async def head(self, key: str) -> ObjectStat:
-        answer = await self._read(Call(method="HEAD", key=key))
-        return _stat(key, answer, int(answer.headers.get("Content-Length", 0)))
+        call = Call(method="HEAD", key=key)
+        answer = await self._sender.send(call)
+        if answer.status == 404 and not is_missing(call, answer):
+            raise await self._why_not_there(key)
+        if not answer.is_good:
+            raise problem(call, answer)
+        return _stat(call, answer, int(answer.headers.get("Content-Length", 0)))
 
     async def put(self, key: str, body: Body) -> None:
         if isinstance(body, FileBody) and body.size > SINGLE_PUT_BYTES:
@@ -97,6 +114,7 @@ class S3Store:
             raise await _damaged(call)
         if not answer.is_good:
             raise problem(call, answer)
+        etag_of(call, answer)
 
     async def put_if_absent(self, key: str, body: bytes) -> str:
         return await self._write(_put(key, body, {"If-None-Match": "*"}), ObjectExists)
@@ -125,11 +143,13 @@ class S3Store:
     async def aclose(self) -> None:
         await self._sender.aclose()
 
-    async def _read(self, call: Call) -> Answer:
-        answer = await self._sender.send(call)
-        if not answer.is_good:
-            raise problem(call, answer)
-        return answer
+    async def _why_not_there(self, key: str) -> Exception:
+        """Ask for the first byte: only the answer to GET tells the store's 404 from another's."""
+        call = Call(method="GET", key=key, headers={"Range": "bytes=0-0"}, streamed=True)
+        async with self._sender.open(call) as answer:
+            if answer.is_good or answer.status == 416:
+                return StoreUnavailable(f"{key} is there for GET and not for HEAD.")
+            return problem(call, answer)
 
     async def _write(self, call: Call, refused: type[ObjectExists | EtagMismatch]) -> str:
         """Send a conditional put; return the new ETag."""
@@ -140,9 +160,11 @@ class S3Store:
             raise refused(call.key)
         if answer.status == 409:
             raise WriteConflict(call.key)
+        if answer.is_damaged:
+            raise await _damaged(call)
         if not answer.is_good:
             raise problem(call, answer)
-        return answer.headers.get("ETag", "")
+        return etag_of(call, answer)
 
 
 def _put(key: str, body: Body, condition: dict[str, str]) -> Call:
@@ -170,7 +192,7 @@ async def _chunks(
         raise StoreUnfit(f"{call.what}: the store gives whole objects only.")
     left = size
     if answer.response:
-        async for chunk in answer.response.content.iter_chunked(CHUNK_BYTES):
+        async for chunk in arriving(answer.response):
             yield chunk[:left]
             left = None if left is None else max(0, left - len(chunk))
             if left == 0:
@@ -179,10 +201,11 @@ async def _chunks(
         raise StoreDamaged(f"{call.key} is {left} bytes too short.")
 
 
-def _stat(key: str, answer: Answer, size: int) -> ObjectStat:
+def _stat(call: Call, answer: Answer, size: int) -> ObjectStat:
+    assert call.key is not None
     return ObjectStat(
-        key=key,
+        key=call.key,
         size=size,
-        etag=answer.headers.get("ETag", ""),
+        etag=etag_of(call, answer),
         modified=parse_date(answer.headers.get("Last-Modified", "")) or 0.0,
     )

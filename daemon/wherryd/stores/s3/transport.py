@@ -9,12 +9,8 @@ connection that the server is just closing has an unknown outcome.
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import anyio
@@ -22,12 +18,14 @@ import msgspec
 from anyio import to_thread
 from yarl import URL
 
-from wherry.errors import CaptureError, StoreUnavailable
-from wherryd.stores.base import Body, FileBody, OutcomeUnknown
-from wherryd.stores.bodies import CHUNK_BYTES, read_piece
+from wherry.errors import StoreUnavailable
+from wherryd.stores.base import Body, OutcomeUnknown
+from wherryd.stores.bodies import CHUNK_BYTES
+from wherryd.stores.s3.route import Route, find_route
+from wherryd.stores.s3.sending import Sending, patience
 
 _CONNECT_S = 10
-_SILENCE_S = 30  # without a byte going or coming
+_SILENCE_S = 30  # without a byte leaving or coming
 _KEPT_S = 4
 #: Errors of a connection that was never made.
 _UNSENT = (
@@ -49,12 +47,11 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Transport:
-    """Sends requests to one server."""
+    """Sends requests to the servers of one store."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._proxy: str | None = None
-        self._opening = anyio.Lock()
+        self._routes: dict[str, Route] = {}
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncGenerator[aiohttp.ClientResponse, None]:
@@ -65,17 +62,20 @@ class Transport:
             OutcomeUnknown: it writes, went out at least in part, and got no answer.
             FileChanged, FileUnreadable: of its body's file.
         """
-        session = await self._open(request.url)
-        sending = _Sending(request.body) if request.body else None
+        route = await self._route(request.url)
+        session = self._open()
+        sending = Sending(request.body) if request.body else None
         with _translated(request, sending):
-            with anyio.fail_after(_SILENCE_S) as silence:
+            with patience(_SILENCE_S, sending):
                 response = await session.request(
                     request.method,
                     URL(request.url, encoded=True),
-                    headers=request.headers,
-                    data=sending and sending.data(silence),
+                    headers={**request.headers, **route.headers},
+                    data=sending,
                     allow_redirects=False,
-                    proxy=self._proxy,
+                    ssl=route.trusted,
+                    proxy=route.proxy,
+                    proxy_headers=route.proxy_headers,
                 )
             async with response:
                 yield response
@@ -86,23 +86,34 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def _open(self, url: str) -> aiohttp.ClientSession:
-        if self._session:
-            return self._session
-        async with self._opening:
-            if self._session is None:
-                trusted = await to_thread.run_sync(_trusted) if url.startswith("https:") else False
-                self._proxy = _proxy_for(url)
-                self._session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S, ssl=trusted),
-                    timeout=aiohttp.ClientTimeout(connect=_CONNECT_S, sock_read=_SILENCE_S),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    skip_auto_headers=_OMITTED,
-                    auto_decompress=False,
-                    middlewares=(_send_once,),
-                    read_bufsize=CHUNK_BYTES,
-                )
-            return self._session
+    async def _route(self, url: str) -> Route:
+        server = "/".join(url.split("/", 3)[:3])
+        if server not in self._routes:
+            self._routes[server] = await to_thread.run_sync(find_route, url)
+        return self._routes[server]
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S),
+                timeout=aiohttp.ClientTimeout(connect=_CONNECT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=_OMITTED,
+                auto_decompress=False,
+                middlewares=(_send_once,),
+                read_bufsize=CHUNK_BYTES,
+            )
+        return self._session
+
+
+async def arriving(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    """Give a response's body as it comes. Raises what ``Transport.send``, around it, makes errors of."""
+    while True:
+        with anyio.fail_after(_SILENCE_S):
+            piece = await response.content.read(CHUNK_BYTES)
+        if not piece:
+            return
+        yield piece
 
 
 class _Dropped(aiohttp.ClientError):
@@ -120,41 +131,8 @@ async def _send_once(
         raise _Dropped(str(exc) or type(exc).__name__) from exc
 
 
-class _Sending:
-    """A body on its way."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-        self.failure: CaptureError | None = None
-
-    def data(self, silence: anyio.CancelScope) -> bytes | AsyncGenerator[bytes, None]:
-        """What aiohttp sends; each piece that goes out puts off the end of patience."""
-        body = self._body
-        if isinstance(body, bytes) and len(body) <= CHUNK_BYTES:
-            return body
-        return self._pieces(silence)
-
-    async def _pieces(self, silence: anyio.CancelScope) -> AsyncGenerator[bytes, None]:
-        body = self._body
-        size = body.size if isinstance(body, FileBody) else len(body)
-        for offset in range(0, size, CHUNK_BYTES):
-            silence.deadline = anyio.current_time() + _SILENCE_S
-            yield await self._piece(offset, min(CHUNK_BYTES, size - offset))
-        silence.deadline = anyio.current_time() + _SILENCE_S
-
-    async def _piece(self, offset: int, size: int) -> bytes:
-        body = self._body
-        if isinstance(body, bytes):
-            return body[offset : offset + size]
-        try:
-            return await to_thread.run_sync(read_piece, body, offset, size)
-        except CaptureError as exc:
-            self.failure = exc
-            raise
-
-
 @contextmanager
-def _translated(request: Request, sending: _Sending | None) -> Iterator[None]:
+def _translated(request: Request, sending: Sending | None) -> Iterator[None]:
     """Let no error of aiohttp's out."""
     try:
         yield
@@ -174,16 +152,10 @@ def _named(request: Request) -> str:
 def _said(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return str(error) or f"nothing came for {_SILENCE_S} s"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return (
+            f"{error.host}:{error.port} can't be reached: {error.__cause__ or type(error).__name__}"
+        )
+    if isinstance(error, aiohttp.ClientHttpProxyError):  # its own words hold the proxy's URL
+        return f"the proxy says {error.status} {error.message}"
     return str(error) or type(error).__name__
-
-
-def _trusted() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
-
-
-def _proxy_for(url: str) -> str | None:
-    """The proxy that the environment names, as for other programs."""
-    parts = urlsplit(url)
-    if proxy_bypass(parts.netloc):
-        return None
-    return getproxies().get(parts.scheme)

@@ -1,0 +1,141 @@
+"""What is known of some runs' requests when the runs end, and how it is told.
+
+Owns: what counts as progress, the words at the end. Does not own: when waiting ends (``finishing``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from wherry import messages as pb
+from wherry.errors import NotCommitted
+from wherry.logged import Logged
+from wherry.notices import say
+from wherry.ticket import describe
+
+_NAMED = 10
+_UNTOLD = "the run's artifacts, of which the daemon told nothing"
+
+
+class Ending(NamedTuple):
+    """A run whose artifacts are waited for."""
+
+    home: Path
+    timeout_s: float | None  # how long; None where the home lasts
+    run_id: str
+    logged: Logged
+
+
+class Watched:
+    """The requests of some runs, as they were told last."""
+
+    def __init__(self, now_s: float) -> None:
+        self.states: dict[str, pb.RequestState] = {}
+        self.begun_s = self.moved_s = now_s
+        self.trouble = ""  # why nothing more is told
+
+    def note(self, state: pb.RequestState, now_s: float) -> None:
+        """Take in what was told; whatever shows that work goes on is progress."""
+        known = self.states.get(state.request_id)
+        if known is None or _is_further(known, state):
+            self.moved_s = now_s
+        self.states[state.request_id] = state
+        self.trouble = ""
+
+    def pending(self) -> list[pb.RequestState]:
+        """Those that may still become versions."""
+        return [state for state in self.states.values() if not state.last and state.state != "held"]
+
+    def held(self) -> list[pb.RequestState]:
+        """Those that offline mode holds: no waiting moves them."""
+        return [state for state in self.states.values() if state.state == "held"]
+
+    def failed(self) -> list[pb.RequestState]:
+        """Those that failed, and nobody has taken notice of it."""
+        return [
+            state
+            for state in self.states.values()
+            if state.state == "failed" and not state.acknowledged
+        ]
+
+
+def tell_left(watched: Watched, group: Sequence[Ending], why: str) -> None:
+    """Say what failed, what goes on without the script, and what does not.
+
+    Args:
+        why: waiting stopped before all had ended; "" where it did not.
+    """
+    _tell_failed(watched)
+    if why:
+        text = _listed(_left(watched, group)) or _UNTOLD
+        say(f"left to the daemon ({why}): {text}. Nothing is lost; watch it with: wherry status")
+        for label in _calls(group):
+            say(f"{label} is being logged just now, and safe only if log_artifact returns.")
+    if watched.held():
+        say(f"{_listed(_said(watched.held()))}. Send it with: wherry sync")
+
+
+def not_committed(watched: Watched, group: Sequence[Ending], why: str) -> Iterator[NotCommitted]:
+    """Say what failed; give the error that names all that is not in the store, if anything is not.
+
+    Args:
+        why: as in ``tell_left``.
+    """
+    _tell_failed(watched)
+    unsafe = _said(watched.failed())
+    if why:
+        unsafe += _left(watched, group)
+        unsafe += [f"{label}: log_artifact has not returned" for label in _calls(group)]
+    unsafe += _said(watched.held())
+    if not why and not unsafe:
+        return
+    text = f" ({why})" if why else ""
+    sync = " `wherry sync` sends what offline mode holds." if watched.held() else ""
+    yield NotCommitted(
+        f"Not in the store{text}: {_listed(unsafe) or _UNTOLD}.",
+        hint="This home may not outlive the script. Keep the machine until `wherry status` shows"
+        f" nothing, or set WHERRY_HOME_LASTS=yes where the home stays.{sync}",
+    )
+
+
+def _left(watched: Watched, group: Sequence[Ending]) -> list[str]:
+    """Say how each request stands that may still become a version, as far as it is known."""
+    if watched.states:
+        return _said(watched.pending())
+    labels = dict.fromkeys(label for ending in group for label in ending.logged.labels)
+    return [f"{label}: the daemon told nothing of it" for label in labels]
+
+
+def _calls(group: Sequence[Ending]) -> list[str]:
+    return [label for ending in group for label in ending.logged.calls()]
+
+
+def _tell_failed(watched: Watched) -> None:
+    failed = watched.failed()
+    for state in failed[:_NAMED]:
+        say(f"{_name(state)} failed: {state.error}: {state.reason}")
+    if len(failed) > _NAMED:
+        say(f"{len(failed) - _NAMED} more failed; see: wherry status")
+
+
+def _said(states: Iterable[pb.RequestState]) -> list[str]:
+    return [f"{_name(state)}: {describe(state)}" for state in states]
+
+
+def _listed(said: Sequence[str]) -> str:
+    more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return "; ".join(said[:_NAMED]) + more
+
+
+def _name(state: pb.RequestState) -> str:
+    return f"{state.project}/{state.name}"
+
+
+def _is_further(before: pb.RequestState, now: pb.RequestState) -> bool:
+    """Tell whether work went on: a try that begins again at no bytes is not further for that."""
+    stage = ("state", "ahead", "version", "place")
+    if any(getattr(before, name) != getattr(now, name) for name in stage):
+        return True
+    return now.bytes_done > before.bytes_done

@@ -1,0 +1,139 @@
+"""A body on its way.
+
+Owns: its pieces, how many of its bytes have not arrived, and putting off the end of patience as that number
+falls. Does not own: how patient we are (``transport``).
+
+Bytes that a socket took have not left: the kernel holds megabytes, which a slow line carries for minutes. So
+what counts is what the other side has acknowledged; where the kernel does not tell, what it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import sys
+import termios
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+import aiohttp
+import anyio
+from aiohttp.abc import AbstractStreamWriter
+from anyio import to_thread
+
+from wherry.errors import CaptureError
+from wherryd.stores.base import Body, FileBody
+from wherryd.stores.bodies import CHUNK_BYTES, read_piece
+
+#: Handed to the connection at a time; it holds about as much again.
+PIECE_BYTES = 64 << 10
+#: In the time of the patience.
+_LOOKS = 10
+_SO_NWRITE = 0x1024  # <sys/socket.h> of macOS
+
+
+class Sending(aiohttp.Payload):
+    """What aiohttp sends. Content-Length is the caller's to set."""
+
+    _autoclose = True  # nothing stays open between two pieces
+
+    def __init__(self, body: Body) -> None:
+        super().__init__(body)
+        self._body = body
+        self._bytes = body.size if isinstance(body, FileBody) else len(body)
+        self._unwritten = self._bytes
+        self._connection: asyncio.WriteTransport | None = None
+        self.failure: CaptureError | None = None
+
+    @property
+    def left_bytes(self) -> int:
+        """How many bytes are on this machine only."""
+        connection = self._connection
+        if connection is None or connection.is_closing():
+            return self._unwritten
+        return self._unwritten + connection.get_write_buffer_size() + _in_kernel(connection)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002  # the header says what the body has
+    ) -> None:
+        self._connection = writer.transport
+        async for piece in self._pieces():
+            self._unwritten -= len(piece)
+            await writer.write(piece)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError(f"a body is no text: {encoding}, {errors}")
+
+    async def _pieces(self) -> AsyncGenerator[memoryview, None]:
+        for offset in range(0, self._bytes, CHUNK_BYTES):
+            if isinstance(self._body, FileBody):
+                self._body.told(offset)
+            chunk = memoryview(await self._read(offset, min(CHUNK_BYTES, self._bytes - offset)))
+            for start in range(0, len(chunk), PIECE_BYTES):
+                yield chunk[start : start + PIECE_BYTES]
+
+    async def _read(self, offset: int, size: int) -> bytes:
+        body = self._body
+        if isinstance(body, bytes):
+            return body[offset : offset + size]
+        try:
+            return await to_thread.run_sync(read_piece, body, offset, size)
+        except CaptureError as exc:
+            self.failure = exc
+            raise
+
+
+@contextmanager
+def patience(silence_s: float, sending: Sending | None) -> Iterator[None]:
+    """Wait as long as bytes leave, and ``silence_s`` after the last. Raises ``TimeoutError``."""
+    with anyio.fail_after(silence_s) as scope:
+        if sending is None:
+            yield
+            return
+        watch = _Watch(silence_s, sending, scope)
+        try:
+            yield
+        finally:
+            watch.end()
+
+
+class _Watch:
+    """Looks again and again whether bytes have left."""
+
+    def __init__(self, silence_s: float, sending: Sending, scope: anyio.CancelScope) -> None:
+        self._silence_s = silence_s
+        self._sending = sending
+        self._scope = scope
+        self._least = sending.left_bytes
+        self._next = self._look_later()
+
+    def end(self) -> None:
+        self._next.cancel()
+
+    def _look_later(self) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self._silence_s / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        left = self._sending.left_bytes
+        if left < self._least:
+            self._least = left
+            self._scope.deadline = anyio.current_time() + self._silence_s
+        self._next = self._look_later()
+
+
+def _in_kernel(connection: asyncio.WriteTransport) -> int:
+    """Bytes in the socket's queue that were not acknowledged (tcp(7), SIOCOUTQ)."""
+    held = connection.get_extra_info("socket")
+    try:
+        if sys.platform == "darwin":
+            return int(held.getsockopt(socket.SOL_SOCKET, _SO_NWRITE))
+        return int.from_bytes(fcntl.ioctl(held, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):  # it does not tell, or was closed just now
+        return 0
