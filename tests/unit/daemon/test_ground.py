@@ -160,7 +160,7 @@ async def server(home: Path) -> AsyncIterator[Server]:
 
     calls = {method.name: broken for method in SERVICE.methods} | {"Hello": hello}
     life = Life(HandClock(), News())
-    server = Server(folder / "daemon.sock", make_handlers(calls, life))
+    server = Server(lambda: folder / "daemon.sock", make_handlers(calls, life))
     yield server
     await server.stop(0)
     # grpc.aio waits for its thread when its last object goes: not in the middle of another test.
