@@ -10,11 +10,16 @@ import os
 from collections.abc import Mapping
 
 from wherry.errors import NotAsLogged
+from wherry.safe_root import is_temporary
 from wherry.stored import StoredEntry
+from wherry.wire.failpoints import failpoint
+
+_BEFORE_REMOVE = failpoint("checkout.others.before-remove")
 
 
 def verify(root: str, entries: Mapping[str, StoredEntry], label: str) -> None:
-    """Make sure that a folder holds exactly these files; references are left out.
+    """Make sure that a folder holds exactly these files; references are left out, and what a download
+    that was killed left behind.
 
     Raises:
         NotAsLogged: names a file that differs, is missing, or is no entry.
@@ -29,9 +34,10 @@ def verify(root: str, entries: Mapping[str, StoredEntry], label: str) -> None:
             raise NotAsLogged(f"{root}/{path} differs from {label}.", hint=_AGAIN)
         else:
             found.discard(path)
-    if found:
+    others = [path for path in found if not is_temporary(os.path.basename(path))]
+    if others:
         raise NotAsLogged(
-            f"{root} has {min(found)!r}, which is no entry of {label}.",
+            f"{root} has {min(others)!r}, which is no entry of {label}.",
             hint="checkout() removes what does not belong there.",
         )
 
@@ -40,6 +46,7 @@ def remove_others(root: str, entries: Mapping[str, StoredEntry]) -> None:
     """Delete the files below a folder that are no entries, and folders that are left empty."""
     for path in _files_below(root):
         if path not in entries:
+            _BEFORE_REMOVE()
             os.unlink(f"{root}/{path}")
     for folder, _, _ in os.walk(root, topdown=False):
         if folder != root and not os.listdir(folder):

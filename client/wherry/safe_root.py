@@ -1,17 +1,23 @@
 """Writes files below a folder and never beside it, whatever their paths say.
 
 Owns: opening each folder below the root without following symbolic links, and the temporary file that
-becomes the real one by a rename. Does not own: where the bytes come from.
+becomes the real one by a rename; removing those of processes that were killed. Does not own: where the
+bytes come from.
 
 A manifest comes from a store that others can write. So its paths are checked again here, and a
 symbolic link inside the root is no folder of ours, wherever it leads.
+
+A kill leaves a temporary file, at most one for each process. It is locked while it is written, so whoever
+comes into its folder next can tell, and removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -19,9 +25,13 @@ from typing import Self
 from wherry.errors import BadPath, DownloadError, WherryError
 from wherry.session import random_id
 from wherry.wire import names
+from wherry.wire.failpoints import failpoint
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_TEMPORARY = re.compile(r"\.wherry-[0-9a-f]{24}")
+
+_BEFORE_RENAME = failpoint("download.file.before-rename")
 
 
 class SafeRoot:
@@ -34,6 +44,7 @@ class SafeRoot:
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
         self._folder = ""  # the one that is open, relative
+        self._tidied: set[str] = set()
         try:
             os.makedirs(self.root, exist_ok=True)
             self._root = os.open(self.root, _FOLDER)
@@ -66,17 +77,19 @@ class SafeRoot:
         temporary = f".wherry-{random_id()}"
         try:
             self._enter(folder)
+            self._tidy(folder)
             opened = os.open(temporary, _NEW_FILE, 0o666, dir_fd=self._open)
+            _try_lock(opened)
             try:
-                try:
-                    yield opened
-                finally:
-                    os.close(opened)
+                yield opened
+                _BEFORE_RENAME()
                 os.rename(temporary, name, src_dir_fd=self._open, dst_dir_fd=self._open)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=self._open)
                 raise
+            finally:
+                os.close(opened)  # and with it the lock
         except OSError as error:
             if isinstance(error, WherryError):
                 raise
@@ -99,6 +112,20 @@ class SafeRoot:
         os.close(self._open)
         self._open, self._folder = here, folder
 
+    def _tidy(self, folder: str) -> None:
+        """Remove what killed processes left in the folder that is open."""
+        if folder in self._tidied:
+            return
+        self._tidied.add(folder)
+        for name in filter(is_temporary, os.listdir(self._open)):
+            with contextlib.suppress(OSError):
+                left = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._open)
+                try:
+                    if _try_lock(left):
+                        os.unlink(name, dir_fd=self._open)
+                finally:
+                    os.close(left)
+
     def _in_the_way(self, folder: str) -> BadPath | DownloadError:
         path = self.root
         for segment in folder.split("/"):
@@ -114,6 +141,11 @@ class SafeRoot:
         )
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file bears the name of one that is being downloaded, or was when its process ended."""
+    return bool(_TEMPORARY.fullmatch(name))
+
+
 def refused(path: str, error: OSError) -> DownloadError:
     """Make the error for a place on the user's disk that can't be written."""
     in_the_way = error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
@@ -121,6 +153,15 @@ def refused(path: str, error: OSError) -> DownloadError:
         f"{path} can't be written: {error.strerror}.",
         hint="Remove what is in the way, or download to another root." if in_the_way else None,
     )
+
+
+def _try_lock(file: int) -> bool:
+    """Lock it unless a living process has; False as well where the filesystem knows no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _open_below(parent: int, name: str) -> int:

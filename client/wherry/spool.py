@@ -25,6 +25,9 @@ from wherry.wire.failpoints import failpoint
 _FOLDER_MADE = failpoint("capture.folder.made")
 _FILE_MADE = failpoint("capture.file.made")
 _BEFORE_WRITE = failpoint("capture.pack.before-write")
+_LINKED = failpoint("spool.link.made")
+_ENROLLED = failpoint("spool.file.enrolled")
+_ADOPTED = failpoint("spool.child.linked")
 _WRITTEN = failpoint("capture.pack.written")
 
 #: Files below this many bytes share a spool file.
@@ -114,6 +117,7 @@ class Spool:
         """Take a file on the spool's disk over as a spool file; return its number."""
         name = session.random_id()
         os.rename(path, f"{self.path()}/{name}")
+        _ENROLLED()
         self.files.append(name)
         return len(self.files) - 1
 
@@ -132,6 +136,7 @@ class Spool:
             if error.errno in FULL:
                 raise self.refused(error) from error
             raise
+        _LINKED()
         self.files.append(name)
         return len(self.files) - 1
 
@@ -167,6 +172,7 @@ class Spool:
         try:
             for number in sorted(used):
                 os.link(f"{old}/{self.files[number]}", f"{self.path()}/{self.files[number]}")
+                _ADOPTED()
         except BaseException as error:
             self._path = old
             if isinstance(error, FileNotFoundError):

@@ -14,9 +14,13 @@ from typing import IO, TYPE_CHECKING
 from wherry import forks, session
 from wherry.errors import CaptureError, UsageError
 from wherry.spool import FULL, SMALL_BYTES, Spool
+from wherry.wire.failpoints import failpoint
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+_OPENED = failpoint("spool.new-file.opened")
+_PACKED = failpoint("spool.new-file.packed")
 
 
 class SpoolFile:
@@ -35,6 +39,7 @@ class SpoolFile:
             with open(self.path, "rb", buffering=0) as opened:
                 data = opened.readall()
             place = spool.append(data)
+            _PACKED()
             os.unlink(self.path)
             return place
         except OSError as error:
@@ -60,6 +65,7 @@ def open_spool_file(
     with lock:
         path = f"{spool.path()}/{session.random_id()}"
     written = SpoolFile(path, _open(path, mode, encoding, spool.refused))
+    _OPENED()
     try:
         yield written
         written.file.close()

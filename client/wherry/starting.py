@@ -92,7 +92,7 @@ def init(
         name=name or _text(said.get("run_name")),
         notes=notes or _text(said.get("run_notes")),
         tags=tuple(tags or ()),
-        dir=os.fspath(dir) if dir is not None else os.getcwd(),
+        dir=os.fspath(dir) if dir is not None else _working_folder(),
     )
     run = Run(values, given, config)
     if values.mode != "disabled":
@@ -100,6 +100,14 @@ def init(
     active.enter(run)
     exits.finish_at_exit()
     return run
+
+
+def _working_folder() -> str:
+    """Where the program runs; "" where that folder was removed meanwhile."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 def load_settings(arguments: Mapping[str, object]) -> Values:

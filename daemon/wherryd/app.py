@@ -228,6 +228,7 @@ async def _wire(
         trouble_of=lambda lane: transferrer.troubles.of(lane.store, lane.project),
         set_aside=partial(set_aside, config.queue),
         resolvers=resolvers,
+        is_receiving=lambda: streams.are_running,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(partial(places.socket_path, config.home), calls.handlers())

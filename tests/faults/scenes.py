@@ -133,9 +133,12 @@ second.finish()
     places=(
         "queue.migrate.before-commit",
         "queue.file.before-rename",
+        "queue.file.renamed",
         "app.start.queue-open",
         "capture.boot.before-note",
+        "rpc.socket.before-rename",
         "app.start.bound",
+        "reserve.file.middle",
         "capture.log.before-stage",
         "capture.log.after-stage",
         "capture.log.before-accept",
@@ -246,6 +249,7 @@ run = wherry.init(project="p")
 run.log_artifact(artifact("model", -1, x="of the store that is gone")).wait()
 command("daemon", "stop")
 shutil.rmtree(Path(os.environ["WHERRY_HOME"], "store"))
+Path(os.environ["WHERRY_HOME"], "spool/manifests/4711.zst").touch()  # of no request
 run.log_artifact(artifact("model", 0, x="0"))
 until(lambda: json.loads(command("status", "--json"))["stopped"])
 command("retry", "--lane", "p/model")
@@ -253,7 +257,13 @@ run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
     expected={"model": [{"x": b"0"}, {"x": b"1"}]},
-    places=(*around("stop", "restart"), "queue.closed.before-set", "queue.closed.taken"),
+    places=(
+        *around("stop", "restart"),
+        "queue.closed.before-set",
+        "queue.closed.taken",
+        "capture.manifests.before-remove",
+        "commit.restart.after-found",
+    ),
 )
 
 
@@ -262,6 +272,7 @@ def _check_kept(stage: Stage, objects: Objects) -> None:
     (aside,) = stage.home.glob("queue.db.damaged-*Z")
     assert aside.read_bytes() == b"damage" * 1000
     assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"its log"
+    assert len({file.name.partition("Z")[0] for file in stage.home.glob("queue.db.damaged-*")}) == 1
 
 
 DAMAGED = Scene(
@@ -272,12 +283,17 @@ run.log_artifact(artifact("model", 0, x="0")).wait()
 command("daemon", "stop")
 (home / "queue.db").write_bytes(b"damage" * 1000)
 (home / "queue.db-wal").write_bytes(b"its log")
+(home / "queue.db-shm").write_bytes(b"its index")
 run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
     expected={"model": [{"x": b"0"}, {"x": b"1"}]},
     check=_check_kept,
-    places=("queue.damaged.database-moved", "queue.damaged.all-moved"),
+    places=(
+        "queue.damaged.database-moved",
+        "queue.damaged.log-moved",
+        "queue.damaged.all-moved",
+    ),
 )
 
 # ── another boot, after a loss of power ────────────────────────────────────────────────────────
@@ -308,7 +324,7 @@ run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
     expected={"model": [{"x": b"0"}, {"x": b"1"}], "lost": []},
-    places=around("distrust"),
+    places=(*around("distrust"), "capture.lost.before-remove"),
 )
 
 # ── a stream that is cut ───────────────────────────────────────────────────────────────────────
@@ -331,7 +347,7 @@ run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 ''',
     expected={"model": [{"x": b"0"}, {"x": b"1"}], "cut": []},
-    places=(*around("abandon"), "capture.sweep.before-lock-goes"),
+    places=(*around("abandon"), "capture.sweep.before-lock-goes", "capture.sweep.lock-gone"),
 )
 
 
@@ -377,6 +393,14 @@ for n in map(int, sys.argv[1:]):
     made = artifact("model", n, small=str(n), other="other")
     made.add_file("big.bin")
     made.add_file("fixed.bin", policy="immutable")
+    with made.new_file("written.bin", mode="wb") as file:
+        file.write(b"written" * 500_000)
+    child = os.fork()
+    if not child:
+        made.add_file("fixed.bin", name="again.bin")  # beside what the parent captured
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        os.kill(os.getpid(), 9)
     run.log_artifact(made)
     print(n, flush=True)
 """
@@ -386,7 +410,8 @@ for n in map(int, sys.argv[1:]):
 def killed_content(n: int) -> Mapping[str, bytes]:
     """What a version of ``KILLED`` holds."""
     files = {"small": b"%d" % n, "other": b"other"}
-    return {**files, "big.bin": b"big" * 1_000_000, "fixed.bin": b"fixed"}
+    written = {"big.bin": b"big" * 1_000_000, "written.bin": b"written" * 500_000}
+    return {**files, **written, "fixed.bin": b"fixed"}
 
 
 #: Where the client can be killed, and how many requests the daemon has then that were not told.
@@ -402,9 +427,29 @@ CLIENT_PLACES = {
     "capture.copy.middle": 0,
     "capture.pack.before-write": 0,
     "capture.pack.written": 0,
+    "spool.link.made": 0,
+    "spool.file.enrolled": 0,
+    "spool.new-file.opened": 0,
+    "spool.new-file.packed": 0,
+    "spool.child.linked": 0,
     "log.sync.before": 0,
     "log.call.before": 0,
     "log.entries.before": 0,
     "log.end.before": 0,
     "log.call.answered": 1,
 }
+
+# ── programs that are killed while they read ───────────────────────────────────────────────────
+#: Has a version's files already, gets them once more, and removes what does not belong there.
+READS = (
+    TOOLS
+    + """
+run = wherry.init(project="p")
+found = run.use_artifact("model:v0")
+found.download("there")
+if sys.argv[1:]:
+    Path("there/stranger").touch()
+found.checkout("there")
+"""
+)
+READER_PLACES = ("download.file.before-rename", "checkout.others.before-remove")

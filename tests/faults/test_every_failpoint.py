@@ -10,7 +10,16 @@ import sys
 import pytest
 
 from tests.faults.conftest import Stages
-from tests.faults.scenes import CLIENT_PLACES, KILLED, SCENES, TOOLS, Scene, killed_content
+from tests.faults.scenes import (
+    CLIENT_PLACES,
+    KILLED,
+    READER_PLACES,
+    READS,
+    SCENES,
+    TOOLS,
+    Scene,
+    killed_content,
+)
 from tests.faults.stage import Stage, check_versions
 from tests.soak import rounds
 from tests.support.reading import files, records
@@ -32,7 +41,7 @@ def test_a_place_is_not_tested() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _DECLARED], check=True, capture_output=True, text=True
     )
-    tested = [*CLIENT_PLACES, *(place for _, place in _PLACES)]
+    tested = [*CLIENT_PLACES, *READER_PLACES, *(place for _, place in _PLACES)]
     assert sorted(tested) == sorted(done.stdout.split())
 
 
@@ -94,6 +103,35 @@ def test_a_program_killed_at_a_later_pass_leaves_half_a_request(stages: Stages, 
     stage = stages.make(place, chance.choice(["home", "s3"]))
     told, _ = _run_killed(stage)
     assert _logged_untold(stage, told) in (0, 1)
+
+
+_VERIFIES = """
+import wherry
+run = wherry.init(project="p")
+run.use_artifact("model:v0").verify("there")
+"""
+
+
+@pytest.mark.parametrize("place", READER_PLACES)
+def test_a_killed_reader_leaves_what_is_in_the_way(stages: Stages, place: str) -> None:
+    """A program killed while it gets files that are there leaves them whole; what it left of others is
+    no obstacle to ``verify`` and is gone after the next one.
+    """
+    stage = stages.make(place)
+    stage.run(KILLED, "0", env={"WHERRY_FAILPOINT": ""})
+    stage.run(READS, env={"WHERRY_FAILPOINT": ""})
+    killed = stage.start(READS, "other").process
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL, f"{place} was not come by"
+    there = stage.machine.work / "there"
+    if place.startswith("download."):
+        assert list(there.glob(".wherry-*"))
+        stage.run(_VERIFIES)
+    stage.run(READS)
+    stage.run(_VERIFIES)
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == killed_content(0)
+    stage.settle()
+    stage.check_clean()
 
 
 def _run_killed(stage: Stage) -> tuple[list[int], int]:

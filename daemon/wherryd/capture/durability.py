@@ -37,6 +37,7 @@ _NEEDS_SPOOL = (State.HELD, State.ACCEPTED, State.PREPARED, State.FAILED)
 
 _BEFORE_SYNC = failpoint("capture.sync.before-sync")
 _BEFORE_NOTE = failpoint("capture.sync.before-note")
+_BEFORE_REMOVE = failpoint("capture.lost.before-remove")
 _BEFORE_BOOT = failpoint("capture.boot.before-note")
 
 _log = get_logger("capture")
@@ -175,6 +176,7 @@ class Durability:
             return  # all that it needs has left this machine
         async for entries in self._in_place(request):
             await self._queue.distrust(request.row, [entry.path for entry in entries])
+        _BEFORE_REMOVE()
         await anyio.to_thread.run_sync(self._remove_folder, request.folder)
 
     async def _fail(self, request: Request, reason: str) -> bool:

@@ -41,6 +41,8 @@ _BEFORE_ROWS = failpoint("capture.free.before-rows")
 _BEFORE_FILES = failpoint("capture.free.before-files")
 _BEFORE_NOTE = failpoint("capture.free.before-note")
 
+_BEFORE_STRAY = failpoint("capture.manifests.before-remove")
+
 _log = get_logger("capture")
 
 
@@ -162,6 +164,7 @@ class Freer:
 
     def _remove_manifests(self, rows: list[int]) -> None:
         for row in rows:
+            _BEFORE_STRAY()
             self._remove_manifest(row)
 
     def _list_manifests(self) -> list[int]:

@@ -31,6 +31,7 @@ _LOCK = "lock"
 
 _BEFORE_DELETE = failpoint("capture.sweep.before-delete")
 _BEFORE_LOCK_GOES = failpoint("capture.sweep.before-lock-goes")
+_LOCK_GONE = failpoint("capture.sweep.lock-gone")
 
 _log = get_logger("capture")
 
@@ -138,6 +139,7 @@ def _remove_session(path: str) -> None:
             _remove_file(os.path.join(path, name))
     _BEFORE_LOCK_GOES()
     _remove_file(os.path.join(path, _LOCK))
+    _LOCK_GONE()
     _remove_empty(path)
 
 

@@ -26,6 +26,11 @@ class Streams:
         self._doomed: set[str] = set()
         self._seen: set[str] | None = None
 
+    @property
+    def are_running(self) -> bool:
+        """Whether a stream is coming in."""
+        return bool(self._taken)
+
     @contextmanager
     def taking(self, folder: str) -> Iterator[None]:
         """Keep a folder from sweeps.

@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wherry.errors import QueueError, StoreError, StoreUnavailable
+from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.naming import Namer
 from wherryd.commit.pauses import Nudge, Pauses
@@ -31,6 +32,8 @@ OpenRegistry = Callable[[str], Awaitable[Registry]]
 
 #: After trouble that concerns no request: longest pause before a lane is taken up again.
 _PAUSE_S = 10.0
+
+_FOUND = failpoint("commit.restart.after-found")
 
 _log = get_logger("commit")
 
@@ -103,6 +106,7 @@ class Committer:
     async def _restart_lane(self, lane: Lane) -> None:
         registry = await self._open_registry(lane.store)
         identity = await registry.identify() or await self._found(registry)
+        _FOUND()
         await self._settle_arrived(lane.store, registry)
         stamps = await registry.list_versions(lane.project, lane.name)
         highest, request = (stamps[-1].version if stamps else -1), ""

@@ -40,7 +40,9 @@ _LONGEST_LOG_BYTES = 64 * 1024 * 1024
 _BESIDE = ("-wal", "-shm")
 
 _MADE = failpoint("queue.file.before-rename")
+_RENAMED = failpoint("queue.file.renamed")
 _MOVED_DATABASE = failpoint("queue.damaged.database-moved")
+_MOVED_ONE = failpoint("queue.damaged.log-moved")
 _MOVED_ALL = failpoint("queue.damaged.all-moved")
 
 _log = get_logger("queue")
@@ -131,6 +133,7 @@ def _make(path: Path) -> None:
         bring_up(db)
     _MADE()
     new.rename(path)
+    _RENAMED()
     sync_folder(path.parent)
 
 
@@ -187,10 +190,11 @@ def _look_at_schema(db: sqlite3.Connection) -> str:
 # ── setting aside ──────────────────────────────────────────────────────────────────────────────
 def _set_aside_logs(path: Path, clock: Clock) -> Path | None:
     """A log without its database: a start was killed while it set both aside."""
-    if not any(_beside(path, end).exists() for end in _BESIDE):
+    there = [end for end in _BESIDE if _beside(path, end).exists()]
+    if not there:
         return None
     earlier = sorted(path.parent.glob(f"{path.name}.damaged-*Z"))
-    alone = bool(earlier) and not _beside(earlier[-1], "-wal").exists()
+    alone = bool(earlier) and not any(_beside(earlier[-1], end).exists() for end in there)
     aside = earlier[-1] if alone else _name_aside(path, clock)
     _move_logs(path, aside)
     _log.warning("log of a damaged queue set aside", kept=str(aside))
@@ -201,6 +205,7 @@ def _move_logs(path: Path, aside: Path) -> None:
     for end in _BESIDE:
         if _beside(path, end).exists():
             _beside(path, end).rename(_beside(aside, end))
+            _MOVED_ONE()
     sync_folder(path.parent)
     _MOVED_ALL()
 

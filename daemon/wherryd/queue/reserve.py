@@ -12,10 +12,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wherry.wire.failpoints import failpoint
+
 SIZE_BYTES = 4 << 20
 #: Made only where so much is free: room that was just given up is not taken again.
 _WORTH_BYTES = 4 * SIZE_BYTES
 _CHUNK = bytes(1 << 20)
+
+_MIDDLE = failpoint("reserve.file.middle")
 
 
 class Reserve:
@@ -58,3 +62,4 @@ class Reserve:
         with self._path.open("wb") as file:
             for _ in range(SIZE_BYTES // len(_CHUNK)):
                 file.write(_CHUNK)
+                _MIDDLE()

@@ -47,6 +47,7 @@ class Calls(msgspec.Struct, frozen=True):
     trouble_of: TroubleOf
     set_aside: Callable[[], list[Path]]
     resolvers: Resolvers
+    is_receiving: Callable[[], bool]
 
     def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
         """The handlers that a server needs."""
@@ -62,6 +63,7 @@ class Calls(msgspec.Struct, frozen=True):
             self.credentials,
             self.nudge,
             self.set_aside,
+            self.is_receiving,
         )
         logging = LogCalls(self.intake, self.queue, self.life, self.default_store)
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)

@@ -44,6 +44,7 @@ class MeetingCalls:
     Args:
         nudge: lets what waits for a store try again now.
         set_aside: finds damaged queues; blocks for a moment.
+        is_receiving: whether a request is coming in.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class MeetingCalls:
         credentials: CredentialSets,
         nudge: Callable[[str], None],
         set_aside: Callable[[], list[Path]],
+        is_receiving: Callable[[], bool],
     ) -> None:
         self._identity = identity
         self._queue = queue
@@ -63,6 +65,7 @@ class MeetingCalls:
         self._credentials = credentials
         self._nudge = nudge
         self._set_aside = set_aside
+        self._is_receiving = is_receiving
 
     async def hello(self, request: pb.HelloRequest) -> pb.HelloReply:
         """Say who both sides are, and take the client's credentials."""
@@ -125,7 +128,9 @@ class MeetingCalls:
         )
 
     async def _is_busy(self) -> bool:
-        """Whether requests are not done; those that offline mode holds are not work."""
+        """Whether requests are not done or come in; those that offline mode holds are not work."""
+        if self._is_receiving():
+            return True
         counts = await self._queue.counts()
         idle = (*ENDED, State.HELD)
         return any(count for state, count in counts.items() if state not in idle)

@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from wherry.errors import DaemonNotStarted
+from wherry.wire.failpoints import failpoint
 from wherryd.log import get_logger
 from wherryd.rpc.service import SERVICE
 
@@ -33,6 +34,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
 )
+_BEFORE_NAME = failpoint("rpc.socket.before-rename")
+
 _log = get_logger("rpc")
 
 
@@ -85,6 +88,7 @@ class Server:
         await server.start()
         self._servers.append(server)
         await self._tell_health(health_pb2.HealthCheckResponse.SERVING)
+        _BEFORE_NAME()
         self._inode = await anyio.to_thread.run_sync(_take_name, temporary, socket)
         self._socket = socket
 

@@ -152,8 +152,8 @@ def test_silent_server_is_waited_for(transport: Transport) -> None:
         get_version(transport, timeout_s=0.1, version="slow:60")
 
 
-def test_deadline_is_missed_while_sending(transport: Transport) -> None:
-    """The deadline holds while a stream's messages are made, and for a server stream's silence."""
+def test_deadline_is_missed_in_a_silence(transport: Transport) -> None:
+    """The deadline holds for a server stream that falls silent."""
     hang = pb.WaitRequest(every_s=3, request_ids=["hang"]).SerializeToString()
     replies = transport.replies(SERVICE + "Wait", [hang], 0.2)
     assert [next(replies) for _ in range(3)]

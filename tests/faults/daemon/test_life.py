@@ -160,6 +160,18 @@ def test_busy_daemon_is_shut_down_as_idle(daemon: DaemonProcess, tmp_path: Path)
     assert daemon.wait() == 0
 
 
+def test_request_that_comes_in_is_no_work(daemon: DaemonProcess) -> None:
+    """Asked to leave if it is idle, the daemon stays for a request that is still coming in."""
+    session = Session(daemon.start().home)
+    with daemon.caller() as caller:
+        slow = _SlowLog(daemon, session)
+        _wait_until(lambda: cast("pb.HelloReply", caller.call("Hello", pb.HelloRequest())).busy)
+        assert not _shut_down(caller, if_idle=True)
+        slow.end()
+    assert slow.reply is not None
+    assert _state_of(daemon, slow.artifact.id) == "done"
+
+
 def test_unfinished_work_is_lost_at_the_end(daemon: DaemonProcess, tmp_path: Path) -> None:
     """What waits for its store when the daemon leaves is done by the next one."""
     daemon.start()

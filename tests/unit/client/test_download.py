@@ -11,6 +11,7 @@ import pytest
 import wherry
 from tests.unit.client.recorder import Recorder
 from wherry import errors
+from wherry.safe_root import SafeRoot
 from wherry.wire import wherry_pb2 as pb
 
 
@@ -278,3 +279,18 @@ def test_api_finds_other_things(artifact: wherry.Artifact, recorder: Recorder) -
     assert not api.artifact_collection_exists("nothing", "dataset")
     with pytest.raises(errors.NotFoundError):
         api.artifacts("dataset", "nothing")
+
+
+def test_two_downloads_take_each_others_files(artifact: wherry.Artifact, tmp_path: Path) -> None:
+    """What a killed download left goes with the next one; the file that a living one writes stays, and
+    neither is in the way of ``verify``.
+    """
+    root = tmp_path / "root"
+    left = root / "deep" / f".wherry-{'0' * 24}"
+    with SafeRoot(str(root)) as living, living.create("deep/mine") as opened:
+        left.touch()
+        artifact.download(root)
+        artifact.verify(root)
+        assert not left.exists()
+        os.write(opened, b"mine")
+    assert (root / "deep/mine").read_bytes() == b"mine"

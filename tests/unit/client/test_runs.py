@@ -82,6 +82,18 @@ def test_bad_argument_makes_a_run(
     assert wherry.run is None
 
 
+def test_removed_working_folder_stops_a_run(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run needs no working folder; where that was removed it has none to name."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with wherry.init(project="p") as run:
+        assert run.dir == ""
+
+
 def test_unknown_keywords_are_refused(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """W&B's further keywords are accepted and warned of once."""
     monkeypatch.setattr(notices, "_said", set())

@@ -198,6 +198,17 @@ def test_a_log_taken_for_the_new_queues(filled: Path) -> None:
         assert sum(looks.counts(db).values()) == 0
 
 
+def test_an_index_taken_for_another_damaged_queue(filled: Path) -> None:
+    """A start killed between the log and its index: the index joins both, and is no queue of its own."""
+    aside = filled.with_name("queue.db.damaged-19700101T001640.000000Z")
+    filled.rename(aside)
+    _beside(filled, "-wal").rename(_beside(aside, "-wal"))
+    _beside(filled, "-shm").write_bytes(b"index")
+    assert files.prepare(filled, CLOCK) == aside
+    assert files.set_aside(filled) == [aside]
+    assert _beside(aside, "-shm").read_bytes() == b"index"
+
+
 def test_a_log_that_lies_there_without_any_database(filled: Path) -> None:
     """A log whose database somebody removed is set aside as well, under a name of its own."""
     filled.unlink()
