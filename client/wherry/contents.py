@@ -110,7 +110,7 @@ class Contents:
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the artifact for a change. Raises ``ArtifactFinalizedError`` after it was logged."""
-        with self.lock:
+        with self.lock.held():
             if self.sealed:
                 raise ArtifactFinalizedError(
                     f"{self.label} was logged or finalized and can't be changed any more.",

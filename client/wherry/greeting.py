@@ -51,7 +51,7 @@ class Greeter:
     def open(self) -> tuple[int, Transport]:
         """Connect to a daemon that takes requests; start it, or wait for the next one, if need be."""
         asked = 0  # pid of the older daemon that was asked to leave
-        with self._opening:
+        with self._opening.held():
             for _ in launch.pauses(time.monotonic() + _LEAVE_S):
                 greeting = self.number
                 try:
