@@ -27,6 +27,7 @@ _SLICE_S = 20.0
 #: What a look takes at most, where there is no time to wait.
 _LOOK_S = 1.0
 _NAMED = 10
+_HELD = "offline mode holds what is left"
 _IN_A_CONTAINER = ("/.dockerenv", "/run/.containerenv")
 
 
@@ -67,6 +68,13 @@ class Watched:
     def __init__(self, now_s: float) -> None:
         self.states: dict[str, pb.RequestState] = {}
         self.begun_s = self.moved_s = now_s
+        self.is_complete = False
+        """Whether the daemon has told of every request: it tells of one the second time."""
+        self._told: set[str] = set()  # in this stream
+
+    def begin_stream(self) -> None:
+        """From now on the daemon tells of all requests anew."""
+        self._told.clear()
 
     def note(self, state: pb.RequestState, now_s: float) -> None:
         """Take in what was told; whatever shows that work goes on is progress."""
@@ -74,6 +82,14 @@ class Watched:
         if known is None or _progress(known) != _progress(state):
             self.moved_s = now_s
         self.states[state.request_id] = state
+        self.is_complete = state.request_id in self._told
+        self._told.add(state.request_id)
+
+    def only_held(self) -> bool:
+        """Whether nothing can move: offline mode holds all that is left, and all was told of."""
+        pending = self.pending()
+        held = bool(pending) and all(state.state == "held" for state in pending)
+        return held and self.is_complete
 
     def pending(self) -> list[pb.RequestState]:
         """Those that may still become versions."""
@@ -135,11 +151,14 @@ def _wait(home: Path, run_id: str, rules: Rules, watched: Watched, line: Line) -
             return why
         left_s = _LOOK_S if why else rules.left_s(watched.begun_s, watched.moved_s, now_s)
         looked = True
+        watched.begin_stream()
         states = connect(home).server_stream("Wait", request, pb.RequestState, timeout_s=left_s)
         try:
             for state in states:
                 now_s = time.monotonic()
                 watched.note(state, now_s)
+                if watched.only_held():
+                    return _HELD
                 if line.is_due(now_s):
                     line.show(describe(watched.states.values(), pace, now_s), now_s)
         except WaitTimeoutError:
@@ -165,6 +184,9 @@ def _tell_failed(watched: Watched) -> None:
 
 
 def _tell_left(watched: Watched, why: str) -> None:
+    if why == _HELD:
+        say(f"not sent ({why}): {_listed(watched)}. Send it with: wherry sync")
+        return
     say(
         f"left to the daemon ({why}): {_listed(watched)}."
         " Nothing is lost; watch it with: wherry status"
@@ -175,7 +197,9 @@ def _not_committed(watched: Watched, why: str) -> NotCommitted:
     text = f" ({why})" if why else ""
     return NotCommitted(
         f"Not in the store{text}: {_listed(watched)}.",
-        hint="This home may not outlive the script. Keep the machine until `wherry status` shows"
+        hint="Send it with `wherry sync`, and call that before the machine ends."
+        if why == _HELD
+        else "This home may not outlive the script. Keep the machine until `wherry status` shows"
         " nothing, or set WHERRY_HOME_LASTS=yes where the home stays.",
     )
 

@@ -52,6 +52,7 @@ class Recorder:
         self.cut = 0  # Log streams that did not come to their end
         self.linked: list[pb.LinkRequest] = []
         self.waits: list[pb.WaitRequest] = []
+        self.retold: list[pb.WaitRequest] = []
         self.refusals: dict[str, list[Refusal]] = {}
         self.versions: list[pb.Version] = []
         self.manifest: list[pb.Entry] = []
@@ -156,16 +157,22 @@ class Recorder:
     def wait(self, request: pb.WaitRequest) -> Iterator[pb.RequestState]:
         self.waits.append(request)
         told: dict[str, bytes] = {}
+        ended: set[str] = set()
         with self._changed:
             while not self._stopping:
                 found = [state for state in self._states.values() if _wanted(request, state)]
+                found = [state for state in found if not (state.last and state.request_id in ended)]
                 for state in found:
                     if told.get(state.request_id) != (now := state.SerializeToString()):
                         told[state.request_id] = now
                         yield pb.RequestState.FromString(now)
+                    if state.last:
+                        ended.add(state.request_id)
                 if all(state.last for state in found):
                     return
-                self._changed.wait(request.every_s or None)
+                if not self._changed.wait(request.every_s or None):
+                    told.clear()  # all that has not ended is told again
+                    self.retold.append(request)
 
     def get_version(self, request: pb.GetVersionRequest) -> pb.Version:
         for version in reversed(self.versions):
