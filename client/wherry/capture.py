@@ -11,6 +11,7 @@ file that is replaced by another (rename) is read as it was.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,19 @@ def same_bytes(spool: Spool, row: Row, local: str) -> bool:
 def read_captured(spool: Spool, row: Row) -> Iterator[bytes]:
     """Read an entry's captured bytes back in chunks. Raises ``FileChanged`` where some are gone."""
     return _chunks(spool.file(row.file), row.offset, row.size)
+
+
+def sha256(spool: Spool, row: Row, local: str) -> str:
+    """Hash what an entry was captured with, as hex digits.
+
+    Args:
+        local: the user's file, which is read where nothing was copied or linked.
+    """
+    path = local if row.kind == Kind.IN_PLACE else spool.file(row.file)
+    digest = hashlib.sha256()
+    for data in _chunks(path, row.offset, row.size):
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def _chunks(path: str, offset: int, size: int) -> Iterator[bytes]:
