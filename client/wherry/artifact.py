@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from wherry import active, listings
 from wherry.building import Building
 from wherry.contents import Contents
-from wherry.errors import NotYet, UsageError
+from wherry.errors import NotYet
 from wherry.idle import IdleContents
 from wherry.later import LaterArtifact
 from wherry.life import Life, Sender, check_aliases
 from wherry.stored import StoredVersion
+from wherry.wire import names
 from wherry.wire.canonical import Json, plain_metadata
 from wherry.wire.names import check_name
 
@@ -58,7 +59,7 @@ class Artifact(Building, LaterArtifact):
             raise NotYet("Incremental artifacts are not built yet.", hint="Add all files again.")
         contents = IdleContents if active.is_disabled() else Contents
         self._life = Life(name, type, contents(f"artifact {name!r}"))
-        self._life.description = _checked_text(description)
+        self._life.description = names.check_text("description", description)
         self._life.metadata = plain_metadata(metadata)
 
     def __repr__(self) -> str:
@@ -160,7 +161,7 @@ class Artifact(Building, LaterArtifact):
 
     @description.setter
     def description(self, description: str | None) -> None:
-        self._life.description = _checked_text(description)
+        self._life.description = names.check_text("description", description)
 
     @property
     def digest(self) -> str:
@@ -250,9 +251,3 @@ class StoredArtifact(Artifact):
 
     def __init__(self, found: StoredVersion) -> None:
         self._life = Life.of(found)
-
-
-def _checked_text(text: str | None) -> str | None:
-    if text is not None and not isinstance(text, str):
-        raise UsageError(f"The description is a {text.__class__.__name__}.", hint="Use a string.")
-    return text

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from wherry import capture, references
+from wherry import references
 from wherry.contents import Contents
 from wherry.entries import ManifestEntry
 from wherry.errors import ArtifactStateError, BadPath, BadURI, FileMissing, NotYet, UsageError
@@ -51,10 +51,11 @@ class Building(Reading):
         del skip_cache
         local = _local(local_path)
         path = os.path.basename(local) if name is None else _name(name)
-        if is_tmp:
-            path = _tmp_name(path, local)
         contents, immutable = self._building(), _is_immutable(policy)
-        contents.add_file(local, path, immutable=immutable, overwrite=overwrite)
+        if is_tmp:
+            path = contents.add_tmp_file(local, path, immutable=immutable, overwrite=overwrite)
+        else:
+            contents.add_file(local, path, immutable=immutable, overwrite=overwrite)
         return self.get_entry(path)
 
     def add_dir(
@@ -195,17 +196,3 @@ def _prefix(name: str | None) -> str:
     """What comes before paths; ``images/`` is written as often as ``images``."""
     prefix = "" if name is None else _name(name)
     return "" if prefix in (".", "./") else prefix.removesuffix("/")
-
-
-def _tmp_name(path: str, local: str) -> str:
-    """W&B's way: the part before the first dot becomes the beginning of the digest."""
-    import hashlib
-
-    try:
-        with open(local, "rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise capture.unreadable(local, error) from error
-    folder, slash, base = path.rpartition("/")
-    _, dot, suffix = base.partition(".")
-    return f"{folder}{slash}{digest[:20]}{dot}{suffix}"

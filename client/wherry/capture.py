@@ -4,17 +4,19 @@ Owns: reading it as it is at this moment, and the errors of a file that can't be
 spool's files (``spool``), which path the file gets (``contents``).
 
 A file is looked at (fstat) before and after it is read; if size or mtime differ, or another number of
-bytes came, it changed meanwhile. A file that is replaced by another (rename) is read as it was.
+bytes came, it changed meanwhile. Where stamps can't tell (``stillness``), it is read again and compared. A
+file that is replaced by another (rename) is read as it was.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from wherry import copying
+from wherry import copying, stillness
 from wherry.errors import CaptureError, FileChanged, FileMissing, FileUnreadable, NotAFile
 from wherry.rows import Kind, Row
 from wherry.spool import FULL, SMALL_BYTES, Spool
@@ -59,9 +61,25 @@ def same_bytes(spool: Spool, row: Row, local: str) -> bool:
 
 def read_captured(spool: Spool, row: Row) -> Iterator[bytes]:
     """Read an entry's captured bytes back in chunks. Raises ``FileChanged`` where some are gone."""
-    path = spool.file(row.file)
+    return _chunks(spool.file(row.file), row.offset, row.size)
+
+
+def sha256(spool: Spool, row: Row, local: str) -> str:
+    """Hash what an entry was captured with, as hex digits.
+
+    Args:
+        local: the user's file, which is read where nothing was copied or linked.
+    """
+    path = local if row.kind == Kind.IN_PLACE else spool.file(row.file)
+    digest = hashlib.sha256()
+    for data in _chunks(path, row.offset, row.size):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _chunks(path: str, offset: int, size: int) -> Iterator[bytes]:
     with open(path, "rb", buffering=0) as opened:
-        left, offset = row.size, row.offset
+        left = size
         while left:
             data = os.pread(opened.fileno(), min(left, _CHUNK_BYTES), offset)
             if not data:
@@ -112,16 +130,39 @@ def _copy(spool: Spool, local: str, origin: int) -> Row:
     source = _open(local)
     try:
         before = _look(source, local)
+        copied: Iterable[bytes]
         if before.st_size < SMALL_BYTES:
-            file, offset = spool.append(_read(source, before, local))
+            data = _read(source, before, local)
+            is_doubtful = stillness.is_recent(before)  # another read costs no more than a lease
+            (file, offset), copied = spool.append(data), (data,)
         else:
+            stillness.let_stamps_move(before)
+            is_doubtful = stillness.is_recent(before) and stillness.may_be_written(source)
             file, offset = _copy_alone(spool, source, before, local), 0
+            copied = _chunks(spool.file(file), 0, before.st_size)
         after = os.fstat(source)
+        if after.st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
+            raise _changed(local)
+        # The ctime alone moves where a stamp was set back, and also where another file took the name.
+        is_doubtful |= after.st_ctime_ns != before.st_ctime_ns
+        if is_doubtful and not _has(source, copied, local):
+            raise _changed(local)
     finally:
         os.close(source)
-    if after.st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
-        raise _changed(local)
     return _row(Kind.COPIED, file, origin, offset, before)
+
+
+def _has(source: int, copied: Iterable[bytes], local: str) -> bool:
+    """Read a file again and compare. What is the same in both was so at the moment between them."""
+    offset = 0
+    try:
+        for data in copied:
+            if os.pread(source, len(data), offset) != data:
+                return False
+            offset += len(data)
+    except OSError as error:
+        raise unreadable(local, error) from error
+    return True
 
 
 def _read(source: int, seen: os.stat_result, local: str) -> bytes:

@@ -41,6 +41,25 @@ class Contents:
         """Add one file under ``path``; raises as ``capture`` does, and ``PathTaken``."""
         self._add(local, Origin(local), (names.check_path(path),), immutable, overwrite)
 
+    def add_tmp_file(self, local: str, path: str, *, immutable: bool, overwrite: bool) -> str:
+        """Add one file as ``add_file`` does, under a name made of its digest; return that."""
+        names.check_path(path)
+        with self.changing():
+            number = self.table.add_origin(Origin(local))
+            with self.spool.step():
+                row = capture.capture(self.spool, local, number, immutable=immutable)
+            path = _tmp_name(path, capture.sha256(self.spool, row, local))
+            try:
+                is_there = not overwrite and self._there_already(path, local)
+            except PathTaken:
+                self._discard(row)
+                raise
+            if is_there:
+                self._discard(row)
+            else:
+                self._put(path, row)
+            return path
+
     def add_folder(self, local: str, prefix: str, *, immutable: bool, overwrite: bool) -> None:
         """Add all files below a folder, with ``prefix`` before their paths."""
         if prefix:
@@ -123,7 +142,7 @@ class Contents:
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the artifact for a change. Raises ``ArtifactFinalizedError`` after it was logged."""
-        with self.lock:
+        with self.lock.held():
             if self.sealed:
                 raise ArtifactFinalizedError(
                     f"{self.label} was logged or finalized and can't be changed any more.",
@@ -204,3 +223,10 @@ class Contents:
     def _discard(self, row: Row | None) -> None:
         if row is not None and row.kind in IN_SPOOL:
             self.spool.discard(row.file)
+
+
+def _tmp_name(path: str, digest: str) -> str:
+    """W&B's way: the part before the first dot becomes the beginning of the digest."""
+    folder, slash, base = path.rpartition("/")
+    _, dot, suffix = base.partition(".")
+    return f"{folder}{slash}{digest[:20]}{dot}{suffix}"

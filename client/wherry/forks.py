@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 
 class _Forks:
@@ -51,18 +51,15 @@ class ForkLock:
         self._generation = _forks.generation
         self._lock = threading.RLock()
 
-    def __enter__(self) -> None:
+    def held(self) -> AbstractContextManager[object]:
+        """Hold it: ``with lock.held():``.
+
+        What is entered and left is Python's own lock, in C: a signal handler that raises (Ctrl-C) can't
+        come between taking it and the block, or between the block and giving it back.
+        """
         if self._generation != _forks.generation:
             self._renew()
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lock.release()
+        return self._lock
 
     def _renew(self) -> None:
         with _forks.renewing:

@@ -56,7 +56,7 @@ class Greeter:
                 ``WaitTimeoutError`` then.
         """
         asked = 0  # pid of the older daemon that was asked to leave
-        with self._opening:
+        with self._opening.held():
             leave_s = time.monotonic() + _LEAVE_S
             for _ in launch.pauses(leave_s if end_s is None else min(leave_s, end_s)):
                 greeting = self.number

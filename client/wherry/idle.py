@@ -26,6 +26,11 @@ class IdleContents(Contents):
             origin = self.table.add_origin(Origin(local))
             self.table.put(path, Row(Kind.IN_PLACE, 0, origin, 0, 0, 0, 0, 0))
 
+    def add_tmp_file(self, local: str, path: str, *, immutable: bool, overwrite: bool) -> str:
+        """Remember a name, without the digest that nobody made."""
+        self.add_file(local, path, immutable=immutable, overwrite=overwrite)
+        return path
+
     def add_folder(self, local: str, prefix: str, *, immutable: bool, overwrite: bool) -> None:
         """Do nothing."""
         del local, prefix, immutable, overwrite

@@ -99,7 +99,7 @@ class Life:
                 f"{self.label} was built in disabled mode, which keeps nothing.",
                 hint="Make the Artifact after init() of the run that shall log it.",
             )
-        with self.contents.lock:
+        with self.contents.lock.held():
             if self._ticket is None:
                 self._submit(self.contents, sender, aliases, tags)
             if not self._was_sent_by(sender, aliases):

@@ -153,6 +153,8 @@ def _split(uri: str) -> tuple[str, str]:
     found = _URI.fullmatch(uri)
     if found is None:
         raise BadURI(f"{uri!a} is no URI.", hint="Write scheme://…; add_file takes paths.")
+    if not names.is_utf8(uri):
+        raise BadURI(f"{uri!a} is not UTF-8.", hint="Percent-encode what is not.")
     return found[1].lower(), found[2]
 
 

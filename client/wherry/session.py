@@ -55,7 +55,7 @@ def current(home: str) -> Session:
     Raises:
         OSError: the spool can't be written; the caller knows what was to be captured.
     """
-    with _lock:
+    with _lock.held():
         session = _sessions.get(home)
         if session is None or not session.lives():
             session = _sessions[home] = _make(home)

@@ -62,7 +62,7 @@ def open_spool_file(
         SpoolFull, CaptureError: writing failed, also from the user's own ``write``.
     """
     _check_mode(mode)
-    with lock:
+    with lock.held():
         path = f"{spool.path()}/{session.random_id()}"
     written = SpoolFile(path, _open(path, mode, encoding, spool.refused))
     _OPENED()

@@ -75,7 +75,7 @@ def init(
         **more: accepted, and warned of once.
 
     Raises:
-        BadName, BadSetting, BadURI: an argument or a setting can't be used.
+        UsageError, BadName, BadSetting, BadURI: an argument or a setting can't be used.
         DaemonMissing, DaemonNotStarted: there is no daemon and none can be started.
     """
     warn_of_ignored("init()", more)
@@ -86,11 +86,12 @@ def init(
         **_given(store=store),
     }
     values = load_settings(arguments)
+    names.check_text("job type", values.job_type)
     given = Given(
         id=values.run_id or new_run_id(),
         entity=_checked_entity(entity or _text(said.get("entity"))),
-        name=name or _text(said.get("run_name")),
-        notes=notes or _text(said.get("run_notes")),
+        name=names.check_text("run's name", name or _text(said.get("run_name"))),
+        notes=names.check_text("run's notes", notes or _text(said.get("run_notes"))),
         tags=tuple(tags or ()),
         dir=os.fspath(dir) if dir is not None else _working_folder(),
     )

@@ -6,11 +6,13 @@ what must hold afterwards (the tests).
 
 from __future__ import annotations
 
+import dis
+import functools
 import os
 import random
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from tests.soak import SOAK
@@ -58,7 +60,7 @@ class Interrupt:
         del argument
         if event == "return" and frame is self._inside:
             self._inside = None
-        elif event == "line" and self._inside is not None:
+        elif event == "line" and self._inside is not None and not _leaves_a_block(frame):
             self.lines += 1
             if self.lines - 1 == self._at:
                 code = frame.f_code
@@ -66,6 +68,24 @@ class Interrupt:
                 sys.settrace(None)
                 raise KeyboardInterrupt
         return self._step
+
+
+def _leaves_a_block(frame: FrameType) -> bool:
+    """Whether the line is a ``with`` that is being left: Python runs no signal handler there."""
+    return frame.f_lasti in _ends_of_blocks(frame.f_code)
+
+
+@functools.cache
+def _ends_of_blocks(code: CodeType) -> frozenset[int]:
+    """Find where ``__exit__(None, None, None)`` begins, by the offsets of a code object."""
+    steps = [step for step in dis.get_instructions(code) if step.opname not in ("NOP", "SWAP")]
+    windows = zip(steps, steps[1:], steps[2:], strict=False)
+    return frozenset(
+        start
+        for three in windows
+        if all(step.opname == "LOAD_CONST" and step.argval is None for step in three)
+        for start in range(three[0].offset - 4, three[0].offset + 2, 2)
+    )
 
 
 def chosen_lines(count: int, few: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wherry.errors import BadName, BadPath
+from wherry.errors import BadName, BadPath, UsageError
 
 MAX_NAME_CHARACTERS = 128
 MAX_SEGMENT_BYTES = 240
@@ -67,6 +67,18 @@ def check_alias(alias: str) -> str:
 def is_version(text: str) -> bool:
     """Tell whether ``text`` is a version number such as ``v3``, and no alias."""
     return text[:1] == "v" and text[1:].isascii() and text[1:].isdigit()
+
+
+def check_text(kind: str, text: str | None) -> str | None:
+    """Return ``text`` as it is, if it can be written down. Raises ``UsageError``."""
+    if text is not None and not isinstance(text, str):
+        raise UsageError(f"The {kind} is a {text.__class__.__name__}.", hint="Use a string.")
+    if text is not None and not is_utf8(text):
+        raise UsageError(
+            f"The {kind} {_shown(text)} is not valid Unicode.",
+            hint="It was made from bytes that are not UTF-8 (a file's name, an argument).",
+        )
+    return text
 
 
 def check_path(path: str) -> str:
@@ -142,7 +154,7 @@ def _trouble(name: str) -> str:
         return f"contains {refused[0]!r}"
     if name in (".", ".."):
         return "means a folder"
-    if not _is_utf8(name):
+    if not is_utf8(name):
         return "is not valid Unicode"
     size_bytes = len(encode_segment(name))
     if size_bytes > MAX_SEGMENT_BYTES:
@@ -157,7 +169,7 @@ def _path_trouble(path: str) -> str:
         return "is absolute"
     if "\0" in path:
         return "contains NUL"
-    if not _is_utf8(path):
+    if not is_utf8(path):
         return "is not UTF-8"
     segments = path.split("/")
     if "" in segments:
@@ -167,7 +179,8 @@ def _path_trouble(path: str) -> str:
     return ""
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Tell whether ``text`` can be written as UTF-8: what Python read as other bytes can't."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -177,5 +190,5 @@ def _is_utf8(text: str) -> bool:
 
 def _shown(text: str) -> str:
     """Quote for a message: ASCII escapes only where the text can't be printed, and never long."""
-    shown = repr(text) if _is_utf8(text) else ascii(text)
+    shown = repr(text) if is_utf8(text) else ascii(text)
     return shown if len(shown) <= 200 else f"{shown[:200]}…"

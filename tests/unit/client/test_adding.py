@@ -190,6 +190,8 @@ def test_fifo_blocks_the_call(tmp_path: Path) -> None:
         make().add_dir("d")
     with pytest.raises(errors.NotAFile, match="deep/pipe is a FIFO"):
         make().add_file("d/deep/pipe")
+    with pytest.raises(errors.NotAFile, match="deep/pipe is a FIFO"):
+        make().add_file("d/deep/pipe", is_tmp=True)
     with pytest.raises(errors.NotAFile, match="/dev/null is a device"):
         make().add_file("/dev/null")
     (tmp_path / "s").mkdir()
@@ -414,3 +416,17 @@ def test_is_tmp_name_clashes(project: Path) -> None:
     """``is_tmp`` puts the digest's beginning in the place of the name's."""
     entry = make().add_file("model.h5", name="t/model.x.h5", is_tmp=True)
     assert entry.path == f"t/{_sha256(b'model.h5')[:20]}.x.h5"
+
+
+def test_is_tmp_names_other_bytes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is that of the captured bytes, however added, and the same file is added once."""
+    artifact = make()
+    for policy in ("mutable", "immutable"):
+        for _ in range(2):
+            entry = artifact.add_file("model.h5", is_tmp=True, policy=policy)
+            assert entry.path == f"{_sha256(b'model.h5')[:20]}.h5"
+    assert list(artifact.manifest.entries) == [entry.path]
+    with pytest.raises(errors.FileMissing, match="NUL"):
+        artifact.add_file("a\0b", "name", is_tmp=True)
+    monkeypatch.setenv("WHERRY_MODE", "disabled")
+    assert make().add_file("not there", is_tmp=True).path == "not there"

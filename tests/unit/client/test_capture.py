@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import wherry
 from tests.unit.client.test_adding import content
-from wherry import capture, copying, errors
+from wherry import capture, copying, errors, stillness
 from wherry.rows import Kind
+from wherry.spool import Spool
 from wherry.wire import places
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -190,6 +194,78 @@ def test_change_in_mid_copy_goes_unseen(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(copying, "_MIDDLE", lambda: _rewrite_now(file))
     with pytest.raises(errors.FileChanged):
         make().add_file("f")
+
+
+@pytest.fixture(params=[100, BIG])
+def mapped(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[mmap.mmap]:
+    """A file that is mapped for writing, its pages dirty, so that no stamp moves when they change."""
+    file = tmp_path / "f"
+    file.write_bytes(os.urandom(request.param))
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        mapped[0] ^= 1
+        mapped[-1] ^= 1
+        yield mapped
+
+
+def _followed(read: Callable[..., Any], mapped: mmap.mmap) -> Callable[..., Any]:
+    """The same, with a change right after it."""
+
+    def read_and_change(*args: Any) -> Any:
+        result = read(*args)
+        mapped[-1] ^= 1
+        return result
+
+    return read_and_change
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells that a file is mapped")
+def test_mapped_file_is_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: mmap.mmap
+) -> None:
+    """A change that moves no stamp, of a file that is mapped and was changed lately, raises."""
+    artifact = make()
+    artifact.add_file("f", name="still")
+    assert content(artifact, "still") == (tmp_path / "f").read_bytes()
+    before = os.stat("f")
+
+    for owner, way in ((Spool, "append"), (copying, "copy")):
+        monkeypatch.setattr(owner, way, _followed(getattr(owner, way), mapped))
+    with pytest.raises(errors.FileChanged):
+        artifact.add_file("f", name="torn")
+    assert os.stat("f").st_mtime_ns == before.st_mtime_ns
+
+
+def test_set_back_stamp_hides_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change whose mtime was set back is seen by the ctime."""
+    file = tmp_path / "f"
+    file.write_bytes(os.urandom(BIG))
+    os.utime(file, ns=(1, 1))
+
+    def rewrite() -> None:
+        _rewrite_now(file)
+        os.utime(file, ns=(1, 1))
+
+    monkeypatch.setattr(copying, "_MIDDLE", rewrite)
+    with pytest.raises(errors.FileChanged):
+        make().add_file("f")
+
+
+def test_checkpoint_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file that was written and closed just now is read once; small ones cost nothing."""
+    (tmp_path / "f").write_bytes(os.urandom(BIG))
+    monkeypatch.setattr(capture, "_has", lambda *_: pytest.fail("it was read again"))
+    make().add_file("f")
+
+
+def test_lease_is_in_a_writers_way(tmp_path: Path) -> None:
+    """After a capture nobody who opens the file for writing waits, and no signal is left behind."""
+    (tmp_path / "f").write_bytes(os.urandom(BIG))
+    opened = os.open("f", os.O_RDONLY)
+    try:
+        assert not stillness.may_be_written(opened)
+        os.close(os.open("f", os.O_WRONLY | os.O_NONBLOCK))  # else BlockingIOError
+    finally:
+        os.close(opened)
 
 
 def _rewrite_now(path: Path) -> None:

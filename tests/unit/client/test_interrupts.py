@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import wherry
 from tests.support.interrupts import Interrupt, chosen_lines
 from tests.unit.client.recorder import Recorder
-from wherry import connection, errors
+from wherry import connection, errors, session
 from wherry.wire import places
 from wherry.wire import wherry_pb2 as pb
 
@@ -54,6 +55,20 @@ def test_interrupted_call_spoils_later_ones(
         came = {logged.header.name for logged in recorder.logged}
         assert came >= {f"at-{line}", f"after-{line}"}, interrupt.where
     assert hits
+
+
+def test_interrupt_leaves_a_lock_behind(home: Path) -> None:
+    """After an interrupt anywhere on the way to a session other threads find its lock free."""
+    home.mkdir()
+    got: list[session.Session] = []
+    counted = Interrupt("current", files=WHERRY)
+    counted.run(lambda: session.current(str(home)))
+    for line in range(counted.lines):
+        Interrupt("current", line, WHERRY).run(lambda: session.current(str(home)))
+        other = threading.Thread(target=lambda: got.append(session.current(str(home))), daemon=True)
+        other.start()
+        other.join(20)
+        assert len(got) == line + 1
 
 
 def test_answer_to_another_call_is_taken(

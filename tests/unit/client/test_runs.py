@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,29 @@ def test_spawned_child_leaves_early(recorder: Recorder, tmp_path: Path) -> None:
         recorder.commit(number, 0)
     assert parent.wait(60) == 0
     assert len(recorder.logged) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "what"),
+    [
+        (
+            lambda: wherry.Artifact("a", "t", description="a\udcff"),
+            errors.UsageError,
+            "description",
+        ),
+        (lambda: wherry.init(name="a\udcff"), errors.UsageError, "run's name"),
+        (lambda: wherry.init(notes="a\udcff"), errors.UsageError, "run's notes"),
+        (lambda: wherry.init(job_type="a\udcff"), errors.UsageError, "job type"),
+        (
+            lambda: wherry.Artifact("a", "t").add_reference("s3://b/\udcff", "n", checksum=False),
+            errors.BadURI,
+            "UTF-8",
+        ),
+    ],
+)
+def test_text_that_is_no_unicode_is_found_out_later(
+    recorder: Recorder, call: Callable[[], object], error: type[Exception], what: str
+) -> None:
+    """Text made of other bytes than UTF-8 raises where it is given, and an error of ours."""
+    with pytest.raises(error, match=what):
+        call()
