@@ -96,7 +96,7 @@ def _call(
         seen.digest, seen.version = entry.digest or "", entry.version or ""
         seen.size = -1 if entry.size is None else entry.size
     for server in {seen.server for seen in request.references if seen.server}:
-        connection.offer_credentials(server, credentials_from(os.environ))
+        connection.offer_credentials(server, credentials_from(os.environ, server))
     return connection.server_stream("ReadReferences", request, pb.FileChunk)
 
 

@@ -77,7 +77,7 @@ class Submission:
         _BEFORE_CALL()
         connection = connect(self._home)
         for server in {bucket.server for bucket in contents.buckets.values() if bucket.server}:
-            connection.offer_credentials(server, credentials_from(os.environ))
+            connection.offer_credentials(server, credentials_from(os.environ, server))
         reply = connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
         if reply.request_id != self.header.request_id:
             connection.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures import seaweed  # noqa: F401  (a fixture)
+from tests.support.fixtures import gcs, seaweed  # noqa: F401  (fixtures)
 from tests.support.machine import Machine
 from tests.support.reading import FolderObjects, Objects, S3Objects
 from tests.support.servers import Seaweed

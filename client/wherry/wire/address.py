@@ -39,6 +39,7 @@ _CREDENTIALS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "AWS_REQUEST_PAYER",
 )
+_GOOGLES = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG")
 
 
 class StoreAddress(NamedTuple):
@@ -89,11 +90,17 @@ def split_store(address: str) -> StoreAddress:
     return StoreAddress(scheme, bucket, prefix, dict(parse_qsl(query)))
 
 
-def credentials_from(environ: Mapping[str, str]) -> dict[str, str]:
-    """Pick the AWS credentials, and the ways to them, that this process has in its environment.
+def credentials_from(environ: Mapping[str, str], server: str = "") -> dict[str, str]:
+    """Pick the credentials, and the ways to them, that this process has in its environment.
 
-    The daemon may have been started by another process, with other ones or none.
+    The daemon may have been started by another process, with other ones or none, and elsewhere: paths of
+    Google's are made absolute.
+
+    Args:
+        server: whose; AWS's by default, Google's for ``gs://``.
     """
+    if server.startswith("gs://"):
+        return {name: os.path.abspath(environ[name]) for name in _GOOGLES if environ.get(name)}
     return {name: environ[name] for name in _CREDENTIALS if environ.get(name)}
 
 

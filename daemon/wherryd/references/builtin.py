@@ -21,7 +21,12 @@ def open_resolvers(clock: Clock, credentials: CredentialSets) -> Resolvers:
     Args:
         credentials: of buckets, by their addresses.
     """
-    own: dict[str, Make] = {"http": _http, "https": _http, "s3": partial(_s3, credentials)}
+    own: dict[str, Make] = {
+        "http": _http,
+        "https": _http,
+        "s3": partial(_s3, credentials),
+        "gs": partial(_gs, credentials),
+    }
     return Resolvers(clock, {**installed(), **own})
 
 
@@ -36,3 +41,10 @@ def _s3(credentials: CredentialSets, clock: Clock) -> Resolver:
     from wherryd.references.s3 import S3Resolver
 
     return S3Resolver(clock, credentials)
+
+
+def _gs(credentials: CredentialSets, clock: Clock) -> Resolver:
+    from wherryd.references.gs import GsResolver
+    from wherryd.references.session import Session
+
+    return GsResolver(clock, credentials, Session())

@@ -70,7 +70,7 @@ class HttpResolver:
             if not _is_good(response):
                 raise self._refusal(seen.uri, response)
             check_same(seen, etag_digest(response.headers.get("ETag")), size_of(response.headers))
-            with _translated(seen.uri):
+            with translated(seen.uri):
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     count += len(chunk)
                     yield chunk
@@ -112,7 +112,7 @@ class HttpResolver:
     async def _send(
         self, method: str, url: URL, headers: dict[str, str], uri: str
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        with _translated(uri):
+        with translated(uri):
             response = await self._session.request(method, url, headers)
         async with response:
             yield response
@@ -160,9 +160,13 @@ def _next(url: URL, response: aiohttp.ClientResponse, uri: str) -> URL:
 
 
 @contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    """Let no error of aiohttp's out."""
-    host, shown = host_of(uri), masked(uri)
+def translated(uri: str, host: str = "") -> Iterator[None]:
+    """Let no error of aiohttp's out.
+
+    Args:
+        host: whom to leave alone; the URL's by default.
+    """
+    host, shown = host or host_of(uri), masked(uri)
     try:
         yield
     except aiohttp.ClientConnectorDNSError as exc:

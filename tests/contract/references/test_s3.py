@@ -133,7 +133,7 @@ def place(request: pytest.FixtureRequest) -> Place:
     return found
 
 
-async def test_an_object_is_described(plain: Place) -> None:
+async def test_object_is_described_otherwise(plain: Place) -> None:
     """An object's ETag and size are recorded, and no version where the bucket keeps none."""
     plain.put("models/model.h5", b"weights")
     target = plain.target("models/model.h5")
@@ -141,7 +141,7 @@ async def test_an_object_is_described(plain: Place) -> None:
     assert found == Found(target.uri, "model.h5", etag(b"weights"), 7)
 
 
-async def test_an_objects_version_is_recorded(versioned: Place) -> None:
+async def test_version_is_not_recorded(versioned: Place) -> None:
     """Where the bucket keeps versions, the latest one's id is recorded."""
     versioned.put("model.h5", b"old")
     latest = versioned.put("model.h5", b"newer")
@@ -150,7 +150,7 @@ async def test_an_objects_version_is_recorded(versioned: Place) -> None:
     assert (found.version, found.digest, found.size) == (latest, etag(b"newer"), 5)
 
 
-async def test_what_is_no_object_may_be_a_prefix(place: Place) -> None:
+async def test_prefix_is_an_object(place: Place) -> None:
     """None is answered for a prefix; for one that ends in a slash, and for the whole bucket, unasked."""
     place.put("images/cat.png")
     for key in ("images", "images/", "", "nothing"):
@@ -159,7 +159,7 @@ async def test_what_is_no_object_may_be_a_prefix(place: Place) -> None:
     assert await place.resolver.look(Target(bucket, server_of(bucket, place.environ))) is None
 
 
-async def test_prefixes_match_by_whole_segments(place: Place) -> None:
+async def test_prefixes_match_by_letters(place: Place) -> None:
     """``data`` is not ``database/``."""
     for key in ("data/a", "data/deep/b", "database/c", "data.csv", "data", "other"):
         place.put(key)
@@ -169,7 +169,7 @@ async def test_prefixes_match_by_whole_segments(place: Place) -> None:
     assert len(await paths(place.resolver, place.target(""))) == 6
 
 
-async def test_markers_are_none_and_empty_objects_are_entries(place: Place) -> None:
+async def test_markers_are_entries(place: Place) -> None:
     """A folder that a console made is no entry; an empty object is."""
     for key in ("images/", "images/deep/", "images/empty"):
         place.put(key, b"")
@@ -179,7 +179,7 @@ async def test_markers_are_none_and_empty_objects_are_entries(place: Place) -> N
     assert (found["empty"].digest, found["empty"].size) == (etag(b""), 0)
 
 
-async def test_one_object_has_one_digest(place: Place) -> None:
+async def test_object_has_two_digests(place: Place) -> None:
     """An object reads the same referenced by itself and through a prefix."""
     for key in ("a/1", "a/2 empty"):
         place.put(key, b"" if "empty" in key else b"one")
@@ -194,7 +194,7 @@ async def test_one_object_has_one_digest(place: Place) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 1000])
-async def test_strange_keys_are_listed_once(place: Place, page: int) -> None:
+async def test_strange_keys_are_listed_otherwise(place: Place, page: int) -> None:
     """Keys with spaces, signs and control characters come once each, with URIs that lead to them."""
     keys = [f"odd/{name}" for name in STRANGE]
     place.fill(keys)
@@ -207,7 +207,7 @@ async def test_strange_keys_are_listed_once(place: Place, page: int) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 5])
-async def test_nothing_is_left_out_between_pages(place: Place, page: int) -> None:
+async def test_objects_are_left_out_between_pages(place: Place, page: int) -> None:
     """Folders beside names that begin alike: whatever order the server has, each key comes once."""
     keys = ["a", "a/x", "a-b", "a.b", "a.b/y", "a/y/z", "a0", "b/a", "b/a/c", "b/a-", "c"]
     place.fill([f"p/{key}" for key in keys if key not in ("a", "a.b", "b/a")])
@@ -217,7 +217,7 @@ async def test_nothing_is_left_out_between_pages(place: Place, page: int) -> Non
     await resolver.aclose()
 
 
-async def test_many_pages(place: Place) -> None:
+async def test_pages_lose_objects(place: Place) -> None:
     """A prefix of more objects than a page is complete, each with its version where there is one."""
     keys = [f"big/{number // 100:03}/{number:05}" for number in range(1_150)]
     place.fill(keys)
@@ -226,7 +226,7 @@ async def test_many_pages(place: Place) -> None:
     assert len({each.version for each in found}) in (1, len(keys))
 
 
-async def test_a_listing_goes_on_in_another_process(place: Place) -> None:
+async def test_listing_begins_anew(place: Place) -> None:
     """The cursor is all that it takes to go on."""
     place.fill([f"n/{number}" for number in range(9)])
     first = place.resolver_for(place.server.reader, page=4)
@@ -241,7 +241,7 @@ async def test_a_listing_goes_on_in_another_process(place: Place) -> None:
     assert sorted(every) == [str(number) for number in range(9)]
 
 
-async def test_only_what_is_there_now_counts(versioned: Place) -> None:
+async def test_old_versions_count(versioned: Place) -> None:
     """Old versions and deleted objects are no entries."""
     for number in range(40):
         latest = versioned.put("p/often", str(number).encode())
@@ -257,7 +257,7 @@ async def test_only_what_is_there_now_counts(versioned: Place) -> None:
     assert await versioned.resolver.look(versioned.target("p/gone")) is None
 
 
-async def test_versions_from_before_versioning(seaweed: Seaweed) -> None:
+async def test_late_versioning_spoils_a_listing(seaweed: Seaweed) -> None:
     """Objects from before versioning was turned on have no version id; those after have one."""
     seaweed.make_bucket("wherry-late-versions")
     place = Place(seaweed, "wherry-late-versions")
@@ -271,7 +271,7 @@ async def test_versions_from_before_versioning(seaweed: Seaweed) -> None:
     assert [each.digest for each in found] == [etag(b""), etag(b"old"), etag(b"new")]
 
 
-async def test_a_pinned_version(versioned: Place) -> None:
+async def test_pinned_version_is_another(versioned: Place) -> None:
     """``?versionId=`` gives that version, and fails where there is none."""
     old = versioned.put("m", b"old")
     versioned.put("m", b"newer")
@@ -285,14 +285,14 @@ async def test_a_pinned_version(versioned: Place) -> None:
         await versioned.resolver.list(versioned.target(f"m/?versionId={old}"), "")
 
 
-async def test_a_pin_in_a_bucket_without_versions(plain: Place) -> None:
+async def test_pin_is_passed_over(plain: Place) -> None:
     """A server that keeps no versions gives the object instead: that is not what was pinned."""
     plain.put("m")
     with pytest.raises(ReferenceFailed, match="is not there"):
         await plain.resolver.look(plain.target("m?versionId=6714b64be8e2572964a5e2aca88cc13d"))
 
 
-async def test_what_was_logged_is_read(versioned: Place) -> None:
+async def test_new_version_is_read(versioned: Place) -> None:
     """The recorded version is read, whatever came after it."""
     versioned.put("m", b"old" * 1_000_000)
     found = await versioned.resolver.look(versioned.target("m"))
@@ -303,7 +303,7 @@ async def test_what_was_logged_is_read(versioned: Place) -> None:
     assert await content(versioned.resolver, versioned.seen(found)) == b"old" * 1_000_000
 
 
-async def test_a_change_is_named(plain: Place) -> None:
+async def test_change_is_not_named(plain: Place) -> None:
     """Without versions, other bytes or none are an error before the first byte."""
     plain.put("m", b"old")
     found = await plain.resolver.look(plain.target("m"))
@@ -321,7 +321,7 @@ async def test_a_change_is_named(plain: Place) -> None:
             await ask
 
 
-async def test_options_stay_with_the_entries(plain: Place) -> None:
+async def test_entries_lose_options(plain: Place) -> None:
     """What the URI says of its server stands in each entry's URI."""
     plain.put("p/x")
     uri = f"s3://{plain.name}/{plain.root}/p?endpoint_url={plain.server.endpoint}&region=us-east-1"
@@ -329,7 +329,7 @@ async def test_options_stay_with_the_entries(plain: Place) -> None:
     assert [each.uri for each in found] == [uri.replace("/p?", "/p/x?")]
 
 
-async def test_a_bucket_that_is_not_there(seaweed: Seaweed) -> None:
+async def test_missing_bucket_is_an_empty_one(seaweed: Seaweed) -> None:
     """A bucket that is not there fails, for the prefix that an object's name may be."""
     nowhere = Place(seaweed, "no-such-bucket")
     assert await nowhere.resolver.look(nowhere.target("x")) is None
@@ -341,7 +341,7 @@ async def test_a_bucket_that_is_not_there(seaweed: Seaweed) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["key", "secret", "none"])
-async def test_bad_credentials_are_waited_out(plain: Place, wrong: str) -> None:
+async def test_bad_credentials_are_final(plain: Place, wrong: str) -> None:
     """Unknown keys, wrong secrets and no keys at all may be followed by good ones."""
     plain.put("m")
     name = {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "none": ""}[wrong]
@@ -359,7 +359,7 @@ async def test_bad_credentials_are_waited_out(plain: Place, wrong: str) -> None:
     await resolver.aclose()
 
 
-async def test_a_bucket_that_is_open_to_all(seaweed: Seaweed) -> None:
+async def test_open_bucket_wants_credentials(seaweed: Seaweed) -> None:
     """Without credentials, or with such as the server does not know, an open bucket can be read."""
     seaweed.make_bucket(seaweed.open_bucket)
     place = Place(seaweed, seaweed.open_bucket)
@@ -375,7 +375,7 @@ async def test_a_bucket_that_is_open_to_all(seaweed: Seaweed) -> None:
     await place.resolver.aclose()
 
 
-async def test_a_server_that_is_down(seaweed: Seaweed) -> None:
+async def test_server_that_is_down_is_final(seaweed: Seaweed) -> None:
     """A server that is not there may come back."""
     place = Place(seaweed, "bucket")
     place.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{free_ports(1)[0]}"

@@ -172,3 +172,16 @@ def test_foreign_variables_are_sent() -> None:
         "AWS_REQUEST_PAYER",
         "AWS_SECRET_ACCESS_KEY",
     ]
+
+
+def test_googles_paths_stay_relative() -> None:
+    """For a bucket of Google's the ways to its credentials are sent, made absolute."""
+    environ = {
+        "GOOGLE_APPLICATION_CREDENTIALS": "key.json",
+        "AWS_PROFILE": "p",
+        "CLOUDSDK_CONFIG": "",
+    }
+    here = os.getcwd()
+    assert credentials_from(environ, "gs://bucket") == {
+        "GOOGLE_APPLICATION_CREDENTIALS": f"{here}/key.json"
+    }

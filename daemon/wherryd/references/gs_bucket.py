@@ -1,0 +1,240 @@
+"""Questions to Google Cloud Storage, by its JSON API.
+
+Owns: requests, with which credentials they go out, what a refusal means. Does not own: URIs and what is
+made of the answers (``gs``), tokens (``gs_identity``). Source: Cloud Storage JSON API, "Objects: get",
+"Objects: list", "HTTP status and error codes".
+
+Against an emulator (an address with ``endpoint_url``) no credentials are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from wherry.errors import ReferenceFailed, ReferenceUnavailable, WherryError
+from wherry.wire.address import StoreAddress
+from wherryd.clock import Clock
+from wherryd.references.answers import refusal
+from wherryd.references.gs_identity import GoogleIdentity
+from wherryd.references.http import translated
+from wherryd.references.session import Session
+from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource, OrAnonymous
+
+_Answer = TypeVar("_Answer")
+
+_GOOGLE = "https://storage.googleapis.com"
+_FIELDS = "name,size,crc32c,generation"
+#: Objects that are kept compressed are given as they are.
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip"}
+_CREDENTIALS = (
+    "Give it good ones: GOOGLE_APPLICATION_CREDENTIALS in the environment of any program that uses Wherry, or "
+    "for the user who runs the daemon: gcloud auth application-default login"
+)
+
+
+class Item(msgspec.Struct, frozen=True):
+    """An object as the server describes it."""
+
+    name: str
+    size: str
+    generation: str
+    crc32c: str = ""  # missing where a customer's own key encrypts it
+
+    @property
+    def digest(self) -> str | None:
+        """The checksum that is recorded."""
+        return f"crc32c:{self.crc32c}" if self.crc32c else None
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether it is a folder that a console made."""
+        return self.size == "0" and self.name.endswith("/")
+
+
+class Listed(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of a listing."""
+
+    items: list[Item] = []
+    next_page_token: str = ""
+
+
+class _Error(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: _Error
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """About what a server is asked, as users know it."""
+
+    uri: str
+    host: str
+
+
+class GoogleBucket:
+    """A bucket.
+
+    Args:
+        address: of the bucket, with the option ``endpoint_url`` or without.
+        source: its sets of credentials.
+        session: whose connections are used.
+    """
+
+    def __init__(
+        self, address: StoreAddress, source: CredentialSource, session: Session, clock: Clock
+    ) -> None:
+        endpoint = address.options.get("endpoint_url", "")
+        bucket = quote(address.bucket, safe="")
+        self._base = f"{endpoint or _GOOGLE}/storage/v1/b/{bucket}/o"
+        self._is_emulated = bool(endpoint)
+        self._source = OrAnonymous(source)
+        self._session = session
+        self._clock = clock
+        self._identities: dict[CredentialSet, GoogleIdentity] = {}
+
+    async def find(self, key: str, generation: str | None, asked: Asked) -> Item | None:
+        """Ask about one object; None where there is none. Raises as ``open``."""
+        query = {"fields": _FIELDS, **_pinned(generation)}
+        async with self._ask(key, query, asked) as response:
+            if response.status == 404:
+                return None
+            return await self._read(response, Item, asked)
+
+    async def list_below(self, prefix: str, place: Mapping[str, str], asked: Asked) -> Listed:
+        """Ask for a page of what lies below a prefix, from a ``pageToken`` or ``startOffset`` on."""
+        query = {"prefix": prefix, "fields": f"nextPageToken,items({_FIELDS})", **place}
+        async with self._ask(None, query, asked) as response:
+            if response.status == 404 and await _reason(response) is not None:
+                raise ReferenceFailed(
+                    f"the bucket of {asked.uri} is not there",
+                    hint="Look whether its name is right.",
+                )
+            return await self._read(response, Listed, asked)
+
+    @asynccontextmanager
+    async def open(
+        self, key: str, generation: str | None, asked: Asked
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Ask for an object's bytes; a 404 is the caller's.
+
+        Raises ``ReferenceFailed``, ``ReferenceUnavailable``.
+        """
+        async with self._ask(key, {"alt": "media", **_pinned(generation)}, asked) as response:
+            if response.status not in (200, 404):
+                raise await self._refusal(response, asked)
+            yield response
+
+    async def aclose(self) -> None:
+        """Give back what tokens were asked for with."""
+        for identity in self._identities.values():
+            await identity.aclose()
+
+    @asynccontextmanager
+    async def _ask(
+        self, key: str | None, query: Mapping[str, str], asked: Asked
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Send with the first credentials that are not refused."""
+        refused: list[WherryError | None] = []  # None: the keys themselves
+        with translated(asked.uri, asked.host):
+            for credentials in self._sets():
+                token = await self._token(credentials)
+                if token is None and credentials != ANONYMOUS:
+                    continue
+                response = await self._session.request(
+                    "GET", self._url(key, query), _headers(token)
+                )
+                async with response:
+                    if response.status not in (401, 403):
+                        self._source.note_worked(credentials)
+                        yield response
+                        return
+                    if response.status == 401 and credentials != ANONYMOUS:
+                        await self._identities[credentials].note_refused()
+                        refused.append(None)
+                    elif credentials != ANONYMOUS:
+                        refused.append(await self._refusal(response, asked))
+        raise _refused(refused, asked)
+
+    def _sets(self) -> list[CredentialSet]:
+        return [ANONYMOUS] if self._is_emulated else self._source.in_order()
+
+    async def _token(self, credentials: CredentialSet) -> str | None:
+        if credentials == ANONYMOUS:
+            return None
+        if credentials not in self._identities:
+            self._identities[credentials] = GoogleIdentity(credentials, self._clock)
+        return await self._identities[credentials].token()
+
+    def _url(self, key: str | None, query: Mapping[str, str]) -> URL:
+        path = "" if key is None else f"/{quote(key, safe='')}"
+        pairs = "&".join(f"{name}={quote(text, safe=',()')}" for name, text in query.items())
+        return URL(f"{self._base}{path}?{pairs}", encoded=True)
+
+    async def _read(
+        self, response: aiohttp.ClientResponse, kind: type[_Answer], asked: Asked
+    ) -> _Answer:
+        if response.status != 200:
+            raise await self._refusal(response, asked)
+        try:
+            return msgspec.json.decode(await _body(response), type=kind)
+        except msgspec.DecodeError as error:
+            raise ReferenceUnavailable(
+                f"what answers for {asked.uri} is no Google Cloud Storage: {error}", host=asked.host
+            ) from error
+
+    async def _refusal(self, response: aiohttp.ClientResponse, asked: Asked) -> WherryError:
+        error = refusal(asked.uri, asked.host, response.status, response.headers, self._clock.now())
+        if isinstance(error, ReferenceUnavailable):
+            return error
+        reason = await _reason(response)
+        if reason is None:
+            return ReferenceUnavailable(
+                f"what answers {response.status} for {asked.uri} is no Google Cloud Storage",
+                host=asked.host,
+            )
+        return ReferenceFailed(f"{error.message}: {reason}", hint=error.hint)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = await response.read()
+    if response.headers.get("Content-Encoding") == "gzip":
+        import gzip
+
+        return gzip.decompress(body)
+    return body
+
+
+async def _reason(response: aiohttp.ClientResponse) -> str | None:
+    """Why the server refuses; None where this is not how it would say so."""
+    try:
+        return msgspec.json.decode(await _body(response), type=_Refusal).error.message
+    except msgspec.DecodeError:
+        return None
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return _HEADERS if token is None else {**_HEADERS, "Authorization": f"Bearer {token}"}
+
+
+def _pinned(generation: str | None) -> dict[str, str]:
+    return {"generation": generation} if generation else {}
+
+
+def _refused(refused: list[WherryError | None], asked: Asked) -> WherryError:
+    """The error where no credentials would do; final where good ones were refused."""
+    final = next((error for error in refused if error is not None), None)
+    if final is not None:
+        return final
+    why = "refuses the credentials for" if refused else "wants credentials, and there are none, for"
+    return ReferenceUnavailable(
+        f"{asked.host} {why} {asked.uri}", hint=_CREDENTIALS, host=asked.host
+    )

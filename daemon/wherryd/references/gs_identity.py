@@ -1,0 +1,95 @@
+"""From a set of credentials to the tokens that open a bucket on Google Cloud Storage.
+
+Owns: asking gcloud-aio-auth (key files, workload identity, gcloud's own login, the machine's metadata), and
+not asking again at each question where there are none. Does not own: which set is tried when
+(``stores.credentials``, ``gs``).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from wherryd.clock import Clock
+from wherryd.stores.credentials import CredentialSet
+
+if TYPE_CHECKING:
+    from gcloud.aio.auth import Token
+
+_SCOPES = ["https://www.googleapis.com/auth/devstorage.read_only"]
+_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
+_FOLDER = "CLOUDSDK_CONFIG"
+#: The library tries five times by itself; a machine that is none of Google's has no metadata server.
+_RESOLVE_S = 20
+_METADATA_S = 5
+#: Where there was none, or it was refused, another is looked for at most this often.
+_AGAIN_S = 60
+
+
+class GoogleIdentity:
+    """The tokens of one set of credentials.
+
+    Args:
+        credentials: the set.
+        clock: tells how long ago it was asked.
+    """
+
+    def __init__(self, credentials: CredentialSet, clock: Clock) -> None:
+        self._credentials = credentials
+        self._clock = clock
+        self._asking = anyio.Lock()
+        self._source: Token | None = None
+        self._failed: float | None = None
+
+    async def token(self) -> str | None:
+        """A token that is good for a while; None where the set leads to none."""
+        async with self._asking:
+            if self._failed is not None and self._clock.monotonic() - self._failed < _AGAIN_S:
+                return None
+            try:
+                return await self._find()
+            except Exception:  # noqa: BLE001 - a key file may hold anything, and a server say anything
+                await self._forget()
+                return None
+
+    async def note_refused(self) -> None:
+        """The token was refused: the next one is found anew."""
+        async with self._asking:
+            await self._forget()
+
+    async def aclose(self) -> None:
+        """Give back connections."""
+        await self._forget()
+
+    async def _find(self) -> str | None:
+        if self._source is None:
+            self._source = await to_thread.run_sync(_open, self._credentials)
+        is_machines = self._source.token_type.value == "gce_metadata"
+        with anyio.fail_after(_METADATA_S if is_machines else _RESOLVE_S):
+            return await self._source.get()
+
+    async def _forget(self) -> None:
+        self._failed = self._clock.monotonic()
+        source, self._source = self._source, None
+        if source is not None:
+            if source.acquiring is not None:
+                source.acquiring.cancel()
+            await source.close()
+
+
+def _open(credentials: CredentialSet) -> Token:
+    """Read the files, after an import that takes a tenth of a second."""
+    from gcloud.aio.auth import Token
+
+    return Token(service_file=_file_of(credentials), scopes=_SCOPES)
+
+
+def _file_of(credentials: CredentialSet) -> str | None:
+    """The file that a client means; None: the library follows the daemon's own environment."""
+    values = credentials.values or {}
+    if _FOLDER in values and _FILE not in values:
+        return os.path.join(values[_FOLDER], "application_default_credentials.json")
+    return values.get(_FILE)
