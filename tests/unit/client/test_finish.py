@@ -170,41 +170,6 @@ def test_failure_passes_in_silence(recorder: Recorder, capsys: pytest.CaptureFix
     assert "wherry: cats/model failed: FileChanged: f changed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("lasts", ["yes", "no"])
-def test_held_requests_are_waited_for(
-    recorder: Recorder,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    lasts: str,
-) -> None:
-    """What offline mode holds can't move: ``finish`` names it and ``wherry sync``, and waits for the rest."""
-    monkeypatch.setenv("WHERRY_HOME_LASTS", lasts)
-    monkeypatch.setattr(finishing, "_TELL_EVERY_S", 0.05)
-    log(wherry.init(mode="offline", id="run1"), "early")
-    run = wherry.init(id="run1")
-    log(run, "late")
-    raised: list[Exception] = []
-
-    def finish() -> None:
-        try:
-            run.finish()
-        except errors.NotCommitted as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=finish, daemon=True)
-    thread.start()
-    while len(recorder.retold) < 2:
-        thread.join(0.02)
-    assert thread.is_alive()
-    recorder.commit(1, 0)
-    thread.join(30)
-    assert not thread.is_alive()
-    told = "".join([capsys.readouterr().err, *map(str, raised)])
-    assert "early: held by offline mode" in told and "wherry sync" in told
-    assert "late" not in told.partition("offline mode holds")[2]
-    assert bool(raised) == (lasts == "no")
-
-
 def test_stand_still_hangs_the_script(
     recorder: Recorder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
