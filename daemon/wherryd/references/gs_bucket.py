@@ -157,6 +157,7 @@ class GoogleBucket:
                         self._source.note_worked(credentials)
                         yield response
                         return
+                    self._source.note_refused(credentials)
                     if response.status == 401 and credentials != ANONYMOUS:
                         await self._identities[credentials].note_refused()
                         refused.append(None)

@@ -26,7 +26,8 @@ _FOLDER = "CLOUDSDK_CONFIG"
 _RESOLVE_S = 20
 _METADATA_S = 5
 #: Where there was none, or it was refused, another is looked for at most this often.
-_AGAIN_S = 60
+_AGAIN_S = 5
+_METADATA_AGAIN_S = 60
 
 
 class GoogleIdentity:
@@ -43,11 +44,12 @@ class GoogleIdentity:
         self._asking = anyio.Lock()
         self._source: Token | None = None
         self._failed: float | None = None
+        self._again_s = _AGAIN_S
 
     async def token(self) -> str | None:
         """A token that is good for a while; None where the set leads to none."""
         async with self._asking:
-            if self._failed is not None and self._clock.monotonic() - self._failed < _AGAIN_S:
+            if self._failed is not None and self._clock.monotonic() - self._failed < self._again_s:
                 return None
             try:
                 return await self._find()
@@ -68,6 +70,7 @@ class GoogleIdentity:
         if self._source is None:
             self._source = await to_thread.run_sync(_open, self._credentials)
         is_machines = self._source.token_type.value == "gce_metadata"
+        self._again_s = _METADATA_AGAIN_S if is_machines else _AGAIN_S
         with anyio.fail_after(_METADATA_S if is_machines else _RESOLVE_S):
             return await self._source.get()
 
@@ -84,7 +87,11 @@ def _open(credentials: CredentialSet) -> Token:
     """Read the files, after an import that takes a tenth of a second."""
     from gcloud.aio.auth import Token
 
-    return Token(service_file=_file_of(credentials), scopes=_SCOPES)
+    file = _file_of(credentials)
+    source = Token(service_file=file, scopes=_SCOPES)
+    if file and not source.service_data:
+        raise ValueError(f"{file} holds no credentials")  # the library would take the machine's
+    return source
 
 
 def _file_of(credentials: CredentialSet) -> str | None:

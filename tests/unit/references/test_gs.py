@@ -166,7 +166,7 @@ async def test_bad_key_file_is_looked_at_each_time(tmp_path: Path, written: str 
     ) as server:
         _key_file(path, server.url)
         assert await identity.token() is None
-        clock.time += 61
+        clock.time += 6
         assert await identity.token() == "T"
     await identity.aclose()
 
