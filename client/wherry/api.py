@@ -90,9 +90,10 @@ class Api(LaterApi):
         """Tell whether there is an artifact of this name and type, with at least one version."""
         _, where = self._place(name)
         try:
-            return next(stored.find_all(where, type), None) is not None
+            stored.find(where, "", type)
         except (NotFoundError, TypeTaken):
             return False
+        return True
 
     def _place(self, text: str) -> tuple[ArtifactRef, stored.Place]:
         ref, settings = parse_artifact_ref(text), self._settings

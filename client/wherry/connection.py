@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from wherry.errors import CommError, DaemonLeaving, ProtocolError
 from wherry.greeting import SERVICE, Greeter, parsed, shut_down
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wherry.wire.wherry_pb2 import HelloReply
 
     _Reply = TypeVar("_Reply", bound=Message)
+    _Form = TypeVar("_Form")
 
 _TRIES = 4
 _IDLE = 4
@@ -139,19 +140,39 @@ class Connection:
                 except CommError as error:
                     self._note(tries, error, transport)
 
+    @overload
     def whole_stream(
         self,
         method: str,
         request: Message,
         reply_type: type[_Reply],
+        *,
         timeout_s: float | None = None,
-    ) -> list[_Reply]:
+    ) -> list[_Reply]: ...
+    @overload
+    def whole_stream(
+        self,
+        method: str,
+        request: Message,
+        reply_type: type[_Reply],
+        form: Callable[[_Reply], _Form],
+        timeout_s: float | None = None,
+    ) -> list[_Form]: ...
+    def whole_stream(
+        self,
+        method: str,
+        request: Message,
+        reply_type: type[_Reply],
+        form: Callable[[_Reply], object] | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Any]:
         """Call with one message and return all answers; begun again where the daemon ends meanwhile.
 
         Args:
             method: as in ``unary``.
             request: as in ``unary``.
             reply_type: as in ``unary``.
+            form: makes of each answer what is kept of it.
             timeout_s: for all tries together.
 
         Raises:
@@ -162,7 +183,8 @@ class Connection:
         while True:
             left_s = None if end_s is None else max(end_s - time.monotonic(), 0.001)
             try:
-                return list(self.server_stream(method, request, reply_type, left_s))
+                replies = self.server_stream(method, request, reply_type, left_s)
+                return list(map(form, replies) if form else replies)
             except CommError as error:
                 tries.note_error(error)
 

@@ -99,11 +99,15 @@ class Contents:
             self._check_free(path, overwrite="x" not in mode)
         with open_spool_file(self.spool, self.lock, mode, encoding) as written:
             yield written.file
-        with self.changing():
-            self._check_free(path, overwrite="x" not in mode)
-            with self.spool.step():
-                row = self._keep(written)
-            self._put(path, row)
+        try:
+            with self.changing():
+                self._check_free(path, overwrite="x" not in mode)
+                with self.spool.step():
+                    row = self._keep(written)
+                self._put(path, row)
+        except BaseException:
+            written.drop()
+            raise
 
     def remove(self, path: str) -> None:
         """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from wherry import forks, session
-from wherry.errors import CaptureError, UsageError
+from wherry.errors import ArtifactStateError, CaptureError, UsageError
 from wherry.spool import FULL, SMALL_BYTES, Spool
 from wherry.wire.failpoints import failpoint
 
@@ -30,6 +30,41 @@ class SpoolFile:
         self.path = path
         self.file = file
         self.size = 0  # bytes, once it is closed
+        self._generation = forks.generation()
+
+    def close(self) -> None:
+        """Close and measure it.
+
+        Raises:
+            ArtifactStateError: in a child that was forked meanwhile; it is the parent's.
+        """
+        self.check_ours()
+        if not self.file.closed:
+            self.file.flush()
+            self.size = os.fstat(self.file.fileno()).st_size
+            self.file.close()
+            return
+        with contextlib.suppress(FileNotFoundError):  # the daemon has freed it: settling says more
+            self.size = os.stat(self.path).st_size
+
+    def check_ours(self) -> None:
+        """Raise ``ArtifactStateError`` in a forked child."""
+        if not self.is_ours:
+            raise _forked()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it, and not the one that it was forked from."""
+        return self._generation == forks.generation()
+
+    def drop(self) -> None:
+        """Give it up: it is closed, and removed if it has no place in the spool yet."""
+        # What is still in the buffer may not be writable; the exception says more.
+        with contextlib.suppress(OSError, CaptureError, ArtifactStateError):
+            self.file.close()
+        if self.is_ours:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
 
     def settle(self, spool: Spool) -> tuple[int, int]:
         """Put it where spool files are, in a step; return the number and the offset there."""
@@ -60,6 +95,7 @@ def open_spool_file(
     Raises:
         UsageError: another mode.
         SpoolFull, CaptureError: writing failed, also from the user's own ``write``.
+        ArtifactStateError: in a child that was forked in the block: the file is the parent's.
     """
     _check_mode(mode)
     with lock.held():
@@ -68,14 +104,9 @@ def open_spool_file(
     _OPENED()
     try:
         yield written
-        written.file.close()
-        written.size = os.stat(path).st_size
+        written.close()
     except BaseException:
-        # What is still in the buffer may not be writable; the exception says more.
-        with contextlib.suppress(OSError, CaptureError):
-            written.file.close()
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        written.drop()
         raise
 
 
@@ -85,14 +116,24 @@ class _Raw(io.FileIO):
     def __init__(self, path: str, mode: str, refused: Callable[[OSError], CaptureError]) -> None:
         super().__init__(path, mode)
         self._refused = refused
+        self._generation = forks.generation()
 
     def write(self, data: ReadableBuffer, /) -> int:
+        if self._generation != forks.generation():  # what the parent had in its buffer, too
+            raise _forked()
         try:
             return super().write(data)
         except OSError as error:
             if error.errno in FULL:
                 raise self._refused(error) from error
             raise
+
+
+def _forked() -> ArtifactStateError:
+    return ArtifactStateError(
+        "This file was opened by the parent process, which goes on writing it.",
+        hint="Leave the child by os._exit(), or fork before new_file().",
+    )
 
 
 def _check_mode(mode: str) -> None:

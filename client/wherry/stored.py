@@ -6,7 +6,7 @@ Does not own: bytes (``download``), what users see of it (``artifact``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -46,17 +46,17 @@ class StoredVersion:
     def entries(self) -> dict[str, StoredEntry]:
         """Read the manifest, at the first call; entries by path, in order."""
         if self._entries is None:
-            self._entries = dict(self._read())
+            self._entries = self._read()
         return self._entries
 
-    def _read(self) -> Iterator[tuple[str, StoredEntry]]:
+    def _read(self) -> dict[str, StoredEntry]:
         record = self.record
         request = pb.ReadManifestRequest(
             store=record.store, project=record.project, manifest=record.manifest
         )
-        for batch in connect(self.home).server_stream("ReadManifest", request, pb.EntryBatch):
-            for entry in batch.entries:
-                yield entry.path, _entry(entry)
+        daemon = connect(self.home)
+        batches = daemon.whole_stream("ReadManifest", request, pb.EntryBatch, _entries)
+        return dict(chain.from_iterable(batches))
 
 
 class Place(NamedTuple):
@@ -91,13 +91,13 @@ def find(place: Place, version: str, type_: str | None = None) -> StoredVersion:
     return StoredVersion(place.home, record)
 
 
-def find_all(place: Place, type_: str | None = None) -> Iterator[StoredVersion]:
+def find_all(place: Place, type_: str | None = None) -> list[StoredVersion]:
     """Find an artifact's versions, newest first. Raises as ``find``."""
     request = pb.ListVersionsRequest(
         store=place.store, project=place.project, name=place.name, type=type_ or ""
     )
-    for record in connect(place.home).server_stream("ListVersions", request, pb.Version):
-        yield StoredVersion(place.home, record)
+    found = connect(place.home).whole_stream("ListVersions", request, pb.Version)
+    return [StoredVersion(place.home, record) for record in found]
 
 
 def is_held(place: Place) -> bool:
@@ -111,6 +111,10 @@ def is_held(place: Place) -> bool:
 
 #: For one record; the daemon itself tries a store that does not answer a few times.
 READ_TIMEOUT_S = 120.0
+
+
+def _entries(batch: pb.EntryBatch) -> list[tuple[str, StoredEntry]]:
+    return [(entry.path, _entry(entry)) for entry in batch.entries]
 
 
 def _entry(entry: pb.Entry) -> StoredEntry:

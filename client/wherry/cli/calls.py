@@ -88,7 +88,9 @@ class Daemon:
             WaitTimeoutError: the time is over.
         """
         wanted = pb.ListRequestsRequest(states=states, project=project, name=name, limit=NO_LIMIT)
-        return self._connection.whole_stream("ListRequests", wanted, pb.RequestState, timeout_s)
+        return self._connection.whole_stream(
+            "ListRequests", wanted, pb.RequestState, timeout_s=timeout_s
+        )
 
     def resolve(self, names: Sequence[str], timeout_s: float | None = None) -> list[str]:
         """Find the requests' whole ids; an end or a beginning that only one has will do.
@@ -107,7 +109,9 @@ class Daemon:
 
     def _whole(self, part: str, timeout_s: float | None) -> str:
         wanted = pb.ListRequestsRequest(id_part=part.lower(), limit=_NAMED + 1)
-        states = self._connection.whole_stream("ListRequests", wanted, pb.RequestState, timeout_s)
+        states = self._connection.whole_stream(
+            "ListRequests", wanted, pb.RequestState, timeout_s=timeout_s
+        )
         return _only(part, [state.request_id for state in states])
 
     def wait(self, ids: Sequence[str], timeout_s: float | None) -> Iterator[pb.RequestState]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import wherry
-from tests.unit.client.recorder import Recorder
+from tests.unit.client.recorder import Recorder, Refusal
 from wherry import errors
 from wherry.safe_root import SafeRoot
 from wherry.wire import wherry_pb2 as pb
@@ -154,8 +155,6 @@ def test_cut_stream_begins_again(
     calls: list[int] = []
 
     def cut(request: pb.ReadFilesRequest) -> object:
-        from tests.unit.client.recorder import Refusal
-
         calls.append(1)
         for number, chunk in enumerate(whole(request)):
             if len(calls) < 3 and number == 5 * len(calls):
@@ -165,6 +164,27 @@ def test_cut_stream_begins_again(
     recorder.read_files = cut  # type: ignore[method-assign,assignment] # a daemon that dies twice
     artifact.download("root")
     assert files_below(tmp_path / "root") == FILES
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("call", ["list_versions", "read_manifest"])
+def test_list_is_cut_short(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Where the daemon ends in a list of versions or a manifest, all of it is asked of the next one."""
+    put(recorder, {"a": b"a", "b": b"b"})
+    recorder.versions = [*recorder.versions, *recorder.versions]
+    whole, calls = getattr(recorder, call), list[int]()
+
+    def cut(request: object) -> Iterator[object]:
+        calls.append(1)
+        for answer in whole(request):
+            yield answer
+            if len(calls) < 3:
+                raise Refusal("ConnectionLost")
+
+    monkeypatch.setattr(recorder, call, cut)
+    versions = wherry.Api({"project": "cats"}).artifacts(None, "data")
+    assert len(versions) == 2
+    assert list(versions[0].manifest.entries) == ["a", "b"]
     assert len(calls) == 3
 
 

@@ -181,3 +181,32 @@ os._exit(0)
     )
     assert done.stdout == "parent goes on\n"
     assert recorder.waits == []
+
+
+def test_child_ends_its_parents_block(program: Program, recorder: Recorder) -> None:
+    """A child that was forked in a ``new_file`` block, and leaves it, takes nothing from the parent."""
+    for how in ("pass", "sys.exit()", "g.write('child')", "g.close()"):
+        program(
+            _START
+            + f"""
+pid = 1
+try:
+    with artifact.new_file("y") as g:
+        g.write("abc")
+        pid = os.fork()
+        if pid == 0:
+            {how}
+        else:
+            assert os.waitpid(pid, 0)[1] == 0
+            g.write("def")
+except BaseException as error:
+    if pid: raise
+    expected = SystemExit if "exit" in {how!r} else wherry.errors.ArtifactStateError
+    os._exit(not isinstance(error, expected))
+finally:
+    if pid == 0: os._exit(3)
+run.log_artifact(artifact)
+"""
+        )
+        assert recorder.read["y"] == b"abcdef", how
+    assert len(recorder.logged) == 4

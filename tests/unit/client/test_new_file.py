@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import wherry
+from tests.unit.client.recorder import Recorder
 from tests.unit.client.test_adding import content
 from wherry import errors
 from wherry.wire import places
@@ -105,3 +106,28 @@ def test_closing_in_the_block_hurts() -> None:
         file.write("x")
         file.close()
     assert content(artifact, "a") == b"x"
+
+
+def test_refused_file_stays_in_the_spool(home: Path) -> None:
+    """A file that gets no place in the artifact at its block's end takes no room."""
+    artifact = make()
+    with pytest.raises(errors.PathTaken), artifact.new_file("x", "xb") as outer:
+        outer.write(bytes(2_000_000))
+        with artifact.new_file("x") as inner:
+            inner.write("first")
+    assert [path.stat().st_size for path in spool_files(home)] == [5]
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_log_in_the_block_ends_in_an_error_of_the_system(
+    recorder: Recorder, home: Path, is_closed: bool
+) -> None:
+    """A file whose artifact was logged, sent and freed meanwhile raises that it was logged."""
+    artifact = make()
+    with pytest.raises(errors.ArtifactFinalizedError), artifact.new_file("x") as file:
+        file.write("late")
+        wherry.init().log_artifact(artifact)
+        if is_closed:
+            file.close()
+        for path in spool_files(home):  # as the daemon does
+            path.unlink()
