@@ -55,8 +55,8 @@ class Blobs:
     async def send(self, job: Job) -> None:
         """Put all bytes that the store does not have; synced and noted when this returns.
 
-        The manifest must be in the store already. Raises ``StoreError``; ``FileChanged`` or
-        ``FileUnreadable`` where the bytes are not what was captured; ``Leaving``.
+        The manifest must be in the store already. Raises ``StoreError`` (``StoreChanged`` among them);
+        ``FileChanged`` or ``FileUnreadable`` where the bytes are not what was captured; ``Leaving``.
         """
         page = await self._queue.entries(job.request.row, None, PAGE)
         await self._send_page(job, page)
@@ -67,7 +67,7 @@ class Blobs:
     async def _send_page(self, job: Job, page: Sequence[Entry]) -> None:
         wanted = {entry.digest or "": entry for entry in page if entry.source is not None}
         known: set[str] = set()
-        if job.contact.counts and wanted:
+        if wanted:
             known = await self._queue.sent_already(job.request.lane, list(wanted))
         left = [entry for digest, entry in wanted.items() if digest not in known]
         self._count_rest(job, page, left)
@@ -130,7 +130,8 @@ class Blobs:
         assert request.manifest is not None
         _BEFORE_SYNC()
         await contact.registry.sync(request.lane.project, digests, request.manifest)
-        if not contact.counts or not entries:
+        await contact.check_same()
+        if not entries:
             return
         _BEFORE_NOTE()
         blobs = [(entry.digest, entry.size) for entry in entries if entry.digest is not None]

@@ -1,8 +1,8 @@
 """First contact with a store, with the intent to write.
 
 Owns: giving a new store its id, probing it once per (address, store id), asking again after 60 s or an
-error which store lies at an address. Does not own: what follows if that is another one than before
-(``commit`` stops the lane); here it only means that nothing is known of it.
+error which store lies at an address, and whether it still does. Does not own: what follows if that is
+another one than before (``stage`` and ``commit`` stop the lane).
 
 A kill leaves a store with an id that the queue does not know yet: the next start reads it there, and
 probes again.
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import msgspec
 
-from wherry.errors import StoreUnavailable
+from wherry.errors import StoreChanged, StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.opened import OpenedStores
@@ -38,6 +38,29 @@ class Contact(msgspec.Struct, frozen=True):
     registry: Registry
     counts: bool  # it is the one that the queue's knowledge is about
     counting_id: str  # the store that counts, when contact was made
+    address: str
+
+    def check_counts(self) -> None:
+        """Raise ``StoreChanged`` where another store lies there than the one that counts."""
+        if not self.counts:
+            raise _changed(self.address, self.counting_id)
+
+    async def check_same(self) -> None:
+        """Ask the store once more which one it is. Raises ``StoreChanged``, and as ``identify``.
+
+        To be asked after what was put has been synced there (on a folder that fails where it is not
+        there): then bytes that went into another store, for a moment, do not count as sent.
+        """
+        there = await self.registry.identify()
+        if there is None or there.store != self.counting_id:
+            raise _changed(self.address, self.counting_id)
+
+
+def _changed(address: str, counting_id: str) -> StoreChanged:
+    return StoreChanged(
+        f"at {address} is not the store {counting_id} that was there before",
+        hint="Look whether the right disk or bucket is there. If this one is to count: wherry retry",
+    )
 
 
 class Contacts:
@@ -90,7 +113,7 @@ class Contacts:
         elif (address, store_id) not in self._unlisted:
             await self._probe(await self._stores.store(address))
             self._unlisted.add((address, store_id))
-        return Contact(registry, counts, store_id if counts else known_id)
+        return Contact(registry, counts, store_id if counts else known_id, address)
 
     async def _identify(self, registry: Registry, known_id: str) -> str:
         identity = await registry.identify()

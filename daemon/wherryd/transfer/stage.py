@@ -16,7 +16,7 @@ from functools import partial
 
 import anyio.to_thread
 
-from wherry.errors import QueueError, StoreError, WherryError
+from wherry.errors import QueueError, StoreChanged, StoreError, WherryError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.crew import Crew
@@ -124,6 +124,7 @@ class Transferrer:
         began = self._clock.monotonic()
         try:
             contact = await self._contacts.for_writing(request.lane.store)
+            contact.check_counts()
             await self._send(request, contact)
             _BEFORE_QUEUE()
             await self._queue.uploaded(request.row, contact.counting_id)
@@ -173,6 +174,8 @@ class Transferrer:
     async def _wait(self, request: Request, error: StoreError, began: float) -> None:
         lane = request.lane
         self._contacts.broken(lane.store)
+        if isinstance(error, StoreChanged):
+            await self._queue.stop_lane(lane, error.message)
         trouble = self.troubles.note(lane.store, lane.project, error, began)
         _log.warning("store has trouble", store=lane.store, request=request.id, error=str(error))
         await self._queue.wait_until(request.row, trouble.error, trouble.reason, trouble.next_try)

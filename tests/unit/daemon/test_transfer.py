@@ -248,16 +248,21 @@ async def test_first_contact_is_made_twice(bench: Bench, store: WatchedStore) ->
 
 
 async def test_another_store_is_taken_for_the_known_one(bench: Bench, store: WatchedStore) -> None:
-    """Where another store lies at the address, nothing of the old one's knowledge is used or mixed."""
+    """Where another store lies at the address, nothing is sent there, and the lane waits for the user."""
     bench.preparer()
     await bench.queue.set_store_id(STORE, "the-old-one", probed=True)
     await bench.registry().found("the-new-one")
     request = await bench.log({"a": b"1"})
-    await bench.queue.note_sent(request.lane, [(digest(b"1"), 1)])
     bench.transferrer()
+    waiting = await bench.wait_row(request, lambda now: now.error)
+    assert (waiting.error, waiting.state) == ("StoreChanged", State.PREPARED)
+    assert store.blobs() == []
+    assert list(await bench.queue.stopped()) == [request.lane]
+    assert await bench.queue.store_id(STORE) == "the-old-one"
+    await bench.queue.restart_lane(request.lane, "the-new-one", -1, "")
+    bench.clock.advance(120)
     await _uploaded(bench, request)
     assert store.blobs() == [1]
-    assert await bench.queue.store_id(STORE) == "the-old-one"
 
 
 async def test_emptied_store_is_founded_anew(bench: Bench, store: WatchedStore) -> None:
@@ -265,8 +270,29 @@ async def test_emptied_store_is_founded_anew(bench: Bench, store: WatchedStore) 
     bench.preparer()
     await bench.queue.set_store_id(STORE, "the-old-one", probed=True)
     bench.transferrer()
-    await _uploaded(bench, await bench.log({"a": b"1"}))
+    request = await bench.log({"a": b"1"})
+    await bench.wait_row(request, lambda now: now.error == "StoreChanged")
     assert await bench.registry().identify() is None
+    assert store.blobs() == []
+
+
+async def test_store_exchanged_for_a_moment_swallows_bytes(
+    bench: Bench, store: WatchedStore
+) -> None:
+    """Bytes that went into another store while they were sent do not count as sent, then or later."""
+    bench.preparer()
+    bench.transferrer()
+    await _uploaded(bench, await bench.log({"a": b"1"}, name="first"))
+    store.gate = anyio.Event()
+    store.waiting = anyio.Event()
+    request = await bench.log({"a": b"2"}, name="second")
+    await store.waiting.wait()
+    await MemoryStore.put(store, "wherry.json", b'{"format":1,"store":"another"}')
+    store.gate.set()
+    waiting = await bench.wait_row(request, lambda now: now.error)
+    assert (waiting.error, waiting.state) == ("StoreChanged", State.PREPARED)
+    assert await bench.queue.sent_already(request.lane, [digest(b"2")]) == set()
+    assert request.lane in await bench.queue.stopped()
 
 
 async def test_store_that_ignores_conditions_is_used(bench: Bench) -> None:
