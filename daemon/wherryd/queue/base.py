@@ -358,8 +358,13 @@ class Queue(Protocol):
         """Mark failures as seen; how many."""
         ...
 
-    async def stop_lane(self, lane: Lane, reason: str) -> None:
-        """The lane waits until ``restart_lane``."""
+    async def stop_lane(self, lane: Lane, reason: str, store_id: str | None = None) -> None:
+        """The lane waits until ``restart_lane``.
+
+        Args:
+            store_id: the store that counted when the reason was found; if another does by now, the user
+                has looked, and nothing is changed. None: not checked.
+        """
         ...
 
     async def stopped(self) -> dict[Lane, str]:

@@ -94,8 +94,16 @@ def note_sent(
 
 
 # ── stopped lanes ──────────────────────────────────────────────────────────────────────────────
-def stop_lane(db: sqlite3.Connection, lane: Lane, reason: str) -> Changed[None]:
-    """Note that a lane waits for the user, also in the rows of those that wait for nothing else."""
+def stop_lane(
+    db: sqlite3.Connection, lane: Lane, reason: str, counted: str | None = None
+) -> Changed[None]:
+    """Note that a lane waits for the user, also in the rows of those that wait for nothing else.
+
+    Args:
+        counted: the store that counted when the reason was found; nothing is noted if it does no longer.
+    """
+    if counted is not None and store_id(db, lane.store) != counted:
+        return Changed(None)
     change(db, "stop_lane", **lane_values(lane), reason=reason)
     error = StoreChanged.__name__
     told = all_rows(db, "tell_stop", **lane_values(lane), error=error, reason=reason)

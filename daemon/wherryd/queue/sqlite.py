@@ -277,8 +277,9 @@ class SqliteQueue:
             marked += await self._bulk(_ACKNOWLEDGE, mark, len(part))
         return marked
 
-    async def stop_lane(self, lane: Lane, reason: str) -> None:
-        await self._writer.change(_STOP, partial(knowledge.stop_lane, lane=lane, reason=reason))
+    async def stop_lane(self, lane: Lane, reason: str, store_id: str | None = None) -> None:
+        stop = partial(knowledge.stop_lane, lane=lane, reason=reason, counted=store_id)
+        await self._writer.change(_STOP, stop)
 
     async def stopped(self) -> dict[Lane, str]:
         return await self._look(knowledge.stopped)

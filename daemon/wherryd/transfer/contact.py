@@ -32,6 +32,17 @@ _AFTER_PROBE = failpoint("transfer.contact.after-probe")
 Probe = Callable[[ObjectStore], Awaitable[None]]
 
 
+class AnotherStore(StoreChanged):
+    """At an address lies another store than the one that counts. Users see ``StoreChanged``."""
+
+    def __init__(self, address: str, counting_id: str) -> None:
+        super().__init__(
+            f"at {address} is not the store {counting_id} that was there before",
+            hint="Look whether the right disk or bucket is there. If this one is to count: wherry retry",
+        )
+        self.counting_id = counting_id
+
+
 class Contact(msgspec.Struct, frozen=True):
     """A store that may be written to."""
 
@@ -41,26 +52,19 @@ class Contact(msgspec.Struct, frozen=True):
     address: str
 
     def check_counts(self) -> None:
-        """Raise ``StoreChanged`` where another store lies there than the one that counts."""
+        """Raise ``AnotherStore`` where another store lies there than the one that counts."""
         if not self.counts:
-            raise _changed(self.address, self.counting_id)
+            raise AnotherStore(self.address, self.counting_id)
 
     async def check_same(self) -> None:
-        """Ask the store once more which one it is. Raises ``StoreChanged``, and as ``identify``.
+        """Ask the store once more which one it is. Raises ``AnotherStore``, and as ``identify``.
 
         To be asked after what was put has been synced there (on a folder that fails where it is not
         there): then bytes that went into another store, for a moment, do not count as sent.
         """
         there = await self.registry.identify()
         if there is None or there.store != self.counting_id:
-            raise _changed(self.address, self.counting_id)
-
-
-def _changed(address: str, counting_id: str) -> StoreChanged:
-    return StoreChanged(
-        f"at {address} is not the store {counting_id} that was there before",
-        hint="Look whether the right disk or bucket is there. If this one is to count: wherry retry",
-    )
+            raise AnotherStore(self.address, self.counting_id)
 
 
 class Contacts:

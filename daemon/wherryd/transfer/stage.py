@@ -16,7 +16,7 @@ from functools import partial
 
 import anyio.to_thread
 
-from wherry.errors import QueueError, StoreChanged, StoreError, WherryError
+from wherry.errors import QueueError, StoreError, WherryError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.crew import Crew
@@ -28,7 +28,7 @@ from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.transfer.blobs import Blobs, Job, Leaving
 from wherryd.transfer.bodies import manifest_body
-from wherryd.transfer.contact import Contact, Contacts
+from wherryd.transfer.contact import AnotherStore, Contact, Contacts
 from wherryd.transfer.slots import Slots
 from wherryd.transfer.troubles import Troubles
 
@@ -174,8 +174,8 @@ class Transferrer:
     async def _wait(self, request: Request, error: StoreError, began: float) -> None:
         lane = request.lane
         self._contacts.broken(lane.store)
-        if isinstance(error, StoreChanged):
-            await self._queue.stop_lane(lane, error.message)
+        if isinstance(error, AnotherStore):
+            await self._queue.stop_lane(lane, error.message, error.counting_id)
         trouble = self.troubles.note(lane.store, lane.project, error, began)
         _log.warning("store has trouble", store=lane.store, request=request.id, error=str(error))
         await self._queue.wait_until(request.row, trouble.error, trouble.reason, trouble.next_try)

@@ -113,6 +113,17 @@ def test_a_stopped_lane_that_is_forgotten(db: sqlite3.Connection) -> None:
     assert knowledge.stopped(db) == {OTHER_LANE: "gone"}
 
 
+def test_late_stop_undoes_a_restart() -> None:
+    """A lane is not stopped for a store that the user has replaced meanwhile."""
+    db = memory()
+    knowledge.set_store_id(db, LANE.store, "old", passed_probe=True)
+    knowledge.restart_lane(db, LANE, "new", -1, "")
+    knowledge.stop_lane(db, LANE, "not the old one", "old")
+    assert knowledge.stopped(db) == {}
+    knowledge.stop_lane(db, LANE, "not the new one", "new")
+    assert list(knowledge.stopped(db)) == [LANE]
+
+
 def test_a_lane_restarted_on_the_same_store(db: sqlite3.Connection) -> None:
     """What the user saw counts, though it is lower, and the lane's bytes are looked for again."""
     _fill(db)
