@@ -186,3 +186,59 @@ def test_many_first_clients_start_many_daemons(machine: Machine) -> None:
     assert len(records(FolderObjects(machine.home / "store"), "p", "first")) == 1
     assert log.count("event=ready") == 1
     assert "Traceback" not in log
+
+
+LOADER = """
+import multiprocessing, os, sys
+import wherry
+
+def log(name, i):
+    run = wherry.run or wherry.init(project="p")
+    a = wherry.Artifact(name, type="t", metadata={"i": i})
+    with a.new_file("x") as f:
+        f.write(f"{name} {i}")
+    run.log_artifact(a)
+
+def worker(name, asked, made):
+    while (i := asked.get()) is not None:
+        log(name, i)
+        made.put((name, i))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    run = wherry.init(project="p")
+    made = context.Queue()
+    loaders = []
+    for step in range(12):
+        if step % 4 == 0:  # an epoch begins: one loader more, while those before wait for work
+            asked = context.Queue()
+            name = f"loader{len(loaders)}"
+            process = context.Process(target=worker, args=(name, asked, made), daemon=True)
+            process.start()
+            loaders.append((asked, process))
+        for asked, _ in loaders:
+            asked.put(step)
+        log("step", step)
+        for _ in loaders:
+            made.get()
+    for asked, process in loaders[1:]:
+        asked.put(None)
+        process.join()
+    # The first is terminated with the main process, as daemons are.
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_data_loader_cannot_log(machine: Machine, method: str) -> None:
+    """Workers that live as long as the training, and log while the main process logs and starts more of
+    them: every version arrives, each in its name's order, and who is terminated loses none.
+    """
+    path = machine.work / "loader.py"
+    path.write_text(LOADER)
+    code = "import runpy, sys; runpy.run_path(sys.argv[2], run_name='__main__')"
+    machine.start(code, method, str(path)).wait_done()
+    machine.wait_all_done()
+    objects = FolderObjects(machine.home / "store")
+    for name, first in (("step", 0), ("loader0", 0), ("loader1", 4), ("loader2", 8)):
+        found = [record["metadata"]["i"] for record in records(objects, "p", name)]
+        assert found == list(range(first, 12)), name
