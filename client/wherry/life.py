@@ -62,6 +62,7 @@ class Life:
         self.nowhere = ""  # in disabled mode: the version that it is said to be …
         self.nowhere_project = ""  # … and its project
         self._submission: Submission | None = None
+        self._was_final = False  # before it was handed over
         self._ticket: Ticket | None = None
         self._stored: StoredVersion | None = None
 
@@ -106,7 +107,9 @@ class Life:
                 self._link(sender, aliases)
 
     def pretend(self, project: str, version: str) -> None:
-        """In disabled mode: look like a version, and be none."""
+        """In disabled mode: look like a version, and be none, unless it is one."""
+        if self._ticket is not None or self._stored is not None:
+            return
         self.nowhere, self.nowhere_project = version, project
         if self.contents is not None:
             self.contents.sealed = True
@@ -117,14 +120,25 @@ class Life:
         if self._submission is None:
             contents.own()
             contents.check_tree(contents.table.paths())
-            header = self._header(sender, aliases, tags)
-            contents.sealed = True
+            submission = Submission(sender.home, contents, self._header(sender, aliases, tags))
+            self._was_final, contents.sealed = contents.sealed, True
             self.place = sender
-            self._submission = Submission(sender.home, contents, header)
-        reply = self._submission.send()
+            self._submission = submission
+        try:
+            reply = self._submission.send()
+        except UsageError:
+            self._take_back(contents)
+            raise
+        self.nowhere = self.nowhere_project = ""
         ticket = Ticket(sender.home, reply.request_id, self.label, held=not reply.place)
         self._ticket = ticket
         recent.note(Place(sender.home, sender.store, sender.project, self.name), ticket)
+
+    def _take_back(self, contents: Contents) -> None:
+        """The daemon does not want it, for good: it is as it was before, and may be logged elsewhere."""
+        self._submission = self.place = None
+        contents.sealed = self._was_final
+        contents.spool.take_back()
 
     def _header(self, sender: Sender, aliases: Sequence[str], tags: Sequence[str]) -> pb.LogHeader:
         self.metadata = plain_metadata(self.metadata)

@@ -194,6 +194,11 @@ class Spool:
         if self._left_behind is not None:
             self._left_behind.detach()
 
+    def take_back(self) -> None:
+        """The daemon does not want the folder: it goes when the artifact is dropped."""
+        if self._path:
+            self._left_behind = leftovers.watch(self, self._path)
+
     def sync(self, used: Iterable[int]) -> None:
         """Make the captured bytes and their names survive a power loss. Raises ``CaptureError``."""
         try:

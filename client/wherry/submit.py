@@ -41,9 +41,18 @@ class Submission:
         home: whose daemon gets it.
         contents: sealed.
         header: complete but for the id and the captured files' folder.
+
+    Raises:
+        UsageError: the contents were captured in another home.
     """
 
     def __init__(self, home: Path, contents: Contents, header: pb.LogHeader) -> None:
+        captured_in = contents.spool.home or str(home)
+        if captured_in != str(home):
+            raise UsageError(
+                f"{contents.label} was captured in {captured_in}, and the run belongs to {home}.",
+                hint="Set WHERRY_HOME before the first Artifact is made, and leave it.",
+            )
         self._home = home
         self._contents = contents
         self.header = header
@@ -63,11 +72,6 @@ class Submission:
             SpoolFull, CaptureError: with ``power``, the disk took no sync.
         """
         contents, spool = self._contents, self._contents.spool
-        if (spool.home or str(self._home)) != str(self._home):
-            raise UsageError(
-                f"{contents.label} was captured in {spool.home}, and the run belongs to {self._home}.",
-                hint="Set WHERRY_HOME before the first Artifact is made, and leave it.",
-            )
         spool.home = str(self._home)
         spool.path()
         self.header.session, self.header.folder = spool.session, spool.folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import threading
@@ -248,6 +249,40 @@ def test_wrong_type_is_logged(recorder: Recorder, run: wherry.Run) -> None:
         run.log_artifact(make())
 
 
+def test_refused_artifact_is_stuck(
+    recorder: Recorder, run: wherry.Run, home: Path, tmp_path: Path
+) -> None:
+    """An artifact that the daemon refuses for good is as before: it can be changed and logged
+    elsewhere, and its bytes go when it is dropped.
+    """
+    Path("f").write_text("x")
+    artifact, final = make(), make()
+    final.finalize()
+    recorder.refuse("Log", "TypeTaken", times=2)
+    for refused in (artifact, final):
+        with pytest.raises(errors.TypeTaken):
+            run.log_artifact(refused)
+    with pytest.raises(errors.ArtifactFinalizedError):
+        final.add_file("f")
+    artifact.add_file("f")
+    wherry.init(project="another").log_artifact(artifact)
+    (logged,) = recorder.logged
+    assert (logged.header.project, logged.paths) == ("another", ["f"])
+
+    dropped = make("dropped")
+    dropped.add_file("f")
+    recorder.refuse("Log", "TypeTaken")
+    with pytest.raises(errors.TypeTaken):
+        run.log_artifact(dropped)
+    folders = set((home / places.SESSIONS).glob("*/*/"))
+    del dropped, refused
+    gc.collect()
+    make("next").add_file("f")
+    gone = [folder for folder in folders if not folder.exists()]
+    assert len(gone) == 1
+    assert (home / places.SESSIONS / logged.header.session / logged.header.folder).exists()
+
+
 def test_ids_repeat() -> None:
     """Request ids differ and grow with time."""
     ids = [submit.new_request_id() for _ in range(1000)]
@@ -317,6 +352,7 @@ def test_artifact_of_another_home_is_sent(
     run = wherry.init(project="cats")
     with pytest.raises(errors.UsageError, match="captured in"):
         run.log_artifact(artifact)
+    artifact.add_file("f", name="more")  # it is not logged, and may be where it belongs
 
 
 def test_held_by_another_program_is_not_found(recorder: Recorder) -> None:

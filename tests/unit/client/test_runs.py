@@ -234,6 +234,18 @@ def test_disabled_artifact_is_logged(recorder: Recorder, monkeypatch: pytest.Mon
     assert recorder.logged == []
 
 
+def test_version_of_disabled_mode_stays(recorder: Recorder) -> None:
+    """What is logged for real has its real version, whichever disabled run has seen it before or after."""
+    run, artifact = wherry.init(), wherry.Artifact("model", "model")
+    disabled = wherry.init(mode="disabled")
+    disabled.log_artifact(artifact)
+    assert artifact.version == "v0"
+    run.log_artifact(artifact)
+    disabled.log_artifact(artifact)
+    recorder.commit(0, 3)
+    assert artifact.wait().version == "v3"
+
+
 # ── other processes ────────────────────────────────────────────────────────────────────────────
 def test_unwritable_home_is_found_late(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that can't be used raises at ``init``."""
