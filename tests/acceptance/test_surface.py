@@ -188,10 +188,6 @@ def table(): wandb.Table(columns=["a"], data=[[1]])
 @case
 def partitioned(): wandb.data_types.PartitionedTable("parts")
 @case
-def reference_s3(): a.add_reference("s3://bucket/x")
-@case
-def reference_http(): a.add_reference("http://127.0.0.1/x")
-@case
 def reference_bad(): a.add_reference("no uri")
 @case
 def remove_nothing(): a.remove("nothing")
@@ -249,8 +245,6 @@ KINDS = {
     "finish_artifact": ("NotYet", "not built yet"),
     "table": ("NotYet", "not built yet"),
     "partitioned": ("NotYet", "not built yet"),
-    "reference_s3": ("NotYet", "s3://bucket/x"),
-    "reference_http": ("NotYet", "http://127.0.0.1/x"),
     "reference_bad": ("ValueError", "no uri"),
     "remove_nothing": ("FileNotFoundError", "nothing"),
     "entry_nothing": ("FileNotFoundError", "nothing"),

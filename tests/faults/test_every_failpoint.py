@@ -21,6 +21,7 @@ from tests.faults.scenes import (
     killed_content,
 )
 from tests.faults.stage import Stage, check_versions
+from tests.faults.test_lookup_kills import REFERENCE_PLACES
 from tests.soak import rounds
 from tests.support.reading import files, records
 
@@ -41,7 +42,8 @@ def test_a_place_is_not_tested() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _DECLARED], check=True, capture_output=True, text=True
     )
-    tested = [*CLIENT_PLACES, *READER_PLACES, *(place for _, place in _PLACES)]
+    listed = [place for _, place in _PLACES]
+    tested = [*CLIENT_PLACES, *READER_PLACES, *REFERENCE_PLACES, *listed]
     assert sorted(tested) == sorted(done.stdout.split())
 
 

@@ -33,6 +33,8 @@ _OTHERS = ("commit.", "queue.", "registry.", "stores.folder.")
 _ELSEWHERE = (
     "capture.lost.",
     "capture.manifests.",
+    "prepare.lookups.",
+    "queue.found.",
     "commit.restart.",
     "queue.closed.",
     "queue.damaged.",

@@ -25,7 +25,7 @@ from wherryd.clock import SystemClock
 from wherryd.log import configure
 from wherryd.model import Entry, Manifest, RunInfo, Source
 from wherryd.news import News
-from wherryd.queue.base import Known, NewRequest
+from wherryd.queue.base import Finding, Known, NewRequest
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.queue.streams import HELD_PER_STREAM
@@ -112,6 +112,7 @@ class Worker:
         await self.accept(offline=True)
 
     async def digests(self) -> None:
+        await self.queue.save_found(self.row, [Finding(0, [], found=0)])
         await self.queue.save_digests(self.row, [(path, f"sha256:{path}", 3) for path in PATHS])
 
     async def prepare(self) -> None:

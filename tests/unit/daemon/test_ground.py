@@ -181,7 +181,7 @@ async def _ask(socket: Path, method: str = "Hello") -> int:
 
 async def test_bound_socket_has_nobody_behind_it(server: Server) -> None:
     """The socket answers from its first moment, in place of a stale file too."""
-    server._socket.write_bytes(b"stale")
+    server._find_socket().write_bytes(b"stale")
     await server.bind()
     assert await _ask(server._socket) == 7
     assert [path.name for path in server._socket.parent.iterdir()] == ["daemon.sock"]
