@@ -93,7 +93,7 @@ def init(
         name=names.check_text("run's name", name or _text(said.get("run_name"))),
         notes=names.check_text("run's notes", notes or _text(said.get("run_notes"))),
         tags=tuple(tags or ()),
-        dir=os.fspath(dir) if dir is not None else os.getcwd(),
+        dir=os.fspath(dir) if dir is not None else _working_folder(),
     )
     run = Run(values, given, config)
     if values.mode != "disabled":
@@ -160,6 +160,13 @@ def _home_unmade() -> Path:
 
 def _checked_entity(entity: str | None) -> str | None:
     return names.check_name("entity", entity) if entity else None
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed, which is no reason not to log
+        return "."
 
 
 def _text(value: object) -> str | None:

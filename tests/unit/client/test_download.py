@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -300,3 +301,25 @@ def test_api_finds_other_things(artifact: wherry.Artifact, recorder: Recorder) -
     assert not api.artifact_collection_exists("nothing", "dataset")
     with pytest.raises(errors.NotFoundError):
         api.artifacts("dataset", "nothing")
+
+
+def test_disk_raises_its_own(
+    artifact: wherry.Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be read or removed is an error of ours that names it."""
+
+    def refuse(path: object, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with pytest.raises(errors.DownloadError, match="NUL"):
+        artifact.download("a\0b")
+    artifact.download("root")
+    (tmp_path / "root" / "more").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(errors.DownloadError, match="root/more does not belong there"):
+            artifact.checkout("root")
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda file, _: refuse(file.name))
+        with pytest.raises(errors.FileUnreadable, match="can't be read: Permission denied"):
+            artifact.verify("root")
