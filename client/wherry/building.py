@@ -127,10 +127,14 @@ class Building(Reading):
         """
         if isinstance(uri, ManifestEntry):
             raise NotYet("References to other artifacts' entries are not built yet.")
+        contents = self._building()
+        if not contents.keeps:  # in disabled mode nobody looks whether it is there
+            contents.add_references({})
+            return []
         limit = references.MAX_OBJECTS if max_objects is None else max_objects
         prefix = _prefix(name) or None
         found = references.find(os.fspath(uri), prefix, checksum=checksum, max_objects=limit)
-        self._building().add_references(found)
+        contents.add_references(found)
         return [entry for path in found if (entry := self._find(path))]
 
     def remove(self, item: StrPath | ManifestEntry) -> None:
