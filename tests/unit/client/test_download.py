@@ -323,3 +323,16 @@ def test_disk_raises_its_own(
         patch.setattr(hashlib, "file_digest", lambda file, _: refuse(file.name))
         with pytest.raises(errors.FileUnreadable, match="can't be read: Permission denied"):
             artifact.verify("root")
+
+
+def test_mode_is_not_the_programs(artifact: wherry.Artifact, tmp_path: Path) -> None:
+    """Files get the mode that the program's umask gives; none is kept in an artifact."""
+    before = os.umask(0o027)
+    try:
+        artifact.download("root")
+    finally:
+        os.umask(before)
+    modes = {
+        path.stat().st_mode & 0o777 for path in (tmp_path / "root").rglob("*") if path.is_file()
+    }
+    assert modes == {0o640}
