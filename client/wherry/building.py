@@ -144,12 +144,16 @@ class Building(Reading):
                 f"{masked(uri)} holds a password or a signature, and a version is kept for ever.",
                 hint="Leave it out, or say keep_secrets=True.",
             )
+        contents = self._building()
+        if not contents.keeps:  # in disabled mode nobody looks whether it is there
+            contents.add_references({})
+            return []
         limit = references.MAX_OBJECTS if max_objects is None else max_objects
         found = references.find(uri, _prefix(name) or None, checksum=checksum, max_objects=limit)
         if isinstance(found, references.Bucket):
-            self._building().add_bucket(found)
+            contents.add_bucket(found)
             return [ManifestEntry(self, found.path, None, ref=uri)] if found.path else []
-        self._building().add_references(found)
+        contents.add_references(found)
         return [entry for path in found if (entry := self._find(path))]
 
     def remove(self, item: StrPath | ManifestEntry) -> None:

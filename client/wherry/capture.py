@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from wherry import copying, stillness
 from wherry.errors import CaptureError, FileChanged, FileMissing, FileUnreadable, NotAFile
 from wherry.rows import Kind, Row
-from wherry.spool import FULL, SMALL_BYTES, Spool
+from wherry.spool import FULL, SMALL_BYTES, Spool, gone
 
 # Without O_NONBLOCK a FIFO would keep us waiting for its writer.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
@@ -60,8 +60,15 @@ def same_bytes(spool: Spool, row: Row, local: str) -> bool:
 
 
 def read_captured(spool: Spool, row: Row) -> Iterator[bytes]:
-    """Read an entry's captured bytes back in chunks. Raises ``FileChanged`` where some are gone."""
-    return _chunks(spool.file(row.file), row.offset, row.size)
+    """Read an entry's captured bytes back in chunks.
+
+    Raises ``FileChanged`` where some are gone, ``ArtifactStateError`` where all are: a forked child's
+    parent has logged them.
+    """
+    try:
+        yield from _chunks(spool.file(row.file), row.offset, row.size)
+    except FileNotFoundError as error:
+        raise gone() from error
 
 
 def sha256(spool: Spool, row: Row, local: str) -> str:

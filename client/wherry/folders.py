@@ -101,12 +101,22 @@ def _is_folder(root: str, prefix: str, item: os.DirEntry[str]) -> bool:
 
 
 def _check_no_circle(root: str, prefix: str, link: str, target: os.stat_result) -> None:
-    """Only a link can lead back up, so only links pay for the look at all folders above."""
+    """Only a link can lead back up, so only links pay for the look at all folders above.
+
+    Those above the root count too: a link to one leads to the root again, and to all beside it first.
+    """
     folder = f"{root}/{prefix}".rstrip("/")
-    while len(folder) >= len(root):
-        if os.path.samestat(os.stat(folder), target):
+    while folder:
+        if os.path.samestat(_seen(folder), target):
             raise NotAFile(
                 f"The symbolic link {link} leads back to {folder}, above it.",
                 hint="Remove the link, or add the folders one by one.",
             )
-        folder = folder.rpartition("/")[0]
+        folder = folder.rpartition("/")[0] or ("/" if len(folder) > 1 else "")
+
+
+def _seen(folder: str) -> os.stat_result:
+    try:
+        return os.stat(folder)
+    except OSError as error:
+        raise unreadable(folder, error) from error

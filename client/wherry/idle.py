@@ -10,6 +10,7 @@ from typing import IO
 from wherry.contents import Contents
 from wherry.references import Found
 from wherry.rows import Kind, Origin, Row
+from wherry.spool_file import check_mode
 from wherry.wire import names
 
 
@@ -47,6 +48,7 @@ class IdleContents(Contents):
     def new_file(self, path: str, mode: str, encoding: str | None) -> Iterator[IO[str] | IO[bytes]]:
         """Open a file that forgets what is written to it."""
         names.check_path(path)
+        check_mode(mode)
         with self.changing():
             self.table.put(path, Row(Kind.IN_PLACE, 0, -1, 0, 0, 0, 0, 0))
         with open(os.devnull, mode.replace("x", "w"), encoding=encoding) as forgotten:

@@ -9,7 +9,8 @@ import hashlib
 import os
 from collections.abc import Mapping
 
-from wherry.errors import NotAsLogged
+from wherry.capture import unreadable
+from wherry.errors import DownloadError, NotAsLogged
 from wherry.safe_root import is_temporary
 from wherry.stored import StoredEntry
 from wherry.wire.failpoints import failpoint
@@ -23,6 +24,7 @@ def verify(root: str, entries: Mapping[str, StoredEntry], label: str) -> None:
 
     Raises:
         NotAsLogged: names a file that differs, is missing, or is no entry.
+        FileUnreadable: one can't be read.
     """
     found = set(_files_below(root))
     for path, entry in entries.items():
@@ -43,14 +45,23 @@ def verify(root: str, entries: Mapping[str, StoredEntry], label: str) -> None:
 
 
 def remove_others(root: str, entries: Mapping[str, StoredEntry]) -> None:
-    """Delete the files below a folder that are no entries, and folders that are left empty."""
-    for path in _files_below(root):
-        if path not in entries:
-            _BEFORE_REMOVE()
-            os.unlink(f"{root}/{path}")
-    for folder, _, _ in os.walk(root, topdown=False):
-        if folder != root and not os.listdir(folder):
-            os.rmdir(folder)
+    """Delete the files below a folder that are no entries, and folders that are left empty.
+
+    Raises ``DownloadError`` where one can't be deleted.
+    """
+    try:
+        for path in _files_below(root):
+            if path not in entries:
+                _BEFORE_REMOVE()
+                os.unlink(f"{root}/{path}")
+        for folder, _, _ in os.walk(root, topdown=False):
+            if folder != root and not os.listdir(folder):
+                os.rmdir(folder)
+    except OSError as error:
+        raise DownloadError(
+            f"{error.filename} does not belong there, and can't be removed: {error.strerror}.",
+            hint="Remove it yourself, or check out to another root.",
+        ) from error
 
 
 _AGAIN = "Get it again with download()."
@@ -68,5 +79,8 @@ def _files_below(root: str) -> list[str]:
 def _digest(path: str) -> str:
     if not os.path.isfile(path) or os.path.islink(path):
         return ""
-    with open(path, "rb") as opened:
-        return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+    try:
+        with open(path, "rb") as opened:
+            return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise unreadable(path, error) from error

@@ -144,9 +144,16 @@ def _find_below(
                 f"{uri} has more than {max_objects:,} files; nothing was added.",
                 hint="Raise max_objects, or reference its folders one by one.",
             )
-        size = os.stat(f"{folder}/{path}").st_size
+        size = _size(f"{folder}/{path}")
         found[prefix + path] = Reference(f"{base}/{write(path)}", size, Kind.REFERENCE)
     return found
+
+
+def _size(local: str) -> int:
+    try:
+        return os.stat(local).st_size
+    except OSError as error:
+        raise capture.unreadable(local, error) from error
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -87,7 +87,7 @@ class Table:
 
     def rows(self) -> Iterator[Row]:
         """Give all rows, in no order."""
-        return map(self._row, self._index.values())
+        return map(self._row, list(self._index.values()))  # another thread may add meanwhile
 
     def paths(self) -> list[str]:
         """List all paths by their UTF-8 bytes, which is the order of their code points."""

@@ -244,7 +244,10 @@ class Run(LaterRun):
         return artifact
 
     def _name_for(self, base: str) -> str:
-        return _UNSAFE.sub("_", f"run-{self.id}-{base}")[:_MAX_NAME]
+        name = _UNSAFE.sub("_", f"run-{self.id}-{base}")[:_MAX_NAME]
+        while len(names.encode_segment(name)) > names.MAX_SEGMENT_BYTES:
+            name = name[:-1]
+        return name
 
     def _use_object(
         self, artifact: Artifact, type_: str | None, aliases: Sequence[str] | str | None

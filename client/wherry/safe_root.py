@@ -42,14 +42,17 @@ class SafeRoot:
     """
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
+        self.root = root
         self._folder = ""  # the one that is open, relative
         self._tidied: set[str] = set()
         try:
+            self.root = os.path.abspath(root)
             os.makedirs(self.root, exist_ok=True)
             self._root = os.open(self.root, _FOLDER)
         except OSError as error:
             raise refused(self.root, error) from error
+        except ValueError as error:
+            raise DownloadError(f"{root!r} contains NUL, as no folder's name does.") from error
         self._open = os.dup(self._root)
 
     def __enter__(self) -> Self:

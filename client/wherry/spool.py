@@ -176,11 +176,7 @@ class Spool:
         except BaseException as error:
             self._path = old
             if isinstance(error, FileNotFoundError):
-                raise ArtifactStateError(
-                    "What the parent process captured for this artifact is gone:"
-                    " the parent logged it.",
-                    hint="Build and log an artifact in the same process.",
-                ) from error
+                raise gone() from error
             if isinstance(error, OSError):
                 raise self.refused(error) from error
             raise
@@ -271,6 +267,14 @@ class Spool:
         with contextlib.suppress(OSError):
             if mark.pack >= 0:
                 os.truncate(self.file(mark.pack), mark.end)
+
+
+def gone() -> ArtifactStateError:
+    """Make the error for captured bytes that are not there any more."""
+    return ArtifactStateError(
+        "What the parent process captured for this artifact is gone: the parent logged it.",
+        hint="Build and log an artifact in the same process.",
+    )
 
 
 def sync_path(path: str) -> None:

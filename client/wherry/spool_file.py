@@ -97,7 +97,7 @@ def open_spool_file(
         SpoolFull, CaptureError: writing failed, also from the user's own ``write``.
         ArtifactStateError: in a child that was forked in the block: the file is the parent's.
     """
-    _check_mode(mode)
+    check_mode(mode)
     with lock.held():
         path = f"{spool.path()}/{session.random_id()}"
     written = SpoolFile(path, _open(path, mode, encoding, spool.refused))
@@ -136,7 +136,8 @@ def _forked() -> ArtifactStateError:
     )
 
 
-def _check_mode(mode: str) -> None:
+def check_mode(mode: str) -> None:
+    """Raise ``UsageError`` for a mode that does not write."""
     kinds, rest = set(mode) & set("xw"), set(mode) - set("xwbt+")
     if len(kinds) != 1 or rest or len(set(mode)) != len(mode) or {"b", "t"} <= set(mode):
         raise UsageError(

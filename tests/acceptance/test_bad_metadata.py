@@ -104,6 +104,7 @@ with wherry.init(project="p") as run:
         "f64": np.float64(1.0), "f32": np.float32(0.5), "i": np.int64(7), "b": np.bool_(True),
         "a": np.arange(4).reshape(2, 2), "nan": np.array([np.nan, -np.inf]), "s": np.str_("text"),
         np.int64(3): 1, "zero": np.array(5), "empty": np.zeros((0, 2)),
+        "long": np.longdouble(0.25), "longs": np.array([0.5, 1], dtype=np.longdouble),
     })
     run.log_artifact(a)
     a.wait(60)
@@ -131,6 +132,8 @@ def test_numpy_metadata_changes_kind(machine: Machine) -> None:
         "3": 1,
         "zero": 5,
         "empty": [],
+        "long": 0.25,
+        "longs": [0.5, 1.0],
     }
     assert got == {key: repr(value) for key, value in wanted.items()}
     assert refused == ["refused"] * 3

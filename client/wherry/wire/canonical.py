@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring as _quote
-from typing import TypeAlias
+from typing import SupportsFloat, TypeAlias
 
 from wherry.errors import BadMetadata
 
@@ -107,8 +107,8 @@ def plain_metadata(value: object) -> dict[str, Json]:
     """Turn a user's metadata into JSON data.
 
     Whatever has ``tolist()`` (numpy and torch arrays and scalars) becomes numbers and lists, keys
-    become strings as ``json.dumps`` writes them, NaN and the infinities become "NaN", "Infinity" and
-    "-Infinity". None becomes {}.
+    become strings as RFC 8785 writes them (1.0 becomes "1"), NaN and the infinities become "NaN",
+    "Infinity" and "-Infinity". None becomes {}.
 
     Raises:
         BadMetadata: anything else is in it, it contains itself, two keys become the same string, or
@@ -258,9 +258,21 @@ def _plain_key(key: object, where: str) -> str:
 def _listed(value: object, where: str) -> object:
     """What an array or scalar of numpy, torch, jax or pandas holds, without importing any."""
     tolist = getattr(value, "tolist", None)
-    size = getattr(value, "size", 0)
     if callable(tolist) and not isinstance(value, type):
-        if isinstance(size, int) and size > MAX_METADATA_BYTES:
+        size = _count(value)
+        if size > MAX_METADATA_BYTES:
             raise BadMetadata(f"{where} has {size:,} elements.", hint="Save it to a file instead.")
-        return tolist()
+        listed = tolist()
+        # numpy's longdouble stays one, having no Python type of its precision.
+        same = type(listed) is type(value)
+        return float(listed) if same and isinstance(listed, SupportsFloat) else listed
     raise BadMetadata(f"{where} is a {type(value).__name__}, which is no JSON.", hint=_HINT)
+
+
+def _count(value: object) -> int:
+    """How many elements an array has: numpy has a ``size``; torch's is a method, and it has ``numel``."""
+    size = getattr(value, "size", 0)
+    numel = getattr(value, "numel", None)
+    if not isinstance(size, int) and callable(numel):
+        size = numel()
+    return size if isinstance(size, int) else 0

@@ -12,6 +12,8 @@ from wherry.errors import BadName, BadPath, UsageError
 
 MAX_NAME_CHARACTERS = 128
 MAX_SEGMENT_BYTES = 240
+#: Of a path in an artifact: with each byte escaped, a manifest's line still has room for it.
+MAX_PATH_BYTES = 100_000
 
 _REFUSED = frozenset("/:") | {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))}
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -87,7 +89,8 @@ def check_path(path: str) -> str:
     Unicode forms are kept: two names that differ in form are two files.
 
     Raises:
-        BadPath: absolute, ``.`` or ``..`` or nothing between two slashes, NUL, or not UTF-8.
+        BadPath: absolute, ``.`` or ``..`` or nothing between two slashes, NUL, not UTF-8, or over
+            100,000 bytes.
     """
     if not isinstance(path, str):
         raise BadPath(f"The path is a {type(path).__name__}.", hint="Use a string.")
@@ -171,6 +174,8 @@ def _path_trouble(path: str) -> str:
         return "contains NUL"
     if not is_utf8(path):
         return "is not UTF-8"
+    if len(path) > MAX_PATH_BYTES // 4 and len(path.encode()) > MAX_PATH_BYTES:
+        return f"takes {len(path.encode()):,} bytes, {MAX_PATH_BYTES:,} are the most"
     segments = path.split("/")
     if "" in segments:
         return "has an empty segment"

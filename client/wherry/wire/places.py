@@ -7,6 +7,7 @@ derived alike by the client and the daemon. Does not own: what the files contain
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ INSTANCE_LOCK = "daemon.lock"  # held by the daemon while it runs; clients read 
 SPAWN_LOCK = "spawn.lock"  # held by the client that is starting a daemon
 
 MAX_SOCKET_PATH_BYTES = 100
+_UNWRITTEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def home(environ: Mapping[str, str] | None = None) -> Path:
@@ -43,12 +45,13 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
         An absolute path without symbolic links, so that every process derives the same socket.
 
     Raises:
-        BadSetting: the folder can't be made, belongs to another user, or is open to others and
-            holds things that are not Wherry's.
+        BadSetting: the folder can't be made, belongs to another user, is open to others and holds
+            things that are not Wherry's, or its path is not UTF-8 or has a control character.
     """
     environ = os.environ if environ is None else environ
     chosen = environ.get("WHERRY_HOME") or ""
     folder = os.path.realpath(os.path.expanduser(chosen or "~/.wherry"))
+    _check_written(folder)
     if not chosen:
         _check_user_folder()
     try:
@@ -61,6 +64,15 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
             hint="Set WHERRY_HOME to a folder of yours on a local disk.",
         ) from error
     return Path(folder)
+
+
+def _check_written(folder: str) -> None:
+    """The home's path stands in addresses, messages and the daemon's arguments."""
+    if _UNWRITTEN.search(folder):
+        raise BadSetting(
+            f"The home's path {folder!a} is not UTF-8, or has a control character.",
+            hint="Set WHERRY_HOME to a folder with a plain name.",
+        )
 
 
 def socket_path(home: Path) -> Path:

@@ -222,6 +222,10 @@ def test_symlink_circle_never_ends(project: Path) -> None:
     (project / "images" / "up").symlink_to("..")
     with pytest.raises(errors.NotAFile, match=r"images/up leads back to"):
         make().add_dir(project)
+    (project / "images" / "up").unlink()
+    (project / "images" / "up").symlink_to(project.parent)
+    with pytest.raises(errors.NotAFile, match=r"images/up leads back to"):
+        make().add_dir(project)
     (project / "self").symlink_to("self")
     with pytest.raises(errors.FileUnreadable, match="self"):
         make().add_file("self")
@@ -430,3 +434,20 @@ def test_is_tmp_names_other_bytes(project: Path, monkeypatch: pytest.MonkeyPatch
         artifact.add_file("a\0b", "name", is_tmp=True)
     monkeypatch.setenv("WHERRY_MODE", "disabled")
     assert make().add_file("not there", is_tmp=True).path == "not there"
+
+
+def test_path_is_refused_too_late(project: Path) -> None:
+    """A path that no manifest has room for raises at the call."""
+    with pytest.raises(errors.BadPath, match="100,000 are the most"):
+        make().add_file("model.h5", name="é/" * 40_000 + "x")
+
+
+def test_size_beside_a_thread_that_adds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size may be asked for while another thread adds."""
+    artifact = make()
+    artifact.add_dir("images")
+    contents = artifact._life.contents
+    assert contents is not None
+    for number, row in enumerate(contents.table.rows()):
+        contents.table.put(f"more/{number}", row)
+    assert artifact.size > 0

@@ -403,3 +403,20 @@ def test_spool_that_is_a_file_is_a_riddle(home: Path, tmp_path: Path) -> None:
         errors.CaptureError, match=f"{places.SPOOL} can't be written.*\n.*WHERRY_HOME"
     ):
         make().add_file("f")
+
+
+def test_reflink_loses_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system shares the blocks, nothing is copied, and the bytes are the file's."""
+    data = os.urandom(BIG)
+    (tmp_path / "f").write_bytes(data)
+
+    def clone(target: int, request: int, source: int) -> int:
+        assert request == 0x40049409  # FICLONE (ioctl_ficlonerange(2))
+        return os.pwrite(target, os.pread(source, 2 * BIG, 0), 0)
+
+    monkeypatch.setattr(copying.fcntl, "ioctl", clone)
+    monkeypatch.setattr(copying, "_IN_KERNEL", ())
+    monkeypatch.setattr(copying, "_copy_range", lambda *_: pytest.fail("it was copied"))
+    artifact = make()
+    artifact.add_file("f")
+    assert content(artifact, "f") == data

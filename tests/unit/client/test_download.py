@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -314,3 +315,38 @@ def test_two_downloads_take_each_others_files(artifact: wherry.Artifact, tmp_pat
         assert not left.exists()
         os.write(opened, b"mine")
     assert (root / "deep/mine").read_bytes() == b"mine"
+
+
+def test_disk_raises_its_own(
+    artifact: wherry.Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be read or removed is an error of ours that names it."""
+
+    def refuse(path: object, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with pytest.raises(errors.DownloadError, match="NUL"):
+        artifact.download("a\0b")
+    artifact.download("root")
+    (tmp_path / "root" / "more").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(errors.DownloadError, match="root/more does not belong there"):
+            artifact.checkout("root")
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda file, _: refuse(file.name))
+        with pytest.raises(errors.FileUnreadable, match="can't be read: Permission denied"):
+            artifact.verify("root")
+
+
+def test_mode_is_not_the_programs(artifact: wherry.Artifact, tmp_path: Path) -> None:
+    """Files get the mode that the program's umask gives; none is kept in an artifact."""
+    before = os.umask(0o027)
+    try:
+        artifact.download("root")
+    finally:
+        os.umask(before)
+    modes = {
+        path.stat().st_mode & 0o777 for path in (tmp_path / "root").rglob("*") if path.is_file()
+    }
+    assert modes == {0o640}

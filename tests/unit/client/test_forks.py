@@ -210,3 +210,24 @@ run.log_artifact(artifact)
         )
         assert recorder.read["y"] == b"abcdef", how
     assert len(recorder.logged) == 4
+
+
+def test_child_reads_what_its_parent_has_logged(program: Program, recorder: Recorder) -> None:
+    """An entry's digest in a child whose parent has logged the artifact is an error of ours."""
+    program(
+        _START
+        + """
+import shutil
+entry, ready = artifact.get_entry("before"), os.pipe()
+def work():
+    os.read(ready[0], 1)
+    try: entry.digest
+    except wherry.errors.ArtifactStateError: return
+    sys.exit("no error")
+pid = child(work)
+run.log_artifact(artifact)
+shutil.rmtree(artifact._life.contents.spool.path())  # as the daemon does
+os.write(ready[1], b"1")
+join(pid)
+"""
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import wherry
-from wherry import errors
+from wherry import errors, folders
 
 
 @pytest.fixture
@@ -116,3 +116,12 @@ def test_server_is_asked_at_the_call() -> None:
     with pytest.raises(errors.EntryMissing):
         artifact.remove("images")
     artifact.remove("b c.txt")
+
+
+def test_file_that_vanishes_in_the_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that goes away while its folder is listed is an error of ours."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").touch()
+    monkeypatch.setattr(folders, "files_below", lambda root: iter(["f", "gone"]))
+    with pytest.raises(errors.FileMissing, match="d/gone"):
+        wherry.Artifact("a", "t").add_reference(f"file://{tmp_path}/d")

@@ -191,6 +191,29 @@ def test_save_needs_a_run(recorder: Recorder) -> None:
     assert wherry.run is None
 
 
+def test_own_name_is_refused(recorder: Recorder, tmp_path: Path) -> None:
+    """A long file name that takes many bytes in a key is cut, as it was not chosen as a name."""
+    path = tmp_path / ("日" * 70 + ".pt")
+    path.write_text("x")
+    wherry.init(id="r").log_artifact(path)
+    assert recorder.logged[0].header.name.startswith("run-r-日日")
+
+
+def test_removed_working_folder_stops_the_run(recorder: Recorder, tmp_path: Path) -> None:
+    """A run begins and logs in a working folder that is gone; what needs the folder says so."""
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    run, artifact = wherry.init(), wherry.Artifact("a", "t")
+    assert run.dir == ""
+    with artifact.new_file("x") as file:
+        file.write("x")
+    run.log_artifact(artifact)
+    recorder.commit(0, 0)
+    with pytest.raises(errors.DownloadError, match="artifacts"):
+        artifact.download()
+
+
 # ── disabled ───────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("how", ["argument", "environment"])
 def test_disabled_mode_does_something(
@@ -205,6 +228,9 @@ def test_disabled_mode_does_something(
         entry = artifact.add_file("not/there.pt")
         artifact.add_dir("nowhere")
         artifact.add_reference("s3://b/x", checksum=False)
+        artifact.add_reference("file:///not/there")
+        with pytest.raises(errors.UsageError, match="mode 'r'"):
+            artifact.new_file("r.txt", "r").__enter__()
         with artifact.new_file("n.txt") as file:
             file.write("forgotten")
         with artifact.new_file("b", mode="xb") as binary:

@@ -19,32 +19,42 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 # As wandb 0.31.0 has them.
 OURS = {"Artifact.add_reference": ("keep_secrets",)}
 SIGNATURES = {
-    "Artifact": "name type description metadata incremental use_as storage_region digest_algorithm",
-    "Artifact.add_file": "local_path name is_tmp skip_cache policy overwrite",
-    "Artifact.add_dir": "local_path name skip_cache policy merge",
-    "Artifact.new_file": "name mode encoding policy",
-    "Artifact.add_reference": "uri name checksum max_objects",
-    "Artifact.add": "obj name overwrite",
+    "Artifact": "name type description=None metadata=None "
+    "incremental=False use_as=None storage_region=None digest_algorithm=None",
+    "Artifact.add_file": "local_path name=None is_tmp=False "
+    "skip_cache=False policy='mutable' overwrite=False",
+    "Artifact.add_dir": "local_path name=None skip_cache=False policy='mutable' merge=False",
+    "Artifact.new_file": "name mode='x' encoding=None policy='mutable'",
+    "Artifact.add_reference": "uri name=None checksum=True max_objects=None",
+    "Artifact.add": "obj name overwrite=False",
     "Artifact.remove": "item",
-    "Artifact.wait": "timeout",
-    "Artifact.delete": "delete_aliases",
-    "Artifact.download": "root allow_missing_references skip_cache path_prefix multipart",
-    "Artifact.file": "root",
-    "Artifact.files": "names per_page",
-    "Artifact.checkout": "root",
-    "Artifact.verify": "root",
+    "Artifact.wait": "timeout=None",
+    "Artifact.delete": "delete_aliases=False",
+    "Artifact.download": "root=None allow_missing_references=False "
+    "skip_cache=None path_prefix=None multipart=None",
+    "Artifact.file": "root=None",
+    "Artifact.files": "names=None per_page=50",
+    "Artifact.checkout": "root=None",
+    "Artifact.verify": "root=None",
     "Artifact.get_entry": "name",
     "Artifact.get_path": "name",
-    "Run.log_artifact": "artifact_or_path name type aliases tags",
-    "Run.upsert_artifact": "artifact_or_path name type aliases distributed_id",
-    "Run.finish_artifact": "artifact_or_path name type aliases distributed_id",
-    "Run.use_artifact": "artifact_or_name type aliases use_as",
-    "Run.finish": "exit_code quiet",
-    "Api.artifact": "name type",
-    "Api.artifacts": "type_name name per_page tags",
-    "init": "project entity job_type group name id config tags notes dir mode store settings more",
-    "log_artifact": "artifact_or_path name type aliases tags",
-    "use_artifact": "artifact_or_name type aliases use_as",
+    "Run.log_artifact": "artifact_or_path name=None type=None aliases=None tags=None",
+    "Run.upsert_artifact": "artifact_or_path name=None type=None aliases=None distributed_id=None",
+    "Run.finish_artifact": "artifact_or_path name=None type=None aliases=None distributed_id=None",
+    "Run.use_artifact": "artifact_or_name type=None aliases=None use_as=None",
+    "Run.finish": "exit_code=None quiet=None",
+    "Api.artifact": "name type=None",
+    "Api.artifacts": "type_name name per_page=50 tags=None",
+    "init": "project=None entity=None job_type=None group=None name=None id=None config=None "
+    "tags=None notes=None dir=None mode=None store=None settings=None **more",
+    "log_artifact": "artifact_or_path name=None type=None aliases=None tags=None",
+    "use_artifact": "artifact_or_name type=None aliases=None use_as=None",
+    "Artifact.save": "project=None settings=None",
+    "Artifact.get": "name",
+    "Run.log_model": "path name=None aliases=None",
+    "Run.use_model": "name",
+    "Api.artifact_exists": "name type=None",
+    "Api.artifact_collection_exists": "name type",
 }
 PROPERTIES = """id name version type aliases metadata description digest size state manifest
 qualified_name entity project tags ttl commit_hash file_count created_at updated_at incremental
@@ -53,20 +63,21 @@ distributed_id source_name source_version source_project source_entity source_qu
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signature_differs_from_the_list(name: str) -> None:
-    """Parameters have W&B's names and order."""
+    """Parameters have W&B's names, order and defaults, and all can be given by place."""
     thing: object = wherry
     for part in name.split("."):
         thing = getattr(thing, part)
     assert callable(thing)
     # What W&B has not stands behind all that it has, by keyword only.
+    ours = OURS.get(name, ())
     parameters = [
-        each.name
-        for each in inspect.signature(thing).parameters.values()
-        if each.name != "self" and each.name not in OURS.get(name, ())
+        each for each in inspect.signature(thing).parameters.values() if each.name != "self"
     ]
-    assert parameters == SIGNATURES[name].split()
-    for each in OURS.get(name, ()):
-        assert inspect.signature(thing).parameters[each].kind is inspect.Parameter.KEYWORD_ONLY
+    shown = [
+        str(each.replace(annotation=each.empty)) for each in parameters if each.name not in ours
+    ]
+    assert " ".join(shown) == SIGNATURES[name]
+    assert all((each.kind is each.KEYWORD_ONLY) == (each.name in ours) for each in parameters)
 
 
 def test_property_is_missing() -> None:

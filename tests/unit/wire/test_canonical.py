@@ -247,6 +247,17 @@ class _HugeArray(_Scalar):
     size = 10**12
 
 
+class _HugeTensor(_Scalar):
+    def size(self) -> tuple[int, ...]:
+        return (10**6, 10**6)
+
+    def numel(self) -> int:
+        return 10**12
+
+    def tolist(self) -> object:
+        raise AssertionError("it was listed")
+
+
 @pytest.mark.parametrize(
     ("value", "named"),
     [
@@ -263,6 +274,7 @@ class _HugeArray(_Scalar):
         ({"a": 1 << 20_000}, "metadata['a'] is an integer of 20,001 bits"),
         ({"a": _Endless(0)}, "metadata['a']"),
         ({"a": _HugeArray([])}, "1,000,000,000,000 elements"),
+        ({"a": _HugeTensor([])}, "1,000,000,000,000 elements"),
         ({"\udc80": 1}, "a key of metadata is not valid Unicode"),
         ({"a": "x" * (1 << 20)}, "1 MiB is the most"),
         (_cycle(), "contains itself"),

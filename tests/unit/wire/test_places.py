@@ -100,6 +100,14 @@ def test_file_in_the_way_goes_unexplained(home: Path) -> None:
             places.home({"WHERRY_HOME": str(path)})
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\udcff"])
+def test_home_with_an_odd_name_breaks_something_else(tmp_path: Path, name: str) -> None:
+    """A path that can't stand in an address or a message is refused as such, and nothing is made."""
+    with pytest.raises(BadSetting, match="home's path"):
+        places.home({"WHERRY_HOME": str(tmp_path / name)})
+    assert os.listdir(tmp_path) == []
+
+
 # ── the socket ─────────────────────────────────────────────────────────────────────────────────
 
 
