@@ -41,8 +41,12 @@ a.add_file("folder/0")
 @case
 def small(): return run.log_artifact(a).wait(60).version
 
-# to the brim
+# to the brim, when the daemon has given back what it can
 home = os.environ["WHERRY_HOME"]
+import sqlite3, time
+queue = sqlite3.connect(f"file:{home}/queue.db?mode=ro", uri=True)
+while queue.execute("SELECT count(*) FROM requests WHERE NOT freed AND state <> 'failed'").fetchone()[0]: time.sleep(0.05)
+queue.close()
 b = wherry.Artifact("b", type="model")
 ballast = open(home + "/ballast", "wb", buffering=0)
 for size in (100_000, 1000, 10):
