@@ -121,6 +121,7 @@ def test_a_killed_reader_leaves_what_is_in_the_way(stages: Stages, place: str) -
     """
     stage = stages.make(place)
     stage.run(KILLED, "0", env={"WHERRY_FAILPOINT": ""})
+    stage.settle()  # the version is there: KILLED itself waits for nothing
     stage.run(READS, env={"WHERRY_FAILPOINT": ""})
     killed = stage.start(READS, "other").process
     killed.communicate(timeout=60)
