@@ -166,6 +166,8 @@ def describe(state: pb.RequestState) -> str:
     text = _STAGES.get(state.state, state.state)
     if state.state == "uploaded" and state.ahead:
         text = f"it waits for {state.ahead} before it in line"
+    if state.error == "StoreChanged":
+        text = "its lane stands still"
     if state.error:
         text += f" ({state.error}: {state.reason.partition(chr(10))[0]})"
     return text

@@ -53,6 +53,7 @@ from wherryd.stores.credentials import CredentialSets
 from wherryd.stores.opening import make_folder, open_store
 from wherryd.stores.probe import probe
 from wherryd.together import all_of
+from wherryd.transfer.bodies import manifests_in
 from wherryd.transfer.contact import Contacts
 from wherryd.transfer.stage import Transferrer
 from wherryd.upkeep import Upkeep
@@ -189,7 +190,7 @@ async def _wire(
     )
     contacts = Contacts(stores, lambda store: probe(store, clock), queue, clock)
     transferrer = Transferrer(
-        manifests,
+        manifests_in(manifests),
         contacts,
         config.max_transfers,
         queue,

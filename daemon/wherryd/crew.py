@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from wherry.errors import Defect, QueueError
 from wherryd.clock import Clock
-from wherryd.defects import note_defect
+from wherryd.defects import NoteDefect, note_defect
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News, Watch
@@ -55,6 +55,7 @@ class Crew:
         asking: only requests with lookups that are not done, or only those without; None: all.
         is_blocked: whether a lane's requests can't be started now, for a reason finer than its store.
         is_pressed: whether to stand back for requests that come in: training waits for those.
+        note_defect: is told of exceptions that nobody expected.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Crew:
         is_blocked: Callable[[Lane], bool] = lambda _: False,
         is_pressed: Callable[[], bool] = lambda: False,
         asking: bool | None = None,
+        note_defect: NoteDefect = note_defect,
     ) -> None:
         self._state = state
         self._asking = asking
@@ -80,6 +82,7 @@ class Crew:
         self._left_out = left_out
         self._is_blocked = is_blocked
         self._is_pressed = is_pressed
+        self._note_defect = note_defect
         self._busy: dict[int, tuple[Request, anyio.CancelScope]] = {}
         self._defects: dict[int, int] = {}  # how many a request's row has met
         self._resting: dict[int, float] = {}  # until when, by the monotonic clock
@@ -204,7 +207,7 @@ class Crew:
             await self._pause(error)
             is_done = False
         except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
-            await self._rest(request, note_defect(error, request.id))
+            await self._rest(request, self._note_defect(error, request.id))
             is_done = False
         finally:
             del self._busy[request.row]

@@ -59,4 +59,4 @@ class OpenedStores:
 
 
 def _tell(retried: Retried) -> None:
-    _log.info("tries again", what=retried.what, error=retried.error, pause_s=retried.pause_s)
+    _log.info("tries again", what=retried.what, error=str(retried.error), pause_s=retried.pause_s)

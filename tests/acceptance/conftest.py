@@ -29,6 +29,7 @@ class Place:
         self.address = address
         self.objects = objects
         self.env = env
+        self.bucket = address.removeprefix("s3://").partition("/")[0]
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -2,52 +2,70 @@
 
 from __future__ import annotations
 
-import time
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import bucket
+from tests.faults.gate import Gate
 from tests.soak import SOAK
-from tests.support.machine import Machine, wait_until
+from tests.support.machine import Machine, machine, wait_until
 from tests.support.reading import FolderObjects, files, records
 from tests.support.servers import Seaweed
 
-BIG = """
-import os, wherry
-with wherry.init(project="p") as run:
-    for i in range(4):
-        a = wherry.Artifact("big", type="model", metadata={"i": i})
-        with a.new_file("big.bin", mode="wb") as f:
-            f.write(os.urandom(40_000_000))
-        run.log_artifact(a)
-        print("logged", flush=True)
+#: In parts of 16 MiB, four of them at once.
+_BIG_BYTES = 120_000_000
+#: Of these the server has answered for one at least, when so many bytes have been sent.
+_FIVE_PARTS = 70_000_000
+
+LOG = """
+import os, sys, wherry
+run = wherry.init(project="p")
+for i, size in enumerate(map(int, sys.argv[2:]), int(sys.argv[1])):
+    a = wherry.Artifact("big", type="model", metadata={"i": i})
+    with a.new_file("big.bin", mode="wb") as f:
+        f.write(os.urandom(size))
+    run.log_artifact(a)
 """
 
 
 @pytest.mark.soak
 def test_an_outage_in_mid_upload_loses_versions(tmp_path: Path) -> None:
-    """The S3 server is away while files go up: everything arrives when it is back."""
-    with Seaweed(tmp_path / "seaweed") as server:
+    """The S3 server goes away in the middle of a file: ``status`` says so, and everything arrives when it is
+    back; also when it was away for longer than each part is tried.
+    """
+    detach = {"WHERRY_FINISH": "detach"}
+    with Seaweed(tmp_path / "seaweed") as server, Gate(server.port) as gate:
         place = bucket(server)
-        machine = Machine(tmp_path / "machine", place.address, place.env)
-        try:
-            program = machine.start(BIG, env={"WHERRY_FINISH": "detach"})
-            assert program.wait_line() == "logged"
+        address = place.address.replace(str(server.port), str(gate.port))
+        with machine(tmp_path / "machine", address, place.env) as on:
+            gate.close_after(_FIVE_PARTS)
+            on.run(LOG, "0", str(_BIG_BYTES), env=detach)
+            assert gate.awaited.wait(60)
+            assert server.parts(place.bucket) >= 1
             server.stop()
-            program.wait_done()
-            time.sleep(20 if SOAK else 4)
-            status = machine.wherry("status", "--json")
-            assert "StoreUnavailable" in status
+            gate.open()
+            wait_until(lambda: _why(on) == {"StoreUnavailable"})
+            on.run(LOG, "1", "20000000", "17", env=detach)
+            if SOAK:
+                wait_until(lambda: "store has trouble" in _said(on), 200)
             server.start()
-            machine.wait_all_done(200)
-        finally:
-            machine.close()
+            on.wait_all_done(200)
         found = records(place.objects, "p", "big")
-        assert [record["metadata"]["i"] for record in found] == [0, 1, 2, 3]
-        for record in found:
-            ((_, body),) = files(place.objects, "p", record)
-            assert len(body) == 40_000_000
+        assert [record["metadata"]["i"] for record in found] == [0, 1, 2]
+        bodies = [body for record in found for _, body in files(place.objects, "p", record)]
+        assert [len(body) for body in bodies] == [_BIG_BYTES, 20_000_000, 17]
+
+
+def _why(on: Machine) -> set[str]:
+    """Why requests wait."""
+    shown = json.loads(on.wherry("status", "--json"))["requests"]
+    return {each["error"] for each in shown if each["error"]}
+
+
+def _said(on: Machine) -> str:
+    return (on.home / "daemon.log").read_text()
 
 
 def test_captures_of_a_dead_client_stay(machine: Machine) -> None:

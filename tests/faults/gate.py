@@ -23,6 +23,8 @@ class Gate:
         self._to = to
         self._open = threading.Event()
         self._open.set()
+        self._passed_bytes = 0
+        self._most_bytes: int | None = None
         #: Set while somebody waits at the closed gate.
         self.awaited = threading.Event()
         self._ends: list[socket.socket] = []
@@ -47,15 +49,24 @@ class Gate:
         self.awaited.clear()
         self._open.clear()
 
+    def close_after(self, more_bytes: int) -> None:
+        """Pass nothing on once about so many more bytes have been sent to the other port."""
+        self._most_bytes = self._passed_bytes + more_bytes
+
     def open(self) -> None:
         """Pass on what waits, and all that comes."""
+        self._most_bytes = None
         self._open.set()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                far = socket.create_connection((HOST, self._to))
+                try:
+                    far = socket.create_connection((HOST, self._to))
+                except ConnectionRefusedError:  # nobody is behind the gate
+                    near.close()
+                    continue
                 self._ends += [near, far]
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
@@ -67,4 +78,12 @@ class Gate:
                     self.awaited.set()
                     self._open.wait()
                 target.sendall(data)
+                if target.getpeername()[1] == self._to:
+                    self._count(len(data))
+        with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
+
+    def _count(self, size: int) -> None:
+        self._passed_bytes += size
+        if self._most_bytes is not None and self._passed_bytes >= self._most_bytes:
+            self.close()

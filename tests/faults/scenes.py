@@ -161,6 +161,7 @@ second.finish()
         "transfer.blobs.after-note",
         "transfer.request.before-queue",
         "transfer.request.after-queue",
+        "stores.folder.put.before-sync",
         "stores.folder.put.before-name",
         "stores.folder.put.after-name",
         "stores.folder.create.before-sync",
@@ -258,6 +259,7 @@ run.finish()
 """,
     expected={"model": [{"x": b"0"}, {"x": b"1"}]},
     places=(
+        "transfer.lane.before-stop",
         *around("stop", "restart"),
         "queue.closed.before-set",
         "queue.closed.taken",

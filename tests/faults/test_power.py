@@ -198,3 +198,54 @@ def _count_unsynced(stage: Stage) -> int:
         (count,) = db.execute("SELECT count(*) FROM requests WHERE NOT synced").fetchone()
     assert isinstance(count, int)
     return count
+
+
+# ── the store, when its machine goes down ──────────────────────────────────────────────────────
+_MANY = (
+    TOOLS
+    + """
+made = wherry.Artifact("model", "model", metadata={"n": 0})
+for number in range(400):  # a manifest that is asked for before it is put
+    with made.new_file(random.randbytes(32).hex()) as file:
+        file.write(str(number))
+wherry.init(project="p", settings={"finish": "detach"}).log_artifact(made)
+"""
+)
+
+
+def _lose_unsynced(stage: Stage) -> int:
+    """Let the disk have lost the bytes of each object that was not synced, but not its size; how many."""
+    noted = stage.machine.root / "synced"
+    notes = set(noted.read_text().split("\n")) if noted.exists() else set()
+    lost = 0
+    for path in (stage.home / "store").rglob("*"):
+        seen = path.stat()
+        is_object = path.is_file() and "%wherry" not in path.parts
+        if is_object and f"{seen.st_ino} {seen.st_size} {seen.st_mtime_ns}" not in notes:
+            path.write_bytes(bytes(seen.st_size))
+            lost += 1
+    return lost
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "stores.folder.put.after-name",
+        "transfer.manifest.after-put",
+        "transfer.blobs.before-sync",
+        "transfer.blobs.after-note",
+        "commit.record.before-send",
+    ],
+)
+def test_a_loss_of_power_leaves_half_an_object(stages: Stages, place: str) -> None:
+    """Wherever the machine of a folder store goes down: what lies there under a name is whole, and so is the
+    version that is committed after the next start.
+    """
+    stage = stages.make(place)
+    stage.run(_MANY, env=_daemon(stage, _NOTES_SYNCS + _DAEMON))
+    wait_until(lambda: stage.hit.exists() and not serves(stage.home))
+    assert _lose_unsynced(stage) == 0
+    _boot(stage)
+    stage.machine.wait_all_done()
+    (found,) = records(stage.objects, "p", "model")
+    assert sorted(int(body) for _, body in files(stage.objects, "p", found)) == [*range(400)]

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from tests.simulation.contents import content_of, is_bad, manifest_of
 from tests.simulation.loop import SimClock
 from tests.simulation.store import Died, SimStore, World
 from wherry.errors import Defect, StoreError
 from wherryd.commit.committer import Committer
-from wherryd.doubts import Doubts
 from wherryd.model import Lane, Manifest, State
 from wherryd.news import News
+from wherryd.opened import OpenedStores
+from wherryd.progress import Progress
 from wherryd.queue.base import Filter, Request, WrongState
 from wherryd.queue.database import InlineDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.registry.base import Registry
 from wherryd.registry.objects import ObjectRegistry
-from wherryd.stores.base import WriteConflict
+from wherryd.stores.base import FileBody, ObjectStore, WriteConflict
+from wherryd.transfer.contact import Contacts
+from wherryd.transfer.stage import Transferrer
 
 T = TypeVar("T")
 
 
 class Daemon:
-    """One life of a daemon: the real queue and commit, a stand-in for hashing and uploading."""
+    """One life of a daemon: the real queue, transfer and commit, a stand-in for hashing."""
 
     def __init__(self, home: Home, steps_to_live: int | None) -> None:
         self.home = home
@@ -41,9 +44,10 @@ class Daemon:
         self._store = SimStore(home.world, home.name, self.step)
         self.registry: Registry = ObjectRegistry(self._store)
         self._database = SlowDatabase(home, self.step)
-        self._doubts = Doubts()
+        self._stores = OpenedStores(self._open_store, self._clock)
         self.queue: SqliteQueue | None = None
         self.committer: Committer | None = None
+        self.transferrer: Transferrer | None = None
 
     def step(self) -> None:
         """One step is about to be done, or was done: the place where a kill may hit."""
@@ -93,9 +97,10 @@ class Daemon:
             self._clock,
             self.news,
             note_defect=_crash,
-            doubts=self._doubts,
+            doubts=self._stores.doubts,
         )
-        for stage in (self._upload, self.committer.run):
+        self.transferrer = self._transferrer(self.queue)
+        for stage in (self._prepare, self._transfer, self.committer.run):
             self._spawn(self._stage(stage))
 
     async def _open(self) -> None:
@@ -113,22 +118,36 @@ class Daemon:
                 )
                 self.home.crashed_stages.append(error)
 
+    async def restart_lane(self, lane: Lane) -> None:
+        """What ``wherry retry`` does for a stopped lane."""
+        assert self.committer is not None and self.transferrer is not None
+        await self.committer.restart_lane(lane)
+        self.committer.nudge(lane.store)
+        self.transferrer.nudge(lane.store)
+
+    async def _open_store(self, address: str) -> ObjectStore:
+        return self._store
+
     async def _open_registry(self, address: str) -> Registry:
         return self.registry
 
-    # ── hashing and uploading, as far as the commit sees them ──────────────────────────────────
-    async def _upload(self) -> None:
+    def _transferrer(self, queue: SqliteQueue) -> Transferrer:
+        contacts = Contacts(self._stores, _pass, queue, self._clock)
+        return Transferrer(
+            self._manifest_of,
+            contacts,
+            4,
+            queue,
+            self.news,
+            self._clock,
+            Progress(),
+            note_defect=_crash,
+        )
+
+    async def _transfer(self) -> None:
         await self._meet_store()
-        busy: set[int] = set()
-        assert self.queue is not None
-        with self.news.watch(State.ACCEPTED, State.PREPARED) as watch:
-            while True:
-                await watch.wait_news()
-                waiting = Filter(states=(State.ACCEPTED, State.PREPARED))
-                for request in await self.queue.find(waiting):
-                    if request.row not in busy:
-                        busy.add(request.row)
-                        self._spawn(self._upload_one(request, busy))
+        assert self.transferrer is not None
+        await self.transferrer.run()
 
     async def _meet_store(self) -> None:
         assert self.queue is not None
@@ -140,42 +159,40 @@ class Daemon:
             else:
                 await self.queue.set_store_id(SimStore.address, identity.store, probed=True)
 
-    async def _upload_one(self, request: Request, busy: set[int]) -> None:
+    async def _manifest_of(self, request: Request) -> FileBody:
+        """Take the time that the bytes of files would."""
+        is_big = self._chance.random() < self.home.big
+        upload_s = self.home.big_upload_s if is_big else self.home.upload_s
+        await self._clock.sleep(self._chance.random() * upload_s)
+        await self.home.world.may_upload.wait()
+        return manifest_of(request)
+
+    # ── hashing, as far as the others see it ───────────────────────────────────────────────────
+    async def _prepare(self) -> None:
+        busy: set[int] = set()
+        assert self.queue is not None
+        with self.news.watch(State.ACCEPTED) as watch:
+            while True:
+                await watch.wait_news()
+                for request in await self.queue.find(Filter(states=(State.ACCEPTED,))):
+                    if request.row not in busy:
+                        busy.add(request.row)
+                        self._spawn(self._prepare_one(request, busy))
+
+    async def _prepare_one(self, request: Request, busy: set[int]) -> None:
         assert self.queue is not None
         try:
             await self._clock.sleep(self._chance.random() * self.home.upload_s)
             if is_bad(request.metadata) and request.id not in self.home.mended:
                 await self.queue.fail(request.row, "FileChanged", "changed")
                 return
-            if request.state is State.ACCEPTED:
-                content = content_of(request.type, request.metadata)
-                manifest = Manifest(content, content, 0, 0)
-                await self.queue.prepared(request.row, manifest, content)
-            is_big = self._chance.random() < self.home.big
-            upload_s = self.home.big_upload_s if is_big else self.home.upload_s
-            await self._clock.sleep(self._chance.random() * upload_s)
-            await self.home.world.may_upload.wait()
-            await self.queue.uploaded(request.row, await self._send(request))
+            content = content_of(request.type, request.metadata)
+            manifest = Manifest(content, content, request.entries, request.size)
+            await self.queue.prepared(request.row, manifest, content)
         except WrongState:
-            self.news.tell(State.PREPARED)  # another store may count by now: once more
+            pass
         finally:
             busy.discard(request.row)
-
-    async def _send(self, request: Request) -> str:
-        """Send the manifest, which stands for all bytes; return the store that counted before."""
-        assert self.queue is not None
-        content = content_of(request.type, request.metadata)
-        while True:
-            counts = await self.queue.store_id(SimStore.address)
-            try:
-                await self._store.put(manifest_key(request.lane, content), b"manifest")
-            except StoreError:
-                self._doubts.note(SimStore.address)
-            except WriteConflict:
-                pass
-            else:
-                return counts
-            await self._clock.sleep(self._chance.random() * 2)
 
 
 class SlowDatabase(InlineDatabase):
@@ -275,27 +292,16 @@ class Home:
         while True:
             await self._up.wait()
             daemon = self.daemon
-            assert daemon is not None and daemon.committer is not None
+            assert daemon is not None
             try:
-                await daemon.call(daemon.committer.restart_lane(lane))
+                await daemon.call(daemon.restart_lane(lane))
                 return
             except (Died, StoreError):
                 await asyncio.sleep(1.0)
 
 
-def content_of(type_: str, metadata: str) -> str:
-    """The content digest that stands for a request's content in the simulation."""
-    return "sha256:" + hashlib.sha256(f"{type_} {metadata}".encode()).hexdigest()
-
-
-def manifest_key(lane: Lane, content: str) -> str:
-    """Where that lies which a version of this content names."""
-    return f"{lane.project}/manifests/{content}"
-
-
-def is_bad(metadata: str) -> bool:
-    """Whether something is wrong with the request, which fails it alone."""
-    return metadata == '{"bad":true}'
+async def _pass(_: ObjectStore) -> None:
+    """The probe: the store of the simulation is fit."""
 
 
 async def _find_all(queue: SqliteQueue) -> list[Request]:

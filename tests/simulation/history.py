@@ -9,7 +9,8 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from tests.simulation.daemon import Home, content_of, is_bad
+from tests.simulation.contents import ENTRY_BYTES, content_of, entry_of, is_bad
+from tests.simulation.daemon import Home
 from tests.simulation.judging import judge
 from tests.simulation.loop import VirtualLoop, run_virtual
 from tests.simulation.plan import Plan, random_plan
@@ -58,7 +59,7 @@ class History:
     async def _main(self) -> None:
         for home in self.homes:
             self._run(home.keep_running())
-        if self.plan.changes:
+        if self.plan.changes or self.plan.moments:
             self._run(self.upheavals.look_after())
         actors = [self.loop.create_task(actor) for actor in self._actors()]
         try:
@@ -91,7 +92,7 @@ class History:
         plan = self.plan
         processes = [self._process(home) for home in self.homes for _ in range(plan.processes)]
         copiers = [self._copier() for _ in range(plan.copies)]
-        upheavals = [self.upheavals.happen()] if plan.changes else []
+        upheavals = [self.upheavals.happen()] if plan.changes or plan.moments else []
         return [*processes, *self.users.actors(), *copiers, *upheavals]
 
     # ── homes that are copied ──────────────────────────────────────────────────────────────────
@@ -147,8 +148,8 @@ class History:
             run=RunInfo("run"),
             client="simulation",
             folder="",
-            entries=0,
-            size=0,
+            entries=1,
+            size=ENTRY_BYTES,
             offline=is_offline,
         )
 
@@ -195,7 +196,9 @@ def _log_of(request: NewRequest, home: Home, now: float) -> Logged:
 
 
 async def _accept(request: NewRequest, queue: SqliteQueue) -> Accepted:
-    return await queue.accept(queue.new_row(), request)
+    row = queue.new_row()
+    await queue.stage(row, [entry_of(content_of(request.type, request.metadata))])
+    return await queue.accept(row, request)
 
 
 def run_history(seed: int, plan: Plan | None = None) -> None:

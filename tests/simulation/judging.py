@@ -153,6 +153,10 @@ def _judge_pair(first: Logged, one: Request, second: Logged, other: Request) -> 
 
 # ── aliases ────────────────────────────────────────────────────────────────────────────────────
 def _judge_aliases(promises: Promises, ended: Ended) -> None:
+    for request in _rows(ended):
+        for alias in request.aliases if request.state is State.DONE else ():
+            key = f"{lane_key(request)}/aliases/{alias}.json"
+            require(key in promises.names, f"{key} never came to v{request.version}")
     for key, writes in promises.names.items():
         match = ALIAS.match(key)
         assert match

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from unittest.mock import AsyncMock, patch
+from unittest.mock import patch
 
 import anyio
 
@@ -29,7 +29,6 @@ from wherryd.model import Alias, State
 from wherryd.queue import changes, knowledge
 from wherryd.queue.base import Filter, Known, Request, WrongState
 from wherryd.queue.group import Changed
-from wherryd.registry.base import Identity
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import ObjectExists, OutcomeUnknown, WriteConflict
 
@@ -151,13 +150,9 @@ def _not_queued() -> Applied:
         try:
             await self._registry.create_version(self._lane.project, self._lane.name, number, record)
         except ObjectExists:
-            self._memory.read(
-                number,
-                await self._registry.read_version(self._lane.project, self._lane.name, number),
-                tick,
-            )
-        else:
-            self._memory.created(number, head, tick)
+            pass
+        there = await self._registry.read_version(self._lane.project, self._lane.name, number)
+        self._memory.read(number, there, tick)
         return head
 
     with patch.object(LaneWorker, "_attempt", attempt):
@@ -390,15 +385,7 @@ def _not_read_again() -> Applied:
 
 @mutation("the store's id not read again", _UNASKED, kinds=("exchanged",), **_CHANGED)
 def _id_not_read() -> Applied:
-    original = LaneWorker._confirm
-
-    async def confirm(self: LaneWorker) -> None:
-        known = await self._queue.known(self._lane)
-        identity = Identity(1, known.store_id)
-        with patch.object(self._registry, "identify", AsyncMock(return_value=identity)):
-            await original(self)
-
-    with patch.object(LaneWorker, "_confirm", confirm):
+    with patch.object(ObjectRegistry, "_check", lambda self, identity, store_id: None):
         yield
 
 
@@ -423,7 +410,10 @@ def _not_asked_after_error() -> Applied:
 
 
 @mutation(
-    "trouble of an upload not known to the commit", _UNASKED, ways=("away",), **_CHANGED_AT_WORK
+    "trouble of an upload not known to the commit",
+    _UNASKED,
+    ways=("away",),
+    **_CHANGED_AT_WORK | {"kinds": ("put back",)},
 )
 def _doubts_apart() -> Applied:
     original = LaneWorker.__init__
@@ -476,6 +466,90 @@ def _not_sent_again() -> Applied:
         return [] if query == "to_upload_again" else original(db, query, **values)
 
     with patch.object(knowledge, "all_rows", all_rows):
+        yield
+
+
+# ── another store at the address, for a moment ─────────────────────────────────────────────────
+_MOMENTS: dict[str, Any] = {
+    "homes": 2,
+    "lives": 0,
+    "logs": 6,
+    "contents": 100,
+    "moments": 6,
+    "moment_s": 0.5,
+    "spread_s": 3.0,
+    "faults": {"latency_s": 0.1},
+}
+
+
+@mutation("bytes noted that may be in another store", "names what is not there", **_MOMENTS)
+def _bytes_not_proven() -> Applied:
+    async def sync(self: ObjectRegistry, *_: Any) -> None:
+        await self._store.sync([], "")
+
+    with patch.object(ObjectRegistry, "sync", sync):
+        yield
+
+
+@mutation("a record counts that was not read back", "told a missing version|of another", **_MOMENTS)
+def _record_not_read() -> Applied:
+    original = LaneWorker._put
+
+    async def put(self: LaneWorker, head: Request, number: int) -> None:
+        await original(self, head, number)
+        if self._memory.was_created(number):
+            seen = Seen(head.id, head.content or "", False, self._memory.tick)
+            self._memory._see(number, seen)
+
+    with patch.object(LaneWorker, "_put", put):
+        yield
+
+
+@mutation(
+    "a claim counts that was not read back",
+    "before its type is claimed",
+    **_MOMENTS | {"homes": 1, "lanes": 8, "logs": 3},
+)
+def _claim_not_read() -> Applied:
+    async def claim(self: LaneWorker, head: Request) -> None:
+        project, name = self._lane.project, self._lane.name
+        there = await self._registry.read_type(project, name)
+        self._memory.type = there or await self._registry.claim_type(project, name, head.type)
+
+    with patch.object(LaneWorker, "_claim", claim):
+        yield
+
+
+@mutation(
+    "an alias counts that was not read back",
+    "never came to",
+    **_MOMENTS
+    | {
+        "homes": 1,
+        "processes": 1,
+        "logs": 8,
+        "aliases": ("best",),
+        "moments": 8,
+        "moment_s": 1.0,
+        "spread_s": 5.0,
+        "faults": {"latency_s": 0.3},
+    },
+)
+def _alias_not_read() -> Applied:
+    async def give(self: naming.Namer, alias: str, version: int) -> bool:
+        project, name = self._lane.project, self._lane.name
+        stored = await self._registry.read_alias(project, name, alias)
+        there = stored.alias if stored else None
+        moved = naming.given_by_logging(there, alias, version, self._clock.token())
+        if moved:
+            try:
+                etag = stored.etag if stored else None
+                await self._registry.write_alias(project, name, moved, etag)
+            except naming._RACED:
+                return False
+        return True
+
+    with patch.object(naming.Namer, "_give", give):
         yield
 
 

@@ -40,6 +40,9 @@ class Plan:
     changes: int = 0
     kinds: tuple[str, ...] = CHANGES
     ways: tuple[str, ...] = WAYS
+    #: Another store lies at the address this often, for up to so many seconds; then it is the old one again.
+    moments: int = 0
+    moment_s: float = 3.0
     #: How likely an upload takes up to a minute.
     big: float = 0.0
     #: The longest pause around each step of a queue, in which others may come between, seconds.
@@ -56,7 +59,9 @@ def random_plan(chance: random.Random) -> Plan:
         _change_stores(plan, chance)
     elif upheaval < 0.25:
         _copy_homes(plan)
-    elif upheaval < 0.45:
+    elif upheaval < 0.35:
+        plan.moments, plan.moment_s = chance.choice((1, 3)), chance.choice((0.1, 3.0, 30.0))
+    elif upheaval < 0.5:
         plan.slow_queue_s = chance.choice((0.01, 0.2, 1.0))
     return plan
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from tests.simulation.contents import named_by
 from tests.simulation.store import Change, World
 
 VERSION = re.compile(r"^(?P<lane>.*)/versions/v(?P<number>\d{8})\.json$")
@@ -135,8 +136,8 @@ class Promises:
         lives = self.lives[lane]
         if number == len(lives):
             lives.append(Life(record["request"], record["content"], change.at))
-            named = f"{lane.split('/', maxsplit=1)[0]}/manifests/{record['manifest']}"
-            require(named in self.world.objects, f"{change.key} names what is not there")
+            named = named_by(lane.split("/", maxsplit=1)[0], record["manifest"])
+            require(named <= self.world.objects.keys(), f"{change.key} names what is not there")
             claimed = self._claimed(lane)
             require(claimed == record["type"], f"{change.key} is there before its type is claimed")
             return

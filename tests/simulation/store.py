@@ -2,7 +2,8 @@
 
 The store itself is correct and strongly consistent. What goes wrong goes wrong on the way: requests
 that never arrive, answers that get lost, requests that arrive late (after the sender has died) or
-twice, 409, 412 without reason, 503.
+twice, 409, 412 without reason, 503; and for a moment the way may lead to another store, as to the mount
+point of a disk that is not mounted.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from tests.simulation.contents import bytes_of
 from tests.simulation.loop import START, VirtualLoop
 from wherry.errors import StoreUnavailable
 from wherryd.stores.base import (
     Body,
     EtagMismatch,
+    Found,
     Object,
     ObjectExists,
     ObjectMissing,
@@ -75,6 +78,9 @@ class World:
     overlaps: list[str] = field(default_factory=list)
     #: The store does not answer; how often it became another one.
     is_away: bool = False
+    #: The way leads to another store, in which these objects lie.
+    is_elsewhere: bool = False
+    others: dict[str, tuple[bytes, str, float]] = field(default_factory=dict)
     changes: int = 0
     #: Cleared: the stand-in for uploads waits.
     may_upload: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,34 +99,45 @@ class World:
     def now(self) -> float:
         return START + self.loop.time()
 
+    def there(self, who: str) -> dict[str, tuple[bytes, str, float]]:
+        """The objects that somebody finds at the address; users know where the store is."""
+        is_elsewhere = self.is_elsewhere and not who.startswith("user")
+        return self.others if is_elsewhere else self.objects
+
     def write(self, key: str, body: bytes | None, writer: str) -> str:
-        """Change an object, and tell those who watch."""
+        """Change an object, and tell those who watch the store."""
         etag = hashlib.md5(body or b"").hexdigest()
+        objects = self.there(writer)
         if body is None:
-            self.objects.pop(key, None)
+            objects.pop(key, None)
         else:
-            self.objects[key] = (body, etag, self.now())
-        change = Change(self.now(), key, body, writer)
+            objects[key] = (body, etag, self.now())
+        if objects is self.objects:
+            self._tell(Change(self.now(), key, body, writer))
+        return etag
+
+    def _tell(self, change: Change) -> None:
         self.history.append(change)
         for watcher in self.watchers:
             watcher(change)
-        return etag
 
     def create(self, key: str, body: bytes, writer: str) -> str:
-        if key in self.objects:
+        if key in self.there(writer):
             raise ObjectExists(key)
         return self.write(key, body, writer)
 
     def replace(self, key: str, body: bytes, etag: str, writer: str) -> str:
-        if key not in self.objects or self.objects[key][1] != etag:
+        objects = self.there(writer)
+        if key not in objects or objects[key][1] != etag:
             raise EtagMismatch(key)
         return self.write(key, body, writer)
 
-    def stat(self, key: str) -> ObjectStat:
-        if key not in self.objects:
+    def get(self, key: str, reader: str) -> Object:
+        objects = self.there(reader)
+        if key not in objects:
             raise ObjectMissing(key)
-        body, etag, modified = self.objects[key]
-        return ObjectStat(key, len(body), etag, modified)
+        body, etag, modified = objects[key]
+        return Object(ObjectStat(key, len(body), etag, modified), body)
 
 
 class SimStore:
@@ -141,7 +158,7 @@ class SimStore:
     # ── reads ──────────────────────────────────────────────────────────────────────────────────
     async def get(self, key: str) -> Object:
         await self._read_way()
-        return Object(self._world.stat(key), self._world.objects[key][0])
+        return self._world.get(key, self._home)
 
     async def stream(
         self, key: str, offset: int = 0, size: int | None = None
@@ -151,19 +168,20 @@ class SimStore:
 
     async def head(self, key: str) -> ObjectStat:
         await self._read_way()
-        return self._world.stat(key)
+        return self._world.get(key, self._home).stat
 
     async def list(self, prefix: str, start_after: str = "") -> AsyncIterator[ObjectStat]:
         await self._read_way()
-        for key in sorted(self._world.objects):
-            if key.startswith(prefix) and key > start_after:
-                yield self._world.stat(key)
+        keys = sorted(self._world.there(self._home))
+        found = [key for key in keys if key.startswith(prefix) and key > start_after]
+        for stat in [self._world.get(key, self._home).stat for key in found]:
+            yield stat
 
     async def list_folders(self, prefix: str) -> AsyncIterator[str]:
         await self._read_way()
         below = {
             key[len(prefix) :].split("/")[0]
-            for key in self._world.objects
+            for key in self._world.there(self._home)
             if key.startswith(prefix)
         }
         for name in sorted(below):
@@ -171,8 +189,10 @@ class SimStore:
 
     # ── writes ─────────────────────────────────────────────────────────────────────────────────
     async def put(self, key: str, body: Body) -> None:
-        assert isinstance(body, bytes)
-        await self._write_way(key, body, lambda: self._world.write(key, body, self._home))
+        data = body if isinstance(body, bytes) else bytes_of(body)
+        await self._write_way(
+            key, data, lambda: self._world.write(key, data, self._home), is_conditional=False
+        )
 
     async def put_if_absent(self, key: str, body: bytes) -> str:
         return await self._write_way(key, body, lambda: self._world.create(key, body, self._home))
@@ -182,11 +202,23 @@ class SimStore:
             key, body, lambda: self._world.replace(key, body, etag, self._home)
         )
 
-    async def sync(self, keys: list[str]) -> None:
-        """Nothing to do."""
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        """All of it at one moment, as in a folder that is opened once."""
+        await self._read_way()
+        there = self._world.there(self._home)
+        return {key: self._world.get(key, self._home) for key in keys if key in there}
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
+        """At one moment, too."""
+        await self._read_way()
+        there = self._world.there(self._home)
+        body, *_ = there.get(witness, (None,))
+        return Found(body, tuple(sorted({*keys} - there.keys())))
 
     async def delete(self, key: str) -> None:
-        await self._write_way(key, b"", lambda: self._world.write(key, None, self._home))
+        await self._write_way(
+            key, b"", lambda: self._world.write(key, None, self._home), is_conditional=False
+        )
 
     async def aclose(self) -> None:
         """Nothing to do."""
@@ -199,7 +231,9 @@ class SimStore:
             raise StoreUnavailable("503")
         self._step()
 
-    async def _write_way(self, key: str, body: bytes, act: Callable[[], str]) -> str:
+    async def _write_way(
+        self, key: str, body: bytes, act: Callable[[], str], *, is_conditional: bool = True
+    ) -> str:
         self._step()
         world = self._world
         world.puts.append((self._home, key, body))
@@ -208,19 +242,19 @@ class SimStore:
         if world.flying[lane] > 1 and not self._home.startswith("user"):
             world.overlaps.append(key)
         try:
-            return await self._deliver(key, act)
+            return await self._deliver(key, act, is_conditional)
         finally:
             world.flying[lane] -= 1
             self._step()
 
-    async def _deliver(self, key: str, act: Callable[[], str]) -> str:
+    async def _deliver(self, key: str, act: Callable[[], str], is_conditional: bool) -> str:
         faults = self._world.faults
         await self._pass_time()
         if self._world.is_away:
             raise OutcomeUnknown("time-out")
         if self._happens(faults.unavailable) or self._happens(faults.lost_request):
             raise OutcomeUnknown("503")
-        if self._happens(faults.conflict):
+        if is_conditional and self._happens(faults.conflict):
             raise WriteConflict(key)
         if (
             "/versions/" in key
@@ -253,10 +287,10 @@ class SimStore:
         return answer
 
     def _later(self, act: Callable[[], str]) -> None:
-        changes = self._world.changes
+        changes, sent_to = self._world.changes, self._world.there(self._home)
 
         def arrive() -> None:
-            if self._world.changes != changes:
+            if self._world.changes != changes or self._world.there(self._home) is not sent_to:
                 return  # the store that it was sent to is not there any more
             try:
                 act()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
 from unittest.mock import patch
 
 import pytest
+import structlog
 
 from tests.simulation.history import History, run_history
 from tests.simulation.plan import Plan
@@ -85,6 +87,7 @@ def test_a_crash_is_told_as_a_hang() -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for seed in SEEDS:
         print(seed, changes_of(seed, None))
     for seed in CROWDS:

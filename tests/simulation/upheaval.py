@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
+from tests.simulation.contents import named_by
 from tests.simulation.daemon import Home
 from tests.simulation.plan import Plan
 from tests.simulation.promises import Broken, Promises, Upheaval
@@ -51,7 +52,10 @@ class Upheavals:
         self._one_at_a_time = asyncio.Lock()
 
     async def happen(self) -> None:
-        """Change the store as often as planned."""
+        """Change the store as often as planned, and put another in its place for a moment."""
+        for _ in range(self._plan.moments):
+            await asyncio.sleep(self._chance.random() * self._plan.spread_s * self._plan.logs)
+            await self._for_a_moment()
         for _ in range(self._plan.changes):
             await asyncio.sleep(self._chance.random() * self._plan.spread_s * self._plan.logs)
             kind = self._chance.choice(self._plan.kinds)
@@ -91,6 +95,19 @@ class Upheavals:
             self._change(kind)
         await asyncio.sleep(QUIET_S)
         self._world.may_upload.set()
+
+    async def _for_a_moment(self) -> None:
+        """A disk is unmounted and mounted again: whoever comes by meanwhile finds an empty folder."""
+        async with self._one_at_a_time:
+            while not all(self._known_id(home) for home in self._homes):
+                await asyncio.sleep(
+                    1
+                )  # who has never been there takes the empty folder for a new store
+            pairs = {(home.name, _folder(lane)) for home in self._homes for lane in self._lanes}
+            self._promises.doubtful |= pairs
+            self._world.is_elsewhere = True
+            await asyncio.sleep(self._chance.random() * self._plan.moment_s)
+            self._world.is_elsewhere = False
 
     async def _log_everywhere(self) -> None:
         for home in self._homes:
@@ -141,10 +158,12 @@ class Upheavals:
     def _lose_manifests(self, keep: dict[Lane, int]) -> None:
         """Lose what no version names."""
         objects = self._world.objects
-        lives = self._promises.lives
-        named = {life.content for lane in keep for life in lives[_folder(lane)][: keep[lane]]}
-        for key in [key for key in objects if "/manifests/" in key]:
-            if key.rpartition("/")[2] not in named:
+        named: set[str] = set()
+        for lane, number in keep.items():
+            for life in self._promises.lives[_folder(lane)][:number]:
+                named |= named_by(lane.project, life.content)
+        for key in [key for key in objects if "/manifests/" in key or "/blobs/" in key]:
+            if key not in named:
                 del objects[key]
 
     def _overwrite(self, keep: dict[Lane, int]) -> dict[str, tuple[str, str]]:

@@ -16,8 +16,9 @@ from tests.simulation.promises import Broken, Logged, Moved, Promises
 from tests.simulation.store import SimStore, World
 from wherry.errors import StoreError, StoreUnavailable
 from wherryd.commit.naming import Namer
-from wherryd.commit.pauses import Nudge, Pauses
+from wherryd.commit.pauses import Pauses
 from wherryd.model import Lane, RunInfo, State, Tombstone
+from wherryd.nudge import Nudge
 from wherryd.queue.base import Filter, WrongState
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.registry.objects import ObjectRegistry

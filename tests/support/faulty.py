@@ -12,6 +12,7 @@ import anyio
 from wherry.errors import StoreUnavailable
 from wherryd.stores.base import (
     Body,
+    Found,
     Object,
     ObjectStat,
     ObjectStore,
@@ -106,8 +107,11 @@ class FaultyStore:
             if fault:
                 raise StoreUnavailable("broken off")
 
-    async def sync(self, keys: Sequence[str]) -> None:
-        await self._call("sync", lambda: self._inner.sync(keys))
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        return await self._call("get_all", lambda: self._inner.get_all(keys))
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
+        return await self._call("sync", lambda: self._inner.sync(keys, witness))
 
     async def delete(self, key: str) -> None:
         await self._call("delete", lambda: self._inner.delete(key), writes=True)

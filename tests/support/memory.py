@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import suppress
 
 from wherry.errors import StoreDamaged
 from wherryd.clock import Clock
@@ -15,6 +16,7 @@ from wherryd.stores.base import (
     Body,
     EtagMismatch,
     FileBody,
+    Found,
     Object,
     ObjectExists,
     ObjectMissing,
@@ -78,8 +80,17 @@ class MemoryStore:
         for name in dict.fromkeys(name for name, slash, _ in below if slash):
             yield name
 
-    async def sync(self, keys: Sequence[str]) -> None:
-        pass
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        found = {}
+        for key in keys:
+            with suppress(ObjectMissing):
+                found[key] = await self.get(key)
+        return found
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
+        there = self._objects.get(witness)
+        missing = {*keys} - self._objects.keys()
+        return Found(there.body if there else None, tuple(sorted(missing)))
 
     async def delete(self, key: str) -> None:
         self._objects.pop(key, None)

@@ -159,6 +159,14 @@ class Seaweed:
         wait_ready(lambda: self._takes_objects(name), 30, f"bucket {name}")
         self._buckets.append(name)
 
+    def parts(self, bucket: str) -> int:
+        """How many parts lie in a bucket of uploads that are not complete."""
+        client = self._kept_client()
+        uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+        named = ({"Key": each["Key"], "UploadId": each["UploadId"]} for each in uploads)
+        listed = (client.list_parts(Bucket=bucket, **each) for each in named)
+        return sum(len(each.get("Parts", [])) for each in listed)
+
     def keep_versions(self, bucket: str) -> None:
         """Turn versioning on."""
         self._client().put_bucket_versioning(

@@ -17,13 +17,14 @@ from wherry.errors import QueueError, StoreError, StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.naming import Namer
-from wherryd.commit.pauses import Nudge, Pauses
+from wherryd.commit.pauses import Pauses
 from wherryd.commit.worker import LaneWorker
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News, Watch
+from wherryd.nudge import Nudge
 from wherryd.queue.base import Filter, Queue, Request
 from wherryd.registry.base import Identity, Registry
 from wherryd.stores.base import WriteConflict
@@ -107,24 +108,27 @@ class Committer:
         registry = await self._open_registry(lane.store)
         identity = await registry.identify() or await self._found(registry)
         _FOUND()
-        await self._settle_arrived(lane.store, registry)
+        await self._settle_arrived(lane.store, registry, identity.store)
         stamps = await registry.list_versions(lane.project, lane.name)
         highest, request = (stamps[-1].version if stamps else -1), ""
         if highest >= 0:
-            stored = await registry.read_version(lane.project, lane.name, highest)
+            (stored,) = await registry.read_versions(
+                lane.project, lane.name, [highest], identity.store
+            )
             if stored is None:
                 raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
             request = stored.record.request
         await self._queue.restart_lane(lane, identity.store, highest, request)
 
-    async def _settle_arrived(self, address: str, registry: Registry) -> None:
+    async def _settle_arrived(self, address: str, registry: Registry, store_id: str) -> None:
         """Settle what is a version already: a restart makes what was sent cancellable again."""
         for request in await self._queue.find(Filter(states=(State.SENDING,), limit=1_000_000)):
             lane, number = request.lane, request.number
             if lane.store == address and number is not None:
-                there = await registry.read_version(lane.project, lane.name, number)
+                place = lane.project, lane.name
+                (there,) = await registry.read_versions(*place, [number], store_id)
                 if there and there.record.request == request.id:
-                    await registry.sync_version(lane.project, lane.name, number)
+                    await registry.sync_version(*place, number, store_id)
                     await self._queue.settle(request.row, number)
 
     async def _found(self, registry: Registry) -> Identity:

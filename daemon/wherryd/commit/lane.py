@@ -144,16 +144,16 @@ class Memory:
         if number == self._refused:
             self._refused = None
         if stored is None:
+            self._created.discard(number)
             self._read_nothing(number, tick)
             return
         record = stored.record
         deleted = isinstance(record, Tombstone)
         self._see(number, Seen(record.request, record.content, deleted, tick))
 
-    def created(self, number: int, request: Request, tick: int) -> None:
-        """The store has made our record this number."""
+    def created(self, number: int) -> None:
+        """Our record was made this number; whether in the store that we know, is seen when it is read."""
         self._created.add(number)
-        self._see(number, Seen(request.id, request.content or "", False, tick))
 
     def refused(self, number: int) -> None:
         """The store says that something is there already (412)."""
@@ -247,7 +247,7 @@ def _settle_attempt(memory: Memory, request: Request) -> Step | None:
     assert number is not None
     if number in memory.seen:
         return None
-    if number <= memory.highest or memory.is_refused(number):
+    if number <= memory.highest or memory.is_refused(number) or memory.was_created(number):
         return Read((number,))
     if number > memory.highest + 1:
         return Stop(f"v{number - 1} was in the store and is gone")

@@ -19,6 +19,7 @@ from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.registry.base import Registry
 from wherryd.stores.base import EtagMismatch, ObjectExists, WriteConflict
+from wherryd.stores.retry import watched
 
 _BEFORE_MOVE = failpoint("commit.alias.before-move")
 _AFTER_MOVE = failpoint("commit.alias.after-move")
@@ -60,7 +61,8 @@ class Namer:
     async def _tried_give(self, request: Request, alias: str) -> bool:
         assert request.version is not None
         try:
-            given = await self._give(alias, request.version)
+            with watched(self._pauses.watcher(request)):
+                given = await self._give(alias, request.version)
         except UsageError as error:  # the store folds case, and has the alias in another one
             self._refused[alias] = error
             _log.warning("alias can't be given", request=request.id, alias=alias, error=str(error))
@@ -76,22 +78,26 @@ class Namer:
         return given
 
     async def _give(self, alias: str, version: int) -> bool:
-        """Move the alias where it must move; False when somebody else moved it meanwhile."""
+        """Move the alias where it must move; False when somebody else moved it meanwhile.
+
+        What was written counts when it is read, in the store that counts.
+        """
         lane = self._lane
-        stored = await self._registry.read_alias(lane.project, lane.name, alias)
-        there = stored.alias if stored else None
-        moved = given_by_logging(there, alias, version, self._clock.token())
-        if moved is None:
-            return True
-        _BEFORE_MOVE()
-        try:
-            await self._registry.write_alias(
-                lane.project, lane.name, moved, stored.etag if stored else None
-            )
-        except _RACED:
-            return False
-        _AFTER_MOVE()
-        return True
+        while True:
+            store_id = await self._queue.store_id(lane.store)
+            stored = await self._registry.read_alias(lane.project, lane.name, alias, store_id)
+            there = stored.alias if stored else None
+            moved = given_by_logging(there, alias, version, self._clock.token())
+            if moved is None:
+                return True
+            _BEFORE_MOVE()
+            try:
+                await self._registry.write_alias(
+                    lane.project, lane.name, moved, stored.etag if stored else None
+                )
+            except _RACED:
+                return False
+            _AFTER_MOVE()
 
     async def _tried_end(self, request: Request) -> bool:
         try:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import anyio
-
-from wherry.errors import QueueError, WherryError
+from wherry.errors import QueueError, StoreError, WherryError
 from wherryd.clock import Clock
+from wherryd.nudge import Nudge, Patience
 from wherryd.public import public_name
-from wherryd.queue.base import Queue, WrongState
+from wherryd.queue.base import Queue, Request, WrongState
+from wherryd.registry.identity import of_known
+from wherryd.waiting import RowWatcher
 
 FIRST_S = 0.5
 LONGEST_S = 60.0
@@ -23,23 +24,6 @@ SHORT_S = 0.2
 FEW = 8
 
 
-class Nudge:
-    """Ends the pauses of all who wait for one store: new credentials, or the user said so."""
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-
-    def nudge(self) -> None:
-        """Let everybody try again now."""
-        self._event.set()
-        self._event = anyio.Event()
-
-    async def wait_nudged(self, at_most_s: float) -> None:
-        """Return when nudged, or after ``at_most_s`` seconds."""
-        with anyio.move_on_after(at_most_s):
-            await self._event.wait()
-
-
 class Pauses:
     """The pauses of one line of work."""
 
@@ -47,6 +31,7 @@ class Pauses:
         self._queue = queue
         self._clock = clock
         self._nudge = nudge
+        self._patience = Patience(nudge, clock)
         self._failures = 0
         self._refusals = 0
 
@@ -57,6 +42,10 @@ class Pauses:
     def not_refused(self) -> None:
         """Another number is tried, which nobody has refused."""
         self._refusals = 0
+
+    def watcher(self, request: Request) -> RowWatcher:
+        """Make the watcher for what is done for a request."""
+        return RowWatcher(request, self._queue, self._clock, self._nudge)
 
     async def wait_after(self, row: int, error: WherryError) -> None:
         """Tell in the request's row why it waits, and wait: up to 0.5, 1, 2, … 60 s."""
@@ -74,11 +63,13 @@ class Pauses:
     async def _wait(self, row: int, error: WherryError, failures: int) -> None:
         pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(failures, 10))
         next_try = self._clock.now() + pause_s
+        if isinstance(error, StoreError):
+            error = of_known(error)
         # Cancelled meanwhile, or a disk so full that not even the reason can be told: pause all the same.
         with suppress(WrongState, QueueError):
             await self._queue.wait_until(row, public_name(error), str(error), next_try)
-        await self._nudge.wait_nudged(pause_s)
+        await self._patience.wait(pause_s)
 
     async def wait_shortly(self) -> None:
         """Wait up to 0.2 s."""
-        await self._nudge.wait_nudged(self._clock.random() * SHORT_S)
+        await self._patience.wait(self._clock.random() * SHORT_S)

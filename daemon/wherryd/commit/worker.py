@@ -9,7 +9,7 @@ are in the queue and count as sent, and the next start settles them at that numb
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -39,8 +39,10 @@ from wherryd.model import Lane, State
 from wherryd.news import Watch
 from wherryd.public import public_name
 from wherryd.queue.base import Known, Queue, Request, WrongState
-from wherryd.registry.base import Registry
+from wherryd.registry.base import Registry, Stamp, StoredVersion
+from wherryd.registry.identity import Exchanged
 from wherryd.stores.base import ObjectExists, WriteConflict
+from wherryd.stores.retry import watched
 from wherryd.together import all_of
 
 _AFTER_CONFIRM = failpoint("commit.store.after-confirm")
@@ -108,12 +110,16 @@ class LaneWorker:
     async def _advance(self, head: Request) -> bool:
         """Do steps until the request has ended or something is in the way; False: lane stopped."""
         try:
-            while not isinstance(step := self._decide(head), Settle | Fail | Stop):
-                head = await self._do(step, head)
-                self._pauses.went_well()
-            await self._end(step, head)
+            with watched(self._pauses.watcher(head)):
+                while not isinstance(step := self._decide(head), Settle | Fail | Stop):
+                    head = await self._do(step, head)
+                    self._pauses.went_well()
+                await self._end(step, head)
         except WrongState:
             return True  # cancelled meanwhile: look again
+        except Exchanged as error:
+            self._memory.changed = error.message
+            return await self._advance(head)
         except StoreError as error:
             self._doubts.note(self._lane.store)
             await self._pauses.wait_after(head.row, error)
@@ -162,32 +168,52 @@ class LaneWorker:
                 await self._queue.fail(head.row, error, reason)
             case Stop(reason):
                 await self._queue.wait_until(head.row, StoreChanged.__name__, reason, None)
-                await self._queue.stop_lane(self._lane, reason)
+                await self._queue.stop_lane(self._lane, reason, self._known.store_id)
+
+    @property
+    def _known(self) -> Known:
+        """What the queue keeps of the artifact; asked for by the first step."""
+        assert self._kept is not None
+        return self._kept
 
     # ── steps that ask ─────────────────────────────────────────────────────────────────────────
     async def _confirm(self) -> None:
         doubted = self._doubts.of(self._lane.store)
-        kept = await self._queue.known(self._lane)
-        project, name = self._lane.project, self._lane.name
+        self._kept = kept = await self._queue.known(self._lane)
         tick = self._memory.ask()
-        identity = await self._registry.identify()
-        if identity is None or identity.store != kept.store_id:
-            there = f"the store {identity.store}" if identity else "no store"
-            self._memory.changed = f"at {self._lane.store} is {there}, not {kept.store_id}"
-            return
-        record = None
-        if kept.highest >= 0:
-            record = await self._registry.read_version(project, name, kept.highest)
-        above = await self._registry.list_versions(project, name, after=kept.highest)
-        self._kept, self._doubted = kept, doubted
+        await self._registry.check_identity(kept.store_id)
+        above = await self._registry.list_versions(
+            self._lane.project, self._lane.name, after=kept.highest
+        )
+        record = await self._read_highest(kept, above)
+        self._doubted = doubted
         self._memory.confirmed(kept, record, above, tick, self._clock.monotonic())
         _AFTER_CONFIRM()
+
+    async def _read_highest(self, kept: Known, above: Sequence[Stamp]) -> StoredVersion | None:
+        """Read the highest number kept; what a listing showed may be another store's, so look for it too."""
+        numbers = [number for number in (kept.highest, *_last(above)) if number >= 0]
+        found = dict(zip(numbers, await self._read_in(numbers), strict=True))
+        for number in _last(above):
+            if found[number] is None:
+                raise StoreUnavailable(
+                    f"v{number} of {self._lane.name!r} was listed and is not there"
+                )
+        return found.get(kept.highest)
+
+    async def _read_in(self, numbers: Sequence[int]) -> list[StoredVersion | None]:
+        lane = self._lane
+        store_id = self._known.store_id
+        return await self._registry.read_versions(lane.project, lane.name, numbers, store_id)
 
     async def _claim(self, head: Request) -> None:
         project, name = self._lane.project, self._lane.name
         try:
-            there = await self._registry.read_type(project, name)
-            self._memory.type = there or await self._registry.claim_type(project, name, head.type)
+            there = await self._registry.read_type(project, name, self._known.store_id)
+            if there is None:
+                await self._registry.claim_type(project, name, head.type)
+                there = await self._registry.read_type(project, name, self._known.store_id)
+            self._memory.type = there
         except UsageError as error:  # the store folds case, and has the name in another one
             await self._queue.fail(head.row, public_name(error), str(error))
             raise WrongState("failed") from error
@@ -196,8 +222,7 @@ class LaneWorker:
 
     async def _read(self, head: Request, numbers: tuple[int, ...]) -> None:
         tick = self._memory.ask()
-        read_version = partial(self._registry.read_version, self._lane.project, self._lane.name)
-        found = await all_of(*(partial(read_version, number) for number in numbers))
+        found = await self._read_in(numbers)
         bare = [
             number
             for number, stored in zip(numbers, found, strict=True)
@@ -222,7 +247,7 @@ class LaneWorker:
 
     async def _put(self, head: Request, number: int) -> None:
         assert head.record is not None
-        tick = self._memory.ask()
+        self._memory.ask()
         _BEFORE_SEND()
         try:
             await self._registry.create_version(
@@ -231,12 +256,13 @@ class LaneWorker:
         except ObjectExists:
             self._memory.refused(number)
         else:
-            self._memory.created(number, head, tick)
+            self._memory.created(number)
         _AFTER_SEND()
 
     async def _settle(self, head: Request, version: int) -> None:
         if not self._memory.was_created(version):
-            await self._registry.sync_version(self._lane.project, self._lane.name, version)
+            lane, store_id = self._lane, self._known.store_id
+            await self._registry.sync_version(lane.project, lane.name, version, store_id)
         _BEFORE_SETTLE()
         changes: list[Callable[[], Awaitable[None]]]
         changes = [partial(self._queue.settle, head.row, version), self._learn]
@@ -248,9 +274,8 @@ class LaneWorker:
 
     async def _learn(self) -> None:
         """Keep the highest number that was read, and the type, where they are new."""
-        memory, kept = self._memory, self._kept
+        memory, kept = self._memory, self._known
         top = memory.seen.get(memory.highest)
-        assert kept is not None
         if top is not None and memory.highest > kept.highest:
             known = Known(kept.store_id, memory.type, memory.highest, top.request)
         elif memory.type != kept.type:
@@ -259,3 +284,8 @@ class LaneWorker:
             return
         await self._queue.learn(self._lane, known)
         self._kept = known
+
+
+def _last(stamps: Sequence[Stamp]) -> list[int]:
+    """The highest number of a listing, if there is one."""
+    return [stamp.version for stamp in stamps[-1:]]

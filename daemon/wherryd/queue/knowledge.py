@@ -105,9 +105,9 @@ def stop_lane(
     if counted is not None and store_id(db, lane.store) != counted:
         return Changed(None)
     change(db, "stop_lane", **lane_values(lane), reason=reason)
-    error = StoreChanged.__name__
-    told = all_rows(db, "tell_stop", **lane_values(lane), error=error, reason=reason)
-    return Changed(None, (lane, *(row["id"] for row in told)))
+    change(db, "tell_stop", **lane_values(lane), error=StoreChanged.__name__, reason=reason)
+    held_up = all_rows(db, "held_up", **lane_values(lane))
+    return Changed(None, (lane, *(row["id"] for row in held_up)))
 
 
 def stopped(db: sqlite3.Connection) -> dict[Lane, str]:

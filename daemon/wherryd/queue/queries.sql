@@ -378,8 +378,12 @@ ON CONFLICT (address, project, name) DO UPDATE SET reason = excluded.reason;
 -- name: tell_stop
 -- Those that a restart sends back to be uploaded, which clears it.
 UPDATE requests SET error = :error, reason = :reason, next_try = NULL
-WHERE address = :address AND project = :project AND name = :name AND state IN ('uploaded', 'sending')
-RETURNING id;
+WHERE address = :address AND project = :project AND name = :name AND state IN ('uploaded', 'sending');
+
+-- name: held_up
+SELECT id FROM requests
+WHERE address = :address AND project = :project AND name = :name
+    AND state IN ('accepted', 'prepared', 'uploaded', 'sending');
 
 -- name: start_lane
 DELETE FROM stopped_lanes WHERE address = :address AND project = :project AND name = :name;

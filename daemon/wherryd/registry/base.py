@@ -6,7 +6,7 @@ Errors of the store layer pass through where a verb names them; others are ``Sto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -51,6 +51,10 @@ class Registry(Protocol):
         """Read the store's id; None where the store has none yet."""
         ...
 
+    async def check_identity(self, store_id: str) -> None:
+        """Raise ``StoreChanged`` unless the store here and now is this one."""
+        ...
+
     async def found(self, store_id: str) -> Identity:
         """Give the store ``store_id`` unless it has an id; return the one it has.
 
@@ -58,8 +62,12 @@ class Registry(Protocol):
         """
         ...
 
-    async def read_type(self, project: str, name: str) -> str | None:
+    async def read_type(self, project: str, name: str, in_store: str | None = None) -> str | None:
         """The type that the artifact's name belongs to; None while it is free.
+
+        Args:
+            in_store: the store that has to be asked; ``StoreChanged`` where another lies there. What is
+                read is in that store, whatever else lay at its address a moment ago. None: any.
 
         Raises ``BadName`` where the store folds case and the object is another name's.
         """
@@ -80,16 +88,22 @@ class Registry(Protocol):
         """Put a file's bytes under their digest; safe to repeat."""
         ...
 
-    async def has_manifest(self, project: str, manifest: str) -> bool:
-        """Whether this manifest is there."""
+    async def has_manifest(self, project: str, manifest: str, size: int) -> bool:
+        """Whether this manifest is there, whole, in a file of this size; it is read for that."""
         ...
 
     async def put_manifest(self, project: str, manifest: str, body: FileBody) -> None:
         """Put a manifest file (zstd JSON Lines) under the digest of its plain bytes."""
         ...
 
-    async def sync(self, project: str, digests: list[str], manifest: str) -> None:
-        """On a folder: make the blobs, the manifest and their folders survive a power loss."""
+    async def sync(
+        self, project: str, digests: Sequence[str], manifests: Sequence[str], store_id: str
+    ) -> None:
+        """Make sure that blobs and manifests are in the store ``store_id``, and survive a power loss there.
+
+        Of an object store only that it is still this one. Raises ``StoreChanged`` if it is another: then
+        what was put may lie in either; ``StoreDamaged`` if something is gone, and has to be put again.
+        """
         ...
 
     async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:
@@ -100,14 +114,20 @@ class Registry(Protocol):
         """The record or tombstone of one number; None where nothing is there."""
         ...
 
+    async def read_versions(
+        self, project: str, name: str, versions: Sequence[int], in_store: str
+    ) -> list[StoredVersion | None]:
+        """The records or tombstones of a few numbers; None where nothing is there. As ``read_type``."""
+        ...
+
     async def create_version(self, project: str, name: str, version: int, record: bytes) -> None:
         """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
         ...
 
-    async def sync_version(self, project: str, name: str, version: int) -> None:
+    async def sync_version(self, project: str, name: str, version: int, store_id: str) -> None:
         """On a folder: make a record that was found there survive a power loss.
 
-        Its writer may have ended before it could. Raises ``StoreDamaged`` if it is gone.
+        Its writer may have ended before it could. Raises ``StoreChanged``, ``StoreDamaged`` as ``sync``.
         """
         ...
 
@@ -117,8 +137,10 @@ class Registry(Protocol):
         """Put a tombstone in a record's place. Raises as ``put_if_match``."""
         ...
 
-    async def read_alias(self, project: str, name: str, alias: str) -> StoredAlias | None:
-        """An alias object; None where the alias was never given."""
+    async def read_alias(
+        self, project: str, name: str, alias: str, in_store: str | None = None
+    ) -> StoredAlias | None:
+        """An alias object; None where the alias was never given. ``in_store`` as for ``read_type``."""
         ...
 
     async def write_alias(self, project: str, name: str, alias: Alias, etag: str | None) -> None:

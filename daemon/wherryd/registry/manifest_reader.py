@@ -1,4 +1,4 @@
-"""Reading a manifest: compressed chunks in, entries out.
+"""Reading a manifest: compressed chunks in, entries out; or only a look whether it is the one.
 
 Owns: what is refused, and how much memory hostile bytes can take (about 10 MiB). Does not own: where
 the chunks come from (``stores``), what becomes of the entries (``read``).
@@ -52,13 +52,26 @@ async def read_manifest(
         yield entry
 
 
+async def is_manifest(chunks: AsyncIterator[bytes], manifest: str) -> bool:
+    """Whether these compressed bytes are the manifest of this digest, without looking at its entries."""
+    frame, sha256 = _frame(), hashlib.sha256()
+    async for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            try:
+                sha256.update(frame.decompress(chunk[start : start + _PIECE_BYTES]))
+            except (zstandard.ZstdError, EOFError):
+                return False
+        await anyio.lowlevel.checkpoint()
+    return frame.eof and not frame.unused_data and f"sha256:{sha256.hexdigest()}" == manifest
+
+
 class ManifestReader:
     """The decoding, without I/O: ``feed`` every chunk, then ``end``."""
 
     def __init__(self, manifest: str, key: str) -> None:
         self._manifest = manifest
         self._key = key
-        self._zstd = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj()
+        self._zstd = _frame()
         self._sha256 = hashlib.sha256()
         self._plain = bytearray()
         self._last = ""
@@ -120,3 +133,7 @@ class ManifestReader:
         if entry.path <= self._last:
             raise damaged(self._key, f"{entry.path!r} comes after {self._last!r}")
         self._last = entry.path
+
+
+def _frame() -> zstandard.ZstdDecompressionObj:
+    return zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj()

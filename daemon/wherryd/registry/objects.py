@@ -11,15 +11,16 @@ pass through: whoever called knows what may be done twice. Nothing is kept betwe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from wherry.errors import BadName, StoreUnavailable
+from wherry.errors import BadName, StoreDamaged, StoreUnavailable
 from wherryd.model import Alias, ManifestEntry, Tombstone
 from wherryd.registry import layout, records
 from wherryd.registry.base import Identity, Stamp, StoredAlias, StoredVersion
-from wherryd.registry.manifest_reader import read_manifest
+from wherryd.registry.identity import Exchanged
+from wherryd.registry.manifest_reader import is_manifest, read_manifest
 from wherryd.registry.records import ArtifactClaim, damaged
 from wherryd.stores.base import FileBody, Object, ObjectExists, ObjectMissing, ObjectStore
 
@@ -37,14 +38,18 @@ class ObjectRegistry:
         """Read the store's id; None where the store has none yet."""
         return await self._read(layout.IDENTITY, records.decode_identity)
 
+    async def check_identity(self, store_id: str) -> None:
+        """Raise ``StoreChanged`` unless the store here and now is this one."""
+        await self._get_in([], store_id)
+
     async def found(self, store_id: str) -> Identity:
         """Give the store ``store_id`` unless it has an id; return the one it has."""
         mine = Identity(records.FORMAT, store_id)
         return await self._create(layout.IDENTITY, mine, records.decode_identity)
 
-    async def read_type(self, project: str, name: str) -> str | None:
+    async def read_type(self, project: str, name: str, in_store: str | None = None) -> str | None:
         """The type that the artifact's name belongs to; None while it is free."""
-        claim = await self._read(layout.artifact_key(project, name), records.decode_claim)
+        claim = await self._read(layout.artifact_key(project, name), records.decode_claim, in_store)
         return _type_of(claim, project, name) if claim else None
 
     async def claim_type(self, project: str, name: str, type_: str) -> str:
@@ -75,18 +80,32 @@ class ObjectRegistry:
             raise ValueError(f"{body.path} has sha256:{body.sha256.hex()}, not {digest}")
         await self._store.put(layout.blob_key(project, digest), body)
 
-    async def has_manifest(self, project: str, manifest: str) -> bool:
-        """Whether this manifest is there."""
-        return await self._size(layout.manifest_key(project, manifest)) is not None
+    async def has_manifest(self, project: str, manifest: str, size: int) -> bool:
+        """Whether this manifest is there, whole, in a file of this size; it is read for that."""
+        key = layout.manifest_key(project, manifest)
+        if await self._size(key) != size:
+            return False
+        async with _closing(self._store.stream(key)) as chunks:
+            try:
+                return await is_manifest(chunks, manifest)
+            except (ObjectMissing, StoreDamaged):  # removed or cut off since it was looked at
+                return False
 
     async def put_manifest(self, project: str, manifest: str, body: FileBody) -> None:
         """Put a manifest file (zstd JSON Lines) under the digest of its plain bytes."""
         await self._store.put(layout.manifest_key(project, manifest), body)
 
-    async def sync(self, project: str, digests: list[str], manifest: str) -> None:
-        """On a folder: make the blobs, the manifest and their folders survive a power loss."""
-        blobs = [layout.blob_key(project, digest) for digest in digests]
-        await self._store.sync([*blobs, layout.manifest_key(project, manifest)])
+    async def sync(
+        self, project: str, digests: Sequence[str], manifests: Sequence[str], store_id: str
+    ) -> None:
+        """Make sure that blobs and manifests are in the store ``store_id``, and survive a power loss there.
+
+        Of an object store only that it is still this one. Raises ``StoreChanged`` if it is another: then
+        what was put may lie in either; ``StoreDamaged`` if something is gone, and has to be put again.
+        """
+        keys = [layout.blob_key(project, digest) for digest in digests]
+        keys += [layout.manifest_key(project, manifest) for manifest in manifests]
+        await self._sync(keys, store_id)
 
     # ── versions ───────────────────────────────────────────────────────────────────────────────
     async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:
@@ -103,21 +122,27 @@ class ObjectRegistry:
     async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:
         """The record or tombstone of one number; None where nothing is there."""
         key = layout.version_key(project, name, version)
-        found = await self._get(key)
-        if found is None:
-            return None
-        record = records.decode_version(key, found.body)
-        if record.version != version:
-            raise damaged(key, f"it says that it is version {record.version}")
-        return StoredVersion(record, found.stat.etag, found.stat.modified)
+        return _version_of(version, await self._get(key))
+
+    async def read_versions(
+        self, project: str, name: str, versions: Sequence[int], in_store: str
+    ) -> list[StoredVersion | None]:
+        """The records or tombstones of a few numbers; None where nothing is there."""
+        keys = [layout.version_key(project, name, version) for version in versions]
+        found = await self._get_in(keys, in_store)
+        return [
+            _version_of(version, found.get(key))
+            for version, key in zip(versions, keys, strict=True)
+        ]
 
     async def create_version(self, project: str, name: str, version: int, record: bytes) -> None:
         """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
         await self._store.put_if_absent(layout.version_key(project, name, version), record)
 
-    async def sync_version(self, project: str, name: str, version: int) -> None:
+    async def sync_version(self, project: str, name: str, version: int, store_id: str) -> None:
         """On a folder: make a record that was found there survive a power loss."""
-        await self._store.sync([layout.version_key(project, name, version)])
+        key = layout.version_key(project, name, version)
+        await self._sync([key], store_id)
 
     async def bury_version(
         self, project: str, name: str, version: int, tombstone: Tombstone, etag: str
@@ -127,10 +152,12 @@ class ObjectRegistry:
         await self._store.put_if_match(key, records.encode(tombstone), etag)
 
     # ── aliases ────────────────────────────────────────────────────────────────────────────────
-    async def read_alias(self, project: str, name: str, alias: str) -> StoredAlias | None:
+    async def read_alias(
+        self, project: str, name: str, alias: str, in_store: str | None = None
+    ) -> StoredAlias | None:
         """An alias object; None where the alias was never given."""
         key = layout.alias_key(project, name, alias)
-        found = await self._get(key)
+        found = await self._get(key, in_store)
         if found is None:
             return None
         stored = records.decode_alias(key, found.body)
@@ -209,14 +236,36 @@ class ObjectRegistry:
         return key, self._store.stream(key, entry.offset, entry.size)
 
     # ── single objects ─────────────────────────────────────────────────────────────────────────
-    async def _get(self, key: str) -> Object | None:
+    async def _get(self, key: str, in_store: str | None = None) -> Object | None:
+        if in_store is not None:
+            return (await self._get_in([key], in_store)).get(key)
         try:
             return await self._store.get(key)
         except ObjectMissing:
             return None
 
-    async def _read(self, key: str, decode: Callable[[str, bytes], _T]) -> _T | None:
-        found = await self._get(key)
+    async def _get_in(self, keys: Sequence[str], store_id: str) -> dict[str, Object]:
+        """Read objects together with the store's id. Raises ``Exchanged``."""
+        found = await self._store.get_all([layout.IDENTITY, *keys])
+        there = found.get(layout.IDENTITY)
+        self._check(there.body if there else None, store_id)
+        return found
+
+    async def _sync(self, keys: Sequence[str], store_id: str) -> None:
+        found = await self._store.sync(keys, layout.IDENTITY)
+        self._check(found.witness, store_id)
+        for key in found.missing:
+            raise StoreDamaged(f"{key} was put and is gone")
+
+    def _check(self, identity: bytes | None, store_id: str) -> None:
+        there = records.decode_identity(layout.IDENTITY, identity) if identity else None
+        if there is None or there.store != store_id:
+            raise Exchanged(self._store.address, there, store_id)
+
+    async def _read(
+        self, key: str, decode: Callable[[str, bytes], _T], in_store: str | None = None
+    ) -> _T | None:
+        found = await self._get(key, in_store)
         return decode(key, found.body) if found else None
 
     async def _size(self, key: str) -> int | None:
@@ -238,6 +287,15 @@ class ObjectRegistry:
                 raise StoreUnavailable(f"{key} exists for a write and not for a read") from exc
             return theirs
         return decode(key, body)
+
+
+def _version_of(version: int, found: Object | None) -> StoredVersion | None:
+    if found is None:
+        return None
+    record = records.decode_version(found.stat.key, found.body)
+    if record.version != version:
+        raise damaged(found.stat.key, f"it says that it is version {record.version}")
+    return StoredVersion(record, found.stat.etag, found.stat.modified)
 
 
 def _type_of(claim: ArtifactClaim, project: str, name: str) -> str:

@@ -51,6 +51,13 @@ class FileBody(msgspec.Struct, frozen=True):
 Body = bytes | FileBody
 
 
+class Found(msgspec.Struct, frozen=True):
+    """What was synced, in the store that holds it."""
+
+    witness: bytes | None  # the object that tells this store from others; None: not there
+    missing: tuple[str, ...] = ()  # those of the keys that are not there
+
+
 class ObjectMissing(Exception):
     """No object has this key."""
 
@@ -105,10 +112,10 @@ class ObjectStore(Protocol):
     async def put(self, key: str, body: Body) -> None:
         """Write or replace; safe to repeat. The store has checked the body's checksum on return.
 
-        On a folder the bytes are synced by ``sync``, not here. A key is either put or written by the
-        conditional puts, never by both. Raises ``FileChanged`` (``wherry.errors``) if a ``FileBody``'s
-        file is gone, too short or not what its digest says, and ``FileUnreadable``; the key is then
-        what it was. Raises ``StepsFailed`` where it has been repeated below already.
+        On a folder the bytes survive a power loss then, the name after ``sync``. A key is either put or
+        written by the conditional puts, never by both. Raises ``FileChanged`` (``wherry.errors``) if a
+        ``FileBody``'s file is gone, too short or not what its digest says, and ``FileUnreadable``; the key
+        is then what it was. Raises ``StepsFailed`` where it has been repeated below already.
         """
         ...
 
@@ -141,11 +148,19 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def sync(self, keys: Sequence[str]) -> None:
-        """Make earlier ``put`` calls of these keys survive a power loss. Object stores: nothing.
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        """Read a few small objects, those that are there, in one and the same store.
 
-        Raises ``StoreDamaged`` (``wherry.errors``) if one is gone, or the disk fails to write it; it has
-        to be put again then.
+        What lies at an address can be exchanged, for another disk or another server, between any two calls.
+        A folder is opened once for all of it; an object store is asked for all of it at the same time.
+        """
+        ...
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
+        """Make earlier ``put`` calls of these keys survive a power loss; see where they are.
+
+        In a folder all is synced and seen in one and the same store, as in ``get_all``. Object stores have
+        nothing to sync: they read ``witness``, and don't look for the keys.
         """
         ...
 

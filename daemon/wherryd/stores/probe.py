@@ -1,10 +1,14 @@
 """Finding out whether a store does what a commit needs (docs/commit.md, rule 10).
 
-Owns: the question. Does not own: when it is asked, and that the answer is kept (``commit``, ``queue``).
+Owns: the question, and that nothing is left of it: a process that ends here leaves its key, which the next
+probe of the store removes. Does not own: when it is asked, and that the answer is kept (``transfer``,
+``queue``).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from functools import partial
 
@@ -12,11 +16,23 @@ import anyio
 
 from wherry.errors import StoreError, StoreUnfit
 from wherryd.clock import Clock
-from wherryd.stores.base import ObjectExists, ObjectMissing, ObjectStore, WriteConflict
+from wherryd.stores.base import (
+    ObjectExists,
+    ObjectMissing,
+    ObjectStat,
+    ObjectStore,
+    WriteConflict,
+)
 from wherryd.together import all_of
 
 _RACERS = 16
 _ROUNDS = 3
+_PREFIX = "wherry-probe-"
+#: A project may be called like it, and has a ``/`` behind its name.
+_KEY = re.compile(r"wherry-probe-[0-9a-f]{32}")
+#: Any probe is over by then.
+_LEFT_S = 3600
+_MOST_SWEPT = 1000
 _HINT = (
     "Wherry needs a store with conditional writes (If-None-Match: *): use a newer version of the "
     "server, another server, or a folder."
@@ -35,13 +51,14 @@ async def probe(store: ObjectStore, clock: Clock) -> None:
             key does not read as missing. No answer later will be another: use another store.
         StoreError: the store could not be asked; try again later.
     """
-    key = f"wherry-probe-{clock.token()}"
+    key = f"{_PREFIX}{clock.token()}"
     await _check_missing(store, key)
     try:
         for _ in range(_ROUNDS):
             won = await _race(store, key)
             if won:
                 await _check_winner(store, key, won)
+                await _sweep(store, key)
                 return
         raise _unfit(store, f"lets none of {_RACERS} racing creates of a key win")
     finally:
@@ -83,6 +100,28 @@ async def _check_winner(store: ObjectStore, key: str, won: list[bytes]) -> None:
         raise _unfit(store, f"lets {len(won)} of {_RACERS} racing creates of a key win")
     if (await store.get(key)).body != won[0]:
         raise _unfit(store, "holds other bytes than those of the create that won")
+
+
+async def _sweep(store: ObjectStore, key: str) -> None:
+    """Remove what probes that were killed have left, by the store's own clock."""
+    with suppress(StoreError, ObjectMissing):
+        now = (await store.head(key)).modified
+        for stat in await _begin_with(store, _PREFIX):
+            if _KEY.fullmatch(stat.key) and now - stat.modified > _LEFT_S:
+                await store.delete(stat.key)
+
+
+async def _begin_with(store: ObjectStore, prefix: str) -> list[ObjectStat]:
+    """The first objects whose keys begin so, which need not be a folder."""
+    found: list[ObjectStat] = []
+    stats = store.list("", start_after=prefix)
+    async for stat in stats:
+        if not stat.key.startswith(prefix) or len(found) == _MOST_SWEPT:
+            break
+        found.append(stat)
+    if isinstance(stats, AsyncGenerator):
+        await stats.aclose()
+    return found
 
 
 def _unfit(store: ObjectStore, what: str) -> StoreUnfit:

@@ -1,7 +1,8 @@
 """The one policy by which a store's short faults are met: try again a few times, after random pauses.
 
-Owns: what is repeated, how often, and the pauses. Does not own: long faults (the stages wait for those,
-and show why), or conditional puts, which are never repeated below the commit.
+Owns: what is repeated, how often, and the pauses; telling whoever began the call (``watched``), also of what
+is repeated deep inside a store. Does not own: long faults (the stages wait for those, and show why), or
+conditional puts, which are never repeated below the commit.
 
 Pauses have full jitter: each is random between 0 and a bound that doubles (AWS Architecture Blog,
 "Exponential Backoff And Jitter").
@@ -9,15 +10,16 @@ Pauses have full jitter: each is random between 0 and a bound that doubles (AWS 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from wherry.errors import StoreUnavailable
+from wherry.errors import StoreError, StoreUnavailable
 from wherryd.clock import Clock
-from wherryd.stores.base import Body, Object, ObjectStat, ObjectStore, StepsFailed
+from wherryd.stores.base import Body, Found, Object, ObjectStat, ObjectStore, StepsFailed
 
 _T = TypeVar("_T")
 
@@ -42,9 +44,34 @@ class Retried(msgspec.Struct, frozen=True):
     """One repetition, for whoever watches."""
 
     what: str  # verb and key
-    error: str
+    error: StoreError
     failed: int  # how many tries have failed
     pause_s: float
+
+
+class Watcher(Protocol):
+    """Somebody for whom calls are made, a request say."""
+
+    async def wait_again(self, retried: Retried) -> None:
+        """A call has failed: let its pause pass, or as much of it as is needed."""
+        ...
+
+    async def recovered(self) -> None:
+        """A call that had failed went well."""
+        ...
+
+
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Have all that is repeated in here, and in tasks that are started in here, told to ``watcher``."""
+    before = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
 
 
 Told = Callable[[Retried], None]
@@ -78,20 +105,28 @@ class Retry:
         failed = 0
         while True:
             try:
-                return await call()
+                answer = await call()
             except StepsFailed:
                 raise  # each step has had its tries
             except StoreUnavailable as exc:
                 failed += 1
                 await self.pause(what, exc, failed)
+                continue
+            if failed and (watcher := _watcher.get()):
+                await watcher.recovered()
+            return answer
 
     async def pause(self, what: str, error: StoreUnavailable, failed: int) -> None:
         """Let the pause after ``failed`` tries pass; raise ``error`` if there is no try left."""
         if failed >= self._policy.tries:
             raise error
         pause_s = self._clock.random() * self._policy.bound_s(failed)
-        self._told(Retried(what=what, error=str(error), failed=failed, pause_s=pause_s))
-        await self._clock.sleep(pause_s)
+        retried = Retried(what=what, error=error, failed=failed, pause_s=pause_s)
+        self._told(retried)
+        if watcher := _watcher.get():
+            await watcher.wait_again(retried)
+        else:
+            await self._clock.sleep(pause_s)
 
 
 class RetryingStore:
@@ -175,8 +210,12 @@ class RetryingStore:
 
         return self._resumed(f"list {prefix}", begin, note)
 
-    async def sync(self, keys: Sequence[str]) -> None:
-        await self._retry.run("sync", lambda: self._inner.sync(keys))
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        what = f"get {keys[-1]}" if keys else "get"
+        return await self._retry.run(what, lambda: self._inner.get_all(keys))
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
+        return await self._retry.run("sync", lambda: self._inner.sync(keys, witness))
 
     async def delete(self, key: str) -> None:
         await self._retry.run(f"delete {key}", lambda: self._inner.delete(key))

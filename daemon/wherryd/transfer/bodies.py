@@ -7,16 +7,37 @@ entries' bytes (the store does, against their digest).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
 
+import anyio.to_thread
 import zstandard
 
 from wherry.errors import FileChanged, FileMissing
 from wherryd.model import Entry
+from wherryd.queue.base import Request
 from wherryd.stores.base import FileBody
 
 _READ_BYTES = 1 << 18
 _WINDOW_BYTES = 8 << 20
+
+
+ManifestOf = Callable[[Request], Awaitable[FileBody]]
+"""Gives the body of a request's manifest."""
+
+
+def manifests_in(folder: str) -> ManifestOf:
+    """Make what gives manifests that lie in a folder, ``<request row>.zst`` each.
+
+    It raises as ``manifest_body``.
+    """
+
+    async def manifest_of(request: Request) -> FileBody:
+        assert request.manifest is not None
+        path = os.path.join(folder, f"{request.row}.zst")
+        return await anyio.to_thread.run_sync(manifest_body, path, request.manifest)
+
+    return manifest_of
 
 
 def entry_body(entry: Entry, told: Callable[[int], None]) -> FileBody:

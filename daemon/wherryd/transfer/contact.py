@@ -1,8 +1,8 @@
-"""First contact with a store, with the intent to write.
+"""Contact with a store, with the intent to write.
 
-Owns: giving a new store its id, probing it once per (address, store id), asking again after 60 s or an
-error which store lies at an address, and whether it still does. Does not own: what follows if that is
-another one than before (``stage`` and ``commit`` stop the lane).
+Owns: giving a new store its id, probing it once per (address, store id), asking again after 10 s or an error
+whether it is still the one that is known, and whether all went well since some moment. Does not own: what
+follows if it is another (``stage`` stops the lane), or the proof that bytes are in it (``blobs``).
 
 A kill leaves a store with an id that the queue does not know yet: the next start reads it there, and
 probes again.
@@ -10,21 +10,23 @@ probes again.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 
 import anyio
 import msgspec
 
-from wherry.errors import StoreChanged, StoreUnavailable
+from wherry.errors import StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.opened import OpenedStores
 from wherryd.queue.base import Queue
-from wherryd.registry.base import Registry
+from wherryd.registry.base import Identity, Registry
+from wherryd.registry.identity import Exchanged
 from wherryd.stores.base import ObjectStore, WriteConflict
 
-FRESH_S = 60.0
+#: The contract asks for 60 s at most; less is less to send again where a store was exchanged.
+FRESH_S = 10.0
 
 _AFTER_FOUND = failpoint("transfer.contact.after-found")
 _AFTER_PROBE = failpoint("transfer.contact.after-probe")
@@ -32,39 +34,19 @@ _AFTER_PROBE = failpoint("transfer.contact.after-probe")
 Probe = Callable[[ObjectStore], Awaitable[None]]
 
 
-class AnotherStore(StoreChanged):
-    """At an address lies another store than the one that counts. Users see ``StoreChanged``."""
-
-    def __init__(self, address: str, counting_id: str) -> None:
-        super().__init__(
-            f"at {address} is not the store {counting_id} that was there before",
-            hint="Look whether the right disk or bucket is there. If this one is to count: wherry retry",
-        )
-        self.counting_id = counting_id
-
-
 class Contact(msgspec.Struct, frozen=True):
-    """A store that may be written to."""
+    """A store that may be written to: the one that the queue's knowledge is about."""
 
-    registry: Registry
-    counts: bool  # it is the one that the queue's knowledge is about
-    counting_id: str  # the store that counts, when contact was made
     address: str
+    registry: Registry
+    store_id: str
 
-    def check_counts(self) -> None:
-        """Raise ``AnotherStore`` where another store lies there than the one that counts."""
-        if not self.counts:
-            raise AnotherStore(self.address, self.counting_id)
 
-    async def check_same(self) -> None:
-        """Ask the store once more which one it is. Raises ``AnotherStore``, and as ``identify``.
+class Moment(msgspec.Struct, frozen=True):
+    """A point in an address's history."""
 
-        To be asked after what was put has been synced there (on a folder that fails where it is not
-        there): then bytes that went into another store, for a moment, do not count as sent.
-        """
-        there = await self.registry.identify()
-        if there is None or there.store != self.counting_id:
-            raise AnotherStore(self.address, self.counting_id)
+    troubles: int
+    at: float  # monotonic clock
 
 
 class Contacts:
@@ -79,58 +61,61 @@ class Contacts:
         self._probe = probe
         self._queue = queue
         self._clock = clock
-        self._made_at: dict[str, tuple[float, int]] = {}  # and how often doubted before
+        self._made: dict[str, Moment] = {}
         self._contacts: dict[str, Contact] = {}
-        self._unlisted: set[tuple[str, str]] = set()  # probed, and not the ones that count
+        self._shaken: Counter[str] = Counter()
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def for_writing(self, address: str) -> Contact:
         """Return the store at an address, known to be fit for writing.
 
-        Raises ``StoreError`` (``StoreUnfit`` among them); ``BadURI`` or ``NotYet`` where the address can
-        never be opened.
+        Raises ``Exchanged`` where another lies there than is known; other ``StoreError`` (``StoreUnfit``
+        among them); ``BadURI`` or ``NotYet`` where the address can never be opened.
         """
         async with self._locks[address]:
-            doubts = self._stores.doubts.of(address)
-            if not self._is_fresh(address, doubts):
+            made = self._made.get(address)
+            if made is None or not self.is_unbroken(address, made):
+                before = self.moment(address)
                 self._contacts[address] = await self._make(address)
-                self._made_at[address] = self._clock.monotonic(), doubts
+                self._made[address] = msgspec.structs.replace(before, at=self._clock.monotonic())
             return self._contacts[address]
-
-    def _is_fresh(self, address: str, doubts: int) -> bool:
-        made_at, known_doubts = self._made_at.get(address, (-FRESH_S, 0))
-        return self._clock.monotonic() - made_at < FRESH_S and doubts == known_doubts
 
     def broken(self, address: str) -> None:
         """Ask the store anew before its next use: something went wrong with it; the commit asks too."""
         self._stores.doubts.note(address)
 
+    def shaken(self, address: str) -> None:
+        """Ask the store anew before its next use: something went wrong, and was repeated."""
+        self._shaken[address] += 1
+
+    def moment(self, address: str) -> Moment:
+        """Now; to be asked ``is_unbroken`` about."""
+        troubles = self._stores.doubts.of(address) + self._shaken[address]
+        return Moment(troubles, self._clock.monotonic())
+
+    def is_unbroken(self, address: str, since: Moment) -> bool:
+        """Whether nothing went wrong with the store since, and that was only a moment ago."""
+        now = self.moment(address)
+        return now.troubles == since.troubles and now.at - since.at < FRESH_S
+
     async def _make(self, address: str) -> Contact:
         registry = await self._stores.registry(address)
-        known_id = await self._queue.store_id(address)
-        store_id = await self._identify(registry, known_id)
-        counts = store_id == known_id or not known_id
-        if not counts:
-            self._stores.doubts.note(address)  # the commit stops the lanes when it has asked itself
-        if counts:
-            await self._probe_once(address, store_id)
-        elif (address, store_id) not in self._unlisted:
-            await self._probe(await self._stores.store(address))
-            self._unlisted.add((address, store_id))
-        return Contact(registry, counts, store_id if counts else known_id, address)
+        known = await self._queue.store_id(address)
+        there = await registry.identify()
+        if not known:
+            there = there or await self._found(registry)
+        elif there is None or there.store != known:
+            raise Exchanged(address, there, known)
+        await self._probe_once(address, there.store)
+        return Contact(address, registry, there.store)
 
-    async def _identify(self, registry: Registry, known_id: str) -> str:
-        identity = await registry.identify()
-        if identity is not None:
-            return identity.store
-        if known_id:
-            return ""  # emptied: the user decides whether a new store begins here
+    async def _found(self, registry: Registry) -> Identity:
         try:
             founded = await registry.found(self._clock.token())
         except WriteConflict as exc:
             raise StoreUnavailable("another writer is founding the store at this moment") from exc
         _AFTER_FOUND()
-        return founded.store
+        return founded
 
     async def _probe_once(self, address: str, store_id: str) -> None:
         if await self._queue.store_id(address) and await self._queue.probed(address):

@@ -1,7 +1,7 @@
 """From ``prepared`` to ``uploaded``: all that the version names is in its store.
 
-Owns: which requests are worked on at once, the order manifest, bytes, row; what an error means.
-Does not own: which bytes to send (``blobs``), first contact (``contact``), the record (``commit``).
+Owns: which requests are worked on at once, the order bytes, row; what an error means; stopping a lane whose
+store is another. Does not own: what to send (``blobs``), contact (``contact``), the record (``commit``).
 
 What a kill leaves: objects in the store that nobody names yet; the request is still ``prepared`` and is
 done again, without sending again what the store has.
@@ -9,42 +9,42 @@ done again, without sending again what the store has.
 
 from __future__ import annotations
 
-import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-
-import anyio.to_thread
 
 from wherry.errors import QueueError, StoreError, WherryError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.crew import Crew
+from wherryd.defects import NoteDefect, note_defect
 from wherryd.log import get_logger
-from wherryd.model import State
+from wherryd.model import Lane, State
 from wherryd.news import News
+from wherryd.nudge import Nudge
 from wherryd.progress import Progress
 from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request, WrongState
+from wherryd.registry.identity import Exchanged, of_known
+from wherryd.stores.retry import watched
 from wherryd.transfer.blobs import Blobs, Job, Leaving
-from wherryd.transfer.bodies import manifest_body
-from wherryd.transfer.contact import AnotherStore, Contact, Contacts
+from wherryd.transfer.bodies import ManifestOf
+from wherryd.transfer.contact import Contact, Contacts
 from wherryd.transfer.slots import Slots
 from wherryd.transfer.troubles import Troubles
+from wherryd.waiting import RowWatcher
 
 #: Requests from this size on have places of their own, so that they never fill all.
 BIG_BYTES = 64 << 20
 #: Of one store.
 BIG_AT_ONCE = 4
 SMALL_AT_ONCE = 12
-#: Manifests below this many bytes are put without a question.
-SMALL_BYTES = 16 << 10
 #: Timers may fire a little early.
 _MARGIN_S = 0.05
 
-_AFTER_MANIFEST = failpoint("transfer.manifest.after-put")
 _BEFORE_QUEUE = failpoint("transfer.request.before-queue")
 _AFTER_QUEUE = failpoint("transfer.request.after-queue")
+_BEFORE_STOP = failpoint("transfer.lane.before-stop")
 _BEFORE_FAIL = failpoint("transfer.request.before-fail")
 
 _log = get_logger("transfer")
@@ -73,14 +73,14 @@ class Transferrer:
     """The stage.
 
     Args:
-        manifests: folder of the manifests' files, ``<request row>.zst`` each.
+        manifest_of: gives manifests' files.
         contacts: the stores that may be written to.
         at_once: bodies in flight, over all stores.
     """
 
     def __init__(
         self,
-        manifests: str,
+        manifest_of: ManifestOf,
         contacts: Contacts,
         at_once: int,
         queue: Queue,
@@ -88,14 +88,16 @@ class Transferrer:
         clock: Clock,
         progress: Progress,
         is_pressed: Callable[[], bool] = lambda: False,
+        note_defect: NoteDefect = note_defect,
     ) -> None:
-        self._manifests = manifests
+        self._manifest_of = manifest_of
         self._contacts = contacts
         self._queue = queue
         self._clock = clock
         self._progress = progress
-        self._slots = Slots(at_once)
-        self._blobs = Blobs(queue, self._slots, progress)
+        self._blobs = Blobs(queue, contacts, Slots(at_once), progress)
+        self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
+        self._stopped: set[Lane] = set()
         self.troubles = Troubles(clock)
         self.crew = Crew(
             State.PREPARED,
@@ -105,8 +107,9 @@ class Transferrer:
             news,
             clock,
             left_out=self.troubles.paused_stores,
-            is_blocked=lambda lane: self.troubles.of(lane.store, lane.project) is not None,
+            is_blocked=self._is_blocked,
             is_pressed=is_pressed,
+            note_defect=note_defect,
         )
 
     async def run(self) -> None:
@@ -117,17 +120,22 @@ class Transferrer:
         """Let all that waits for this store try again now."""
         self.troubles.forget(address)
         self._contacts.broken(address)
+        self._stopped = {lane for lane in self._stopped if lane.store != address}
+        self._nudges[address].nudge()
         self.crew.nudge()
 
     async def _transfer(self, request: Request) -> bool:
         self._progress.start(request.row)
         began = self._clock.monotonic()
+        watcher = self._watcher(request)
         try:
-            contact = await self._contacts.for_writing(request.lane.store)
-            contact.check_counts()
-            await self._send(request, contact)
+            if await self._is_stopped(request.lane):
+                return False
+            with watched(watcher):
+                contact = await self._contacts.for_writing(request.lane.store)
+                await self._send(request, contact, watcher)
             _BEFORE_QUEUE()
-            await self._queue.uploaded(request.row, contact.counting_id)
+            await self._queue.uploaded(request.row, contact.store_id)
             _AFTER_QUEUE()
         except Leaving:
             return False
@@ -136,6 +144,9 @@ class Transferrer:
         except WrongState:
             self._contacts.broken(request.lane.store)  # another store may count by now
             raise
+        except Exchanged as error:
+            await self._stop(request.lane, error)
+            return False
         except StoreError as error:
             await self._wait(request, error, began)
             return False
@@ -145,37 +156,46 @@ class Transferrer:
             self._progress.end(request.row)
         return True
 
-    async def _send(self, request: Request, contact: Contact) -> None:
+    async def _send(self, request: Request, contact: Contact, watcher: RowWatcher) -> None:
         lane = request.lane
 
-        def went_well() -> None:
+        async def went_well() -> None:
             self.troubles.went_well(lane.store, lane.project)
+            await watcher.recovered()
 
-        job = Job(request, contact, lambda: self.crew.leaving, went_well)
-        await self._send_manifest(job)
-        if request.error:
-            await self._queue.wait_until(request.row, "", "", None)
+        manifest = await self._manifest_of(request)
+        job = Job(request, contact, manifest, lambda: self.crew.leaving, went_well)
         await self._blobs.send(job)
 
-    async def _send_manifest(self, job: Job) -> None:
-        request, registry, project = job.request, job.contact.registry, job.request.lane.project
-        assert request.manifest is not None
-        path = os.path.join(self._manifests, f"{request.row}.zst")
-        body = await anyio.to_thread.run_sync(manifest_body, path, request.manifest)
-        async with self._slots.one():
-            # Putting a small one again costs no more than asking.
-            if body.size < SMALL_BYTES or not await registry.has_manifest(
-                project, request.manifest
-            ):
-                await registry.put_manifest(project, request.manifest, body)
-        job.went_well()
-        _AFTER_MANIFEST()
+    def _watcher(self, request: Request) -> RowWatcher:
+        address = request.lane.store
+        shaken = partial(self._contacts.shaken, address)
+        return RowWatcher(request, self._queue, self._clock, self._nudges[address], shaken)
+
+    # ── what goes wrong ────────────────────────────────────────────────────────────────────────
+    def _is_blocked(self, lane: Lane) -> bool:
+        return lane in self._stopped or self.troubles.of(lane.store, lane.project) is not None
+
+    async def _is_stopped(self, lane: Lane) -> bool:
+        """Whether the lane waits for the user; it is left alone then until a nudge."""
+        nudge = self._nudges[lane.store]
+        before = nudge.count
+        is_stopped = lane in await self._queue.stopped()
+        if is_stopped and nudge.count == before:
+            self._stopped.add(lane)
+        return is_stopped
+
+    async def _stop(self, lane: Lane, error: Exchanged) -> None:
+        _log.warning("another store", store=lane.store, name=lane.name, error=error.message)
+        self._contacts.broken(lane.store)
+        _BEFORE_STOP()
+        await self._queue.stop_lane(lane, error.message, error.known)
 
     async def _wait(self, request: Request, error: StoreError, began: float) -> None:
         lane = request.lane
         self._contacts.broken(lane.store)
-        if isinstance(error, AnotherStore):
-            await self._queue.stop_lane(lane, error.message, error.counting_id)
+        if await self._queue.store_id(lane.store):
+            error = of_known(error)
         trouble = self.troubles.note(lane.store, lane.project, error, began)
         _log.warning("store has trouble", store=lane.store, request=request.id, error=str(error))
         await self._queue.wait_until(request.row, trouble.error, trouble.reason, trouble.next_try)

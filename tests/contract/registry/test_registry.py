@@ -8,11 +8,12 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 import pytest
+import zstandard
 
 from tests.support.memory import MemoryStore
 from tests.unit.registry import example
 from tests.unit.registry.example import NAME, PROJECT
-from wherry.errors import BadName, StoreDamaged, StoreError
+from wherry.errors import BadName, StoreChanged, StoreDamaged, StoreError
 from wherryd.clock import SystemClock
 from wherryd.model import Alias, ManifestEntry
 from wherryd.registry import layout, records
@@ -154,24 +155,87 @@ class TestBytes:
     ) -> None:
         """A manifest is found by the digest of its plain bytes."""
         made = await anyio.to_thread.run_sync(example.write_manifest, tmp_path / "m")
-        assert not await registry.has_manifest("p", made.manifest)
-        await registry.put_manifest("p", made.manifest, body(tmp_path / "m"))
-        await registry.sync("p", [], made.manifest)
-        assert await registry.has_manifest("p", made.manifest)
+        file = body(tmp_path / "m")
+        assert not await registry.has_manifest("p", made.manifest, file.size)
+        await registry.put_manifest("p", made.manifest, file)
+        assert await registry.has_manifest("p", made.manifest, file.size)
         assert [
             entry async for entry in registry.open_manifest("p", made.manifest)
         ] == example.LINES
 
-    async def test_sync_names_every_object_of_the_version(
-        self, registry: Registry, tmp_path: Path
+    @pytest.mark.parametrize("damage", ["cut", "empty", "other bytes", "more behind it", "another"])
+    async def test_a_damaged_manifest_passes_for_whole(
+        self, store: ObjectStore, registry: Registry, tmp_path: Path, damage: str
     ) -> None:
-        """Blobs and manifest that were put can be synced, more than once."""
+        """A manifest counts as there only if its size is the one of the file, and its digest its own."""
+        made = await anyio.to_thread.run_sync(example.write_manifest, tmp_path / "m")
+        whole = body(tmp_path / "m")
+        packed = (tmp_path / "m").read_bytes()
+        there = {
+            "cut": packed[:-1],
+            "empty": b"",
+            "other bytes": packed[:40] + bytes(len(packed) - 40),
+            "more behind it": packed + packed,
+            "another": zstandard.compress(b"x" * 9),
+        }[damage]
+        await store.put(layout.manifest_key("p", made.manifest), there)
+        assert not await registry.has_manifest("p", made.manifest, whole.size)
+        assert not await registry.has_manifest("p", made.manifest, len(there))
+
+    async def test_sync_passes_over_what_is_gone(
+        self, store: ObjectStore, registry: Registry, tmp_path: Path
+    ) -> None:
+        """Blobs and manifest that were put can be synced, more than once; a lost one is named."""
         digest = example.digest(b"abc")
         manifest = example.digest(b"m")
+        await registry.found("one")
         await registry.put_blob("p", digest, body(tmp_path / "f", b"abc"))
         await registry.put_manifest("p", manifest, body(tmp_path / "m", b"whatever"))
-        await registry.sync("p", [digest], manifest)
-        await registry.sync("p", [digest], manifest)
+        await registry.sync("p", [digest], [manifest], "one")
+        await registry.sync("p", [digest], [], "one")
+        await store.delete(layout.blob_key("p", digest))
+        with pytest.raises(StoreDamaged, match=layout.blob_key("p", digest)):
+            await registry.sync("p", [digest], [manifest], "one")
+
+    async def test_another_store_passes_for_the_known_one(
+        self, store: ObjectStore, registry: Registry, tmp_path: Path
+    ) -> None:
+        """Whatever lies at the address: nothing is said to be in a store that is not there."""
+        digest = example.digest(b"abc")
+        await registry.put_blob("p", digest, body(tmp_path / "f", b"abc"))
+        await registry.create_version("p", "n", 0, b"{}")
+
+        async def check() -> None:
+            for asked in (
+                registry.sync("p", [digest], [], "one"),
+                registry.sync("p", [example.digest(b"gone")], [], "one"),
+                registry.sync_version("p", "n", 0, "one"),
+                registry.read_versions("p", "n", [0], "one"),
+                registry.read_type("p", "n", "one"),
+                registry.read_alias("p", "n", "best", "one"),
+                registry.check_identity("one"),
+            ):
+                with pytest.raises(StoreChanged, match=f"at {store.address} is .*, not one"):
+                    await asked
+
+        await check()
+        await registry.found("two")
+        await check()
+        await registry.check_identity("two")
+        assert await registry.read_type("p", "n", "two") is None
+        assert await registry.read_alias("p", "n", "best", "two") is None
+
+    async def test_versions_of_a_store_are_read_apart(
+        self, store: ObjectStore, registry: Registry, tmp_path: Path
+    ) -> None:
+        """Several numbers are read at once, and what is not there is told."""
+        await fill(store, tmp_path)
+        await registry.found("one")
+        identity = await registry.identify()
+        assert identity is not None
+        read = await registry.read_versions(PROJECT, NAME, [1, 7, 0], identity.store)
+        alone = [await registry.read_version(PROJECT, NAME, number) for number in (1, 7, 0)]
+        assert read == alone and read[1] is None and read[0] is not None
 
     async def test_packed_bytes_are_read(
         self, store: ObjectStore, registry: Registry, tmp_path: Path

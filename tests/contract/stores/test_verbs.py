@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from wherry.errors import StoreDamaged
-from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore
+from wherryd.stores.base import FileBody, Found, ObjectMissing, ObjectStore
 
 KEYS = {
     "plain": "a/b/c.json",
@@ -165,7 +165,18 @@ async def test_syncing_breaks_something(
     keys = [f"blobs/{number % 3}/{number}" for number in range(12)]
     for key in keys:
         await store.put(key, file_body(key.encode()))
-    await store.sync(keys)
-    await store.sync(keys)
-    await store.sync([])
+    for some in (keys, keys, []):
+        assert await store.sync(some, keys[0]) == Found(keys[0].encode())
     assert sorted([stat.key async for stat in store.list("blobs/")]) == sorted(keys)
+
+
+async def test_objects_are_read_apart(store: ObjectStore) -> None:
+    """``get_all`` gives the objects that are there; ``sync`` reads its witness or says that there is none."""
+    await store.put("a/there", b"x")
+    assert await store.get_all(["id", "a/not", "b/c"]) == {}
+    assert await store.get_all([]) == {}
+    assert (await store.sync(["a/there"], "id")).witness is None
+    await store.put_if_absent("id", b"one")
+    found = await store.get_all(["id", "a/not", "a/there"])
+    assert found == {key: await store.get(key) for key in ("id", "a/there")}
+    assert await store.sync(["a/there"], "id") == Found(b"one")

@@ -31,6 +31,7 @@ _OURS = ("app.", "capture.", "prepare.", "transfer.")
 _OTHERS = ("commit.", "queue.", "registry.", "stores.folder.")
 #: What this history does not come by.
 _ELSEWHERE = (
+    "transfer.lane.",
     "capture.lost.",
     "capture.manifests.",
     "prepare.lookups.",

@@ -283,8 +283,21 @@ def test_an_attempt_above_a_restored_backup_is_sent() -> None:
     assert isinstance(step(memory, sending(5)), Stop)
 
 
-def test_what_this_worker_wrote_is_read_again() -> None:
-    """Within a streak, what we wrote ourselves needs no reading."""
+def test_what_was_written_elsewhere_counts() -> None:
+    """A record that was made counts when it is read; where nothing is there after all, it is sent again."""
+    memory = memory_with("a", request=sending(1))
+    memory.created(1)
+    assert step(memory, sending(1)) == Read((1,))
+    memory.read(1, None, memory.ask())
+    assert step(memory, sending(1)) == Put(1)
+    memory.created(1)
+    memory.read(1, stored(1, "mine", "x"), memory.ask())
+    assert step(memory, sending(1)) == Settle(1)
+
+
+def test_what_this_worker_wrote_is_read_twice() -> None:
+    """What was read when it was written needs no reading for the next request."""
     memory = memory_with("a", request=request_of("next"))
-    memory.created(1, request_of("mine"), memory.ask())
+    memory.created(1)
+    memory.read(1, stored(1, "mine", "x"), memory.ask())
     assert step(memory, request_of("next", "z")) == Attempt(2)

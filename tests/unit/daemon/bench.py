@@ -28,6 +28,7 @@ from wherryd.references.table import Resolvers
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import ObjectStore
 from wherryd.stores.probe import probe
+from wherryd.transfer.bodies import manifests_in
 from wherryd.transfer.contact import Contacts
 from wherryd.transfer.stage import Transferrer
 
@@ -110,6 +111,7 @@ class Bench:
         offline: bool = False,
         synced: bool = False,
         metadata: str = "{}",
+        aliases: tuple[str, ...] = (),
     ) -> Request:
         """Accept a request whose bytes lie back to back in one spool file."""
         folder = f"sessions/s/{uuid.uuid4().hex}"
@@ -130,7 +132,7 @@ class Bench:
             type="model",
             description=None,
             metadata=metadata,
-            aliases=[],
+            aliases=list(aliases),
             tags=[],
             inputs=[],
             run=RunInfo("run1"),
@@ -197,7 +199,7 @@ class Bench:
             self.opened, lambda store: probe(store, self.clock), self.queue, self.clock
         )
         stage = Transferrer(
-            str(self.manifests),
+            manifests_in(str(self.manifests)),
             contacts,
             at_once,
             self.queue,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import STORE, Bench
 from wherry.errors import StoreUnavailable
 from wherryd.commit.committer import Committer
-from wherryd.commit.pauses import FEW, Nudge, Pauses
+from wherryd.commit.pauses import FEW, Pauses
 from wherryd.commit.record import make_record
 from wherryd.model import RunInfo, State
+from wherryd.nudge import Nudge
 from wherryd.queue.base import Request
-from wherryd.stores.base import Object, ObjectExists, WriteConflict
+from wherryd.stores.base import Found, Object, ObjectExists, WriteConflict
 
 
 class RecordsStore(MemoryStore):
@@ -31,9 +34,9 @@ class RecordsStore(MemoryStore):
             raise self.refusal(key)
         return await super().put_if_absent(key, body)
 
-    async def sync(self, keys: list[str]) -> None:
-        await super().sync(keys)
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
         self.synced += keys
+        return await super().sync(keys, witness)
 
 
 async def uploaded(bench: Bench) -> Request:

@@ -31,12 +31,14 @@ from wherryd.clock import SystemClock
 from wherryd.stores.base import (
     EtagMismatch,
     FileBody,
+    Found,
+    Object,
     ObjectExists,
     ObjectMissing,
     ObjectStore,
     OutcomeUnknown,
 )
-from wherryd.stores.folder import FolderStore, files, landing, temporary
+from wherryd.stores.folder import FolderStore, files, landing, roots, temporary
 
 TMP = "%wherry/tmp"
 
@@ -72,7 +74,7 @@ async def main(root, verb):
         await store.put_if_match("a/b/key", b"new", (await store.head("a/b/key")).etag)
     else:
         await store.put("a/b/key", b"new")
-        await store.sync(["a/b/key"])
+        await store.sync(["a/b/key"], "id")
 
 anyio.run(main, *sys.argv[1:])
 """
@@ -129,7 +131,7 @@ async def _again(store: FolderStore, verb: str) -> None:
 
 def test_failpoints_are_missed() -> None:
     """Every step of every writing verb has a place where a kill is tried."""
-    assert len(PLACES) == 8
+    assert len(PLACES) == 9
 
 
 async def test_leftovers_are_kept(root: Path) -> None:
@@ -155,6 +157,23 @@ async def test_a_young_leftover_is_swept(root: Path) -> None:
     (root / TMP / "young").touch()
     await FolderStore(str(root), SystemClock()).put("key", b"x")
     assert os.listdir(root / TMP) == ["young"]
+
+
+async def test_a_young_leftover_stays_for_ever(
+    root: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was too young when this process first wrote is swept a minute later, as what came since."""
+    (root / TMP).mkdir(parents=True)
+    (root / TMP / "young").touch()
+    await store.put("key", b"x")
+    (root / TMP / "later").touch()
+    for left in ("young", "later"):
+        _make_old(root / TMP / left, 61)
+    await store.put("key", b"x")
+    assert sorted(os.listdir(root / TMP)) == ["later", "young"]  # not at each write
+    monkeypatch.setattr(temporary, "_SWEEP_EVERY_S", 0)
+    await store.put("key", b"x")
+    assert os.listdir(root / TMP) == []
 
 
 async def test_a_failed_put_leaves_a_file(root: Path, store: FolderStore, tmp_path: Path) -> None:
@@ -222,7 +241,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, root: Path) -> list[str]:
     done: list[str] = []
 
     def note(name: str, at: int) -> None:
-        for module in (files, temporary):
+        for module in (files, temporary, roots):
             real = getattr(module, name, None)
             if real:
                 monkeypatch.setattr(module, name, _noted(real, name, at, done, root))
@@ -237,7 +256,7 @@ def _noted(real, name, at, done, root):  # type: ignore[no-untyped-def]
     def call(*args):  # type: ignore[no-untyped-def]
         place = args[at]
         path = os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else place
-        path = os.path.relpath(path, root)
+        path = os.path.relpath(os.path.join(root, path), root)
         done.append(f"{name} {'temporary' if path.startswith(TMP) else path}")
         return real(*args)
 
@@ -270,45 +289,74 @@ async def test_folders_that_another_made_are_not_synced(root: Path, steps: list[
     assert sorted(steps[-3:]) == ["sync_folder .", "sync_folder p", "sync_folder p/q"]
 
 
-async def test_blobs_are_synced_one_by_one(store: FolderStore, steps: list[str]) -> None:
-    """``put`` syncs nothing; ``sync`` syncs each file and each folder once."""
+async def test_a_blob_is_named_before_it_is_synced(store: FolderStore, steps: list[str]) -> None:
+    """``put`` syncs a file before it has a name, also in the place of another; ``sync`` each folder once."""
     keys = [f"p/blobs/{number % 4}/{number}" for number in range(12)]
-    for key in keys:
+    for key in [*keys, *keys]:
         await store.put(key, b"x")
-    assert not [step for step in steps if step.startswith("sync")]
-    steps.clear()
-    await store.sync(keys)
+        assert steps[0] == "sync_file temporary"
+        assert not [step for step in steps[1:] if step.startswith("sync")]
+        steps.clear()
+    await store.sync(keys, "id")
     folders = [".", "p", "p/blobs", *(f"p/blobs/{number}" for number in range(4))]
-    assert steps[:12] == [f"sync_file {key}" for key in keys]
-    assert sorted(steps[12:]) == sorted(f"sync_folder {folder}" for folder in folders)
-
-
-async def test_good_bytes_give_way_to_unsynced_ones(store: FolderStore, steps: list[str]) -> None:
-    """A put over an object syncs the new bytes first: the old ones may be a version's."""
-    await store.put("blob", b"bytes")
-    assert "sync_file temporary" not in steps
-    await store.put("blob", b"bytes")
-    assert steps[-1] == "sync_file temporary"
-
-
-async def test_a_blob_that_is_gone_counts_as_synced(root: Path, store: FolderStore) -> None:
-    """``sync`` of what is not there says so."""
-    await store.put("p/blob", b"x")
-    (root / "p" / "blob").unlink()
-    with pytest.raises(StoreDamaged):
-        await store.sync(["p/blob"])
+    assert sorted(steps) == sorted(f"sync_folder {folder}" for folder in folders)
+    steps.clear()
+    await store.sync(keys, "id")
+    assert sorted(steps) == [f"sync_folder p/blobs/{number}" for number in range(4)]
 
 
 async def test_a_blob_that_the_disk_refused_stays(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file whose sync fails is removed: a second sync would pass though its bytes are lost."""
-    await store.put("p/blob", b"x")
-    monkeypatch.setattr(files, "sync_file", _fails(errno.EIO))
-    with pytest.raises(StoreDamaged):
-        await store.sync(["p/blob"])
+    """A file whose sync fails gets no name: a second sync would pass though its bytes are lost."""
+    monkeypatch.setattr(temporary, "sync_file", _fails(errno.EIO))
+    with pytest.raises(StoreUnavailable):
+        await store.put("p/blob", b"x")
     with pytest.raises(ObjectMissing):
         await store.head("p/blob")
+
+
+# ── one folder in another's place ────────────────────────────────────────────────────────────────
+
+
+async def test_an_exchanged_folder_passes_for_the_one_before(
+    root: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``get_all`` and ``sync`` tell is of one folder, though another takes its place meanwhile."""
+    await store.put("id", b"one")
+    await store.put("p/blob", b"x")
+    aside = root.with_name("aside")
+    look = files.read_at
+
+    def exchange(opened: int, key: str) -> Object | None:
+        monkeypatch.undo()
+        root.rename(aside)
+        root.mkdir()
+        (root / "id").write_bytes(b"other")
+        return look(opened, key)
+
+    monkeypatch.setattr(files, "read_at", exchange)
+    found = await store.get_all(["id", "p/blob", "p/none"])
+    assert {key: there.body for key, there in found.items()} == {"id": b"one", "p/blob": b"x"}
+    assert (await store.get_all(["id", "p/blob"])).keys() == {"id"}
+    shutil.rmtree(root)
+    aside.rename(root)
+
+    monkeypatch.setattr(files, "read_at", exchange)
+    assert await store.sync(["p/blob", "p/none"], "id") == Found(b"one", ("p/none",))
+    assert await store.sync(["p/blob"], "id") == Found(b"other", ("p/blob",))
+
+
+async def test_another_folders_names_count_as_synced(
+    root: Path, store: FolderStore, steps: list[str]
+) -> None:
+    """In a folder that took another's place no folder counts as synced."""
+    await store.put_if_absent("p/v0", b"x")
+    root.rename(root.with_name("aside"))
+    (root / "p").mkdir(parents=True)
+    steps.clear()
+    await store.put_if_absent("p/v1", b"x")
+    assert sorted(steps[-2:]) == ["sync_folder .", "sync_folder p"]
 
 
 def _fails(number: int):  # type: ignore[no-untyped-def]
@@ -322,7 +370,7 @@ async def test_a_linked_record_counts_as_not_written(
     store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If its folder can't be synced, a record may or may not last: the outcome is unknown."""
-    monkeypatch.setattr(files, "sync_folder", _fails(errno.EIO))
+    monkeypatch.setattr(roots, "sync_folder", _fails(errno.EIO))
     with pytest.raises(OutcomeUnknown):
         await store.put_if_absent("p/v0", b"x")
     assert (await store.get("p/v0")).body == b"x"
@@ -431,7 +479,8 @@ async def test_a_missing_folder_is_made_or_reads_as_empty(root: Path, store: Fol
         store.put_if_absent("a/b", b"x"),
         store.put_if_match("a/b", b"x", "e"),
         store.delete("a/b"),
-        store.sync(["a/b"]),
+        store.sync(["a/b"], "id"),
+        store.get_all(["a/b"]),
         _keys(store),
         anext(store.stream("a/b")),
         anext(store.list_folders("")),

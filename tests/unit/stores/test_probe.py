@@ -92,6 +92,29 @@ async def test_a_defect_hides_in_a_group() -> None:
     assert "RuntimeError: can't start new thread" in told.message
 
 
+async def test_what_a_kill_left_stays() -> None:
+    """The key of a probe that was killed is removed by the next one; one that may be going on, and whatever
+    else lies there, is left alone.
+    """
+    clock = TestClock()
+    store = MemoryStore(clock)
+    old, young = (f"wherry-probe-{letter * 32}" for letter in "ab")
+    others = {"a/b", "wherry-probe", "wherry-probe-x/blobs/y", f"{old}/blobs/y", "wherry.json"}
+    for key in (old, *others):
+        await store.put_if_absent(key, b"0")
+    clock.time += 3601
+    await store.put_if_absent(young, b"0")
+    await probe(store, clock)
+    assert {stat.key async for stat in store.list("")} == {young, *others}
+
+
+async def test_a_store_that_can_not_be_swept_is_unfit() -> None:
+    """The sweep is a courtesy: its failure says nothing of the store."""
+    store = FaultyStore(MemoryStore(TestClock()))
+    store.plan("list", Fault.UNAVAILABLE)
+    await probe(store, TestClock())
+
+
 async def test_a_conflict_passes_for_a_win() -> None:
     """Losers may be told 409."""
     store = FaultyStore(MemoryStore(TestClock()))

@@ -25,7 +25,8 @@ REPEATED: dict[str, Verb] = {
     "head": lambda store: store.head("there"),
     "put": lambda store: store.put("there", b"new"),
     "delete": lambda store: store.delete("there"),
-    "sync": lambda store: store.sync(["there"]),
+    "sync": lambda store: store.sync(["there"], "there"),
+    "get_all": lambda store: store.get_all(["there"]),
 }
 CONDITIONAL: dict[str, Verb] = {
     "put_if_absent": lambda store: store.put_if_absent("new", b"x"),

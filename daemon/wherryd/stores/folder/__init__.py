@@ -2,6 +2,7 @@
 
 ``store``      the verbs, each in one worker thread
 ``files``      what a verb does to files: read, land, replace, remove, sync
+``roots``      the folder itself, opened, so that what is seen in it lies in one store
 ``temporary``  files that are not objects yet, and the sweep of what a kill left of them
 ``landing``    the system calls by which a file gets its name and survives a power loss
 ``copying``    a user's bytes on their way in: reflinked or copied, and hashed

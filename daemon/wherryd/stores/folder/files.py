@@ -6,25 +6,27 @@ Owns: each verb's steps and their order. Does not own: threads (``store``), sing
 A record is written to a temporary file, synced, named by ``link``, and its folder is synced, with those
 above it that nobody here has synced yet. What a kill leaves after each step: a temporary file (swept);
 the same, synced; the object, which a reader may see and a power loss may take, and whose writer does not
-know of it: whoever sends the same again finds it there. ``put`` leaves out the syncing until ``sync``,
-but never puts bytes that are not synced in the place of others.
+know of it: whoever sends the same again finds it there. ``put`` leaves the folders to ``sync``; the bytes
+are synced before they have a name, so that a power loss takes an object whole or leaves it whole, and whoever
+sees one may trust it.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from wherry.errors import StoreDamaged
 from wherry.wire.failpoints import failpoint
-from wherryd.stores.base import Body, EtagMismatch, Object, ObjectExists, ObjectStat
+from wherryd.stores.base import Body, EtagMismatch, Found, Object, ObjectExists, ObjectStat
 from wherryd.stores.folder.copying import fill
-from wherryd.stores.folder.landing import name_new, sync_file, sync_folder
+from wherryd.stores.folder.landing import name_new
 from wherryd.stores.folder.problems import check_root, missing, naming, reading, unknown, writing
+from wherryd.stores.folder.roots import Root, is_at, read_at
 from wherryd.stores.folder.temporary import RESERVED, Temporary, Workshop, stat_of
 
+_PUT_BEFORE_SYNC = failpoint("stores.folder.put.before-sync")
 _PUT_BEFORE_NAME = failpoint("stores.folder.put.before-name")
 _PUT_AFTER_NAME = failpoint("stores.folder.put.after-name")
 _CREATE_BEFORE_SYNC = failpoint("stores.folder.create.before-sync")
@@ -33,8 +35,6 @@ _CREATE_AFTER_LINK = failpoint("stores.folder.create.after-link")
 _REPLACE_BEFORE_RENAME = failpoint("stores.folder.replace.before-rename")
 _REPLACE_AFTER_RENAME = failpoint("stores.folder.replace.after-rename")
 _SYNC_BEFORE_FOLDERS = failpoint("stores.folder.sync.before-folders")
-
-_FOLDERS_KEPT = 10_000
 
 
 class Files:
@@ -52,9 +52,8 @@ class Files:
         self.root = root
         self._token = token
         self._may_go_on = may_go_on
+        self._root = Root(root)
         self._workshop = Workshop(root)
-        #: Folders whose own names, and those above, this process has synced.
-        self._synced: set[str] = set()
 
     def read(self, key: str) -> Object:
         """Read an object whole."""
@@ -77,11 +76,12 @@ class Files:
         path, what = self._path(key), f"writing {key}"
         with writing(self.root, what), self._workshop.temporary(self._token()) as new:
             fill(new, body, self._may_go_on)
+            _PUT_BEFORE_SYNC()
+            new.sync()
             _PUT_BEFORE_NAME()
             try:
                 self._name(new, path)
             except FileExistsError:
-                new.sync()
                 os.rename(new.path, path)
             _PUT_AFTER_NAME()
 
@@ -100,7 +100,7 @@ class Files:
                 raise ObjectExists(key) from exc
             _CREATE_AFTER_LINK()
             with unknown(what):
-                self._sync_folders([os.path.dirname(path)])
+                self._sync_folder_of(key)
             return new.stat(key).etag
 
     def replace(self, key: str, body: bytes, etag: str) -> str:
@@ -117,7 +117,7 @@ class Files:
                     os.rename(new.path, path)
                 _REPLACE_AFTER_RENAME()
                 with unknown(what):
-                    self._sync_folders([os.path.dirname(path)])
+                    self._sync_folder_of(key)
                 return new.stat(key).etag
 
     def remove(self, key: str) -> None:
@@ -128,15 +128,23 @@ class Files:
             except (FileNotFoundError, NotADirectoryError):
                 check_root(self.root)
 
-    def sync(self, keys: Iterable[str]) -> None:
-        """Bring objects that were put to the disk, and their folders, each once."""
-        paths = [self._path(key) for key in keys]
-        for path in paths:
-            self._may_go_on()
-            self._sync_object(path)
-        _SYNC_BEFORE_FOLDERS()
-        with writing(self.root, "syncing folders"):
-            self._sync_folders({os.path.dirname(path) for path in paths})
+    def read_all(self, keys: Iterable[str]) -> dict[str, Object]:
+        """Read objects, those that are there, in one and the same folder."""
+        for key in keys:
+            self._path(key)
+        with writing(self.root, "reading"), self._root.opened() as root:
+            found = {key: read_at(root, key) for key in keys}
+            return {key: there for key, there in found.items() if there}
+
+    def sync(self, keys: Iterable[str], witness: str) -> Found:
+        """Bring the names of objects that were put to the disk, each folder once; see which are there."""
+        with writing(self.root, "syncing folders"), self._root.opened() as root:
+            there = [key for key in keys if is_at(root, key)]
+            _SYNC_BEFORE_FOLDERS()
+            self._root.sync_folders(root, {os.path.dirname(key) for key in there})
+            seen = read_at(root, witness)
+            missing = {*keys} - {*there}
+            return Found(seen.body if seen else None, tuple(sorted(missing)))
 
     def _path(self, key: str) -> str:
         segments = key.split("/")
@@ -161,7 +169,7 @@ class Files:
             except FileNotFoundError:
                 self._make_folders(os.path.dirname(folder))
                 os.mkdir(folder)
-        self._synced.discard(folder)
+        self._root.made(folder.removeprefix(f"{self.root}/"))
 
     def _check_etag(self, key: str, path: str, etag: str) -> int:
         """The time stamp of the object, whose ETag has to be ``etag``."""
@@ -174,29 +182,6 @@ class Files:
             raise EtagMismatch(key)
         return stat.st_mtime_ns
 
-    def _sync_object(self, path: str) -> None:
-        """Sync a file; one that the disk fails to take is removed, as nobody can trust it any more."""
-        try:
-            with io.FileIO(path) as file:
-                try:
-                    sync_file(file.fileno())
-                except OSError:
-                    os.unlink(path)
-                    raise
-        except OSError as exc:
-            check_root(self.root)
-            raise StoreDamaged(f"{path} can't be synced: {exc.strerror}; it is put again.") from exc
-
-    def _sync_folders(self, folders: Iterable[str]) -> None:
-        """Sync folders, and those above whose names in their parents are not known to be synced."""
-        new = {above for folder in folders for above in self._up(folder)} - self._synced
-        for folder in {*folders, *map(os.path.dirname, new)}:
-            sync_folder(folder)
-        if len(self._synced) > _FOLDERS_KEPT:
-            self._synced.clear()
-        self._synced |= new
-
-    def _up(self, folder: str) -> Iterator[str]:
-        while folder != self.root:
-            yield folder
-            folder = os.path.dirname(folder)
+    def _sync_folder_of(self, key: str) -> None:
+        with self._root.opened() as root:
+            self._root.sync_folders(root, [os.path.dirname(key)])

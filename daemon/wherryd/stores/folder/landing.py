@@ -65,9 +65,14 @@ def sync_file(fd: int) -> None:
         fcntl.fcntl(fd, full)
 
 
-def sync_folder(path: str) -> None:
-    """Bring a folder's names to the disk; nothing where the file system has no such call."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_folder(path: str, root: int | None = None) -> None:
+    """Bring a folder's names to the disk; nothing where the file system has no such call.
+
+    Args:
+        path: the folder.
+        root: an opened folder that ``path`` is relative to.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     try:
         os.fsync(fd)
     except OSError as exc:

@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from wherry.errors import StoreDamaged
 from wherryd.clock import Clock
-from wherryd.stores.base import Body, FileBody, Object, ObjectStat
+from wherryd.stores.base import Body, FileBody, Found, Object, ObjectStat
 from wherryd.stores.bodies import CHUNK_BYTES
 from wherryd.stores.folder.files import Files
 from wherryd.stores.folder.problems import check_root, writing
@@ -86,8 +86,11 @@ class FolderStore:
         async for name in self._pump(walk_folders(self._root, prefix)):
             yield name
 
-    async def sync(self, keys: Sequence[str]) -> None:
-        await self._in_thread(lambda: self._files.sync(keys), self._long)
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        return await self._in_thread(lambda: self._files.read_all(keys))
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
+        return await self._in_thread(lambda: self._files.sync(keys, witness), self._long)
 
     async def delete(self, key: str) -> None:
         await self._in_thread(lambda: self._files.remove(key))

@@ -3,13 +3,14 @@
 Owns: their names, that a file is locked as long as its writer lives, and the sweep of what a kill left.
 Does not own: how a file becomes an object (``landing``).
 
-A process that ends here leaves a temporary file, which is no object and which the next process's first
-write sweeps. A lock file stays for ever; its lock ends with its holder.
+A process that ends here leaves a temporary file, which is no object. Whoever writes looks for such files
+once a minute and sweeps them. A lock file stays for ever; its lock ends with its holder.
 """
 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ RESERVED = "%wherry"
 _LOCKS = 64
 #: A writer has locked its file long before; one that was stopped for longer fails and tries again.
 _SETTLED_S = 60
+_SWEEP_EVERY_S = 60
 #: Where files can't be locked, one that was not written for so long is nobody's.
 _ABANDONED_S = 86_400
 
@@ -66,7 +68,7 @@ class Workshop:
         self._root = root
         self._temporaries = os.path.join(root, RESERVED, "tmp")
         self._locks = os.path.join(root, RESERVED, "locks")
-        self._swept = False
+        self._swept_at = -math.inf  # the folder's time, which may not be ours
 
     @contextmanager
     def temporary(self, token: str) -> Iterator[Temporary]:
@@ -82,7 +84,7 @@ class Workshop:
         fd = self._open(path, os.O_CREAT | os.O_EXCL)
         try:
             _lock_nowait(fd)
-            self._sweep_once(os.fstat(fd).st_mtime)
+            self._sweep_now_and_then(os.fstat(fd).st_mtime)
             yield Temporary(path, fd)
         finally:
             with suppress(OSError):
@@ -112,11 +114,11 @@ class Workshop:
             with suppress(FileExistsError):
                 os.mkdir(path)
 
-    def _sweep_once(self, now: float) -> None:
-        """Remove what ended processes left. ``now`` is the folder's time, which may not be ours."""
-        if self._swept:
+    def _sweep_now_and_then(self, now: float) -> None:
+        """Remove what ended processes left; what is too young is met again the next time."""
+        if 0 <= now - self._swept_at < _SWEEP_EVERY_S:
             return
-        self._swept = True
+        self._swept_at = now
         with suppress(OSError), os.scandir(self._temporaries) as found:
             for item in found:
                 with suppress(OSError):

@@ -18,6 +18,7 @@ from wherryd.stores.base import (
     Body,
     EtagMismatch,
     FileBody,
+    Found,
     Object,
     ObjectExists,
     ObjectStat,
@@ -39,6 +40,7 @@ from wherryd.stores.s3.listing import Listing
 from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES, Multipart
 from wherryd.stores.s3.sender import Sender
 from wherryd.stores.s3.transport import arriving
+from wherryd.stores.together import get_each
 
 _PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
 _PUT_AFTER_ANSWER = failpoint("stores.s3.put.after-answer")
@@ -131,8 +133,12 @@ class S3Store:
             if item.stat is None:
                 yield item.name
 
-    async def sync(self, keys: Sequence[str]) -> None:
-        pass
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        return await get_each(self, keys)
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:  # noqa: ARG002 - they last
+        there = await get_each(self, [witness])
+        return Found(there[witness].body if there else None)
 
     async def delete(self, key: str) -> None:
         call = Call(method="DELETE", key=key)
