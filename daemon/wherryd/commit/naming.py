@@ -7,11 +7,11 @@ late or twice changes nothing.
 
 from __future__ import annotations
 
-from wherry.errors import QueueError, StoreError, UsageError
+from wherry.errors import QueueError, StoreDamaged, StoreError, UsageError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.aliases import given_by_logging, moved_by_user, worth_giving
-from wherryd.commit.pauses import Pauses
+from wherryd.commit.pauses import FEW, Pauses
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.log import get_logger
 from wherryd.model import Lane
@@ -26,6 +26,9 @@ _AFTER_MOVE = failpoint("commit.alias.after-move")
 
 _log = get_logger("commit")
 
+_DAMAGED_HINT = (
+    "Another program may have changed it: put it back or remove it, then give the alias again."
+)
 _RACED = (EtagMismatch, ObjectExists, WriteConflict)
 
 
@@ -47,12 +50,14 @@ class Namer:
         self._clock = clock
         self._pauses = pauses
         self._note_defect = note_defect
-        self._refused: dict[str, UsageError] = {}
+        self._damages = 0  # how often the alias that is being given was read and made no sense
+        self._refused: dict[str, UsageError | StoreDamaged] = {}
 
     async def name(self, request: Request) -> None:
         """Give a settled request's version its aliases, and mark the request done."""
         self._refused.clear()
         for alias in worth_giving(request.aliases):
+            self._damages = 0
             while not await self._tried_give(request, alias):
                 pass
         while not await self._tried_end(request):
@@ -64,18 +69,29 @@ class Namer:
             with watched(self._pauses.watcher(request)):
                 given = await self._give(alias, request.version)
         except UsageError as error:  # the store folds case, and has the alias in another one
-            self._refused[alias] = error
-            _log.warning("alias can't be given", request=request.id, alias=alias, error=str(error))
-            return True
+            return self._refuse(request, alias, error)
+        except StoreDamaged as error:
+            self._damages += 1
+            if self._damages >= FEW:  # not a bad day of the network: later requests go on
+                return self._refuse(request, alias, StoreDamaged(error.message, hint=_DAMAGED_HINT))
+            await self._pauses.wait_after(request.row, error)
+            return False
         except (StoreError, QueueError) as error:
             await self._pauses.wait_after(request.row, error)
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
             await self._pauses.wait_after(request.row, self._note_defect(error, request.id))
             return False
-        if not given:
+        if given:
+            self._pauses.went_well()
+        else:
             await self._pauses.wait_shortly()
         return given
+
+    def _refuse(self, request: Request, alias: str, error: UsageError | StoreDamaged) -> bool:
+        self._refused[alias] = error
+        _log.warning("alias can't be given", request=request.id, alias=alias, error=str(error))
+        return True
 
     async def _give(self, alias: str, version: int) -> bool:
         """Move the alias where it must move; False when somebody else moved it meanwhile.

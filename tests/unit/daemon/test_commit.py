@@ -173,5 +173,26 @@ async def test_an_alias_holds_up_the_others(bench: Bench) -> None:
     assert {each.alias: each.version for each in there} == {"best": 0, "prod": 1}
 
 
+async def test_a_damaged_alias_holds_up_the_others(bench: Bench) -> None:
+    """An alias object that makes no sense is read a few times more, then passed over as well."""
+    store = RecordsStore(bench)
+    await store.put_if_absent("cats/artifacts/model/aliases/best.json", b"{")
+    bench.preparer()
+    bench.transferrer()
+    committer = start_commit(bench)
+    request = await bench.log({"a": b"1"}, aliases=("best", "prod"))
+    assert "damaged" in (await bench.wait_row(request, lambda now: now.error)).reason
+    with anyio.fail_after(20):
+        while (done := await bench.queue.get(request.row)).state is not State.DONE:
+            committer.nudge(STORE)
+            await anyio.sleep(0)
+    assert done.error == "StoreDamaged"
+    assert "'best'" in done.reason and "give the alias again" in done.reason
+    later = await bench.log({"a": b"2"}, aliases=("prod",))
+    assert (await bench.wait_state(later, State.DONE)).error == ""
+    prod = await bench.registry().read_alias("cats", "model", "prod")
+    assert prod is not None and prod.alias.version == 1
+
+
 def _folded(key: str) -> str:
     return key.lower() if "/aliases/" in key else key
