@@ -72,7 +72,7 @@ class SourceFile:
                 hint='Log it again, with policy="mutable" if it is still being written.',
             )
 
-    def feed(self, sha256: hashlib._Hash, offset: int, size: int) -> None:
+    def feed(self, offset: int, size: int, *hashes: hashlib._Hash) -> None:
         """Hash ``size`` bytes from ``offset``. Raises ``FileChanged`` if they are not there."""
         buffer = _buffer()
         while size:
@@ -81,7 +81,8 @@ class SourceFile:
                 raise FileChanged(
                     f"{self.path} ends at byte {offset}: it was cut off after capture"
                 )
-            sha256.update(buffer[:count])
+            for each in hashes:
+                each.update(buffer[:count])
             offset, size = offset + count, size - count
 
     def _read(self, buffer: memoryview, offset: int) -> int:
@@ -106,7 +107,7 @@ class SlowHash:
         if not self._done:
             self._file.check(self._entry)
         size = min(limit_bytes, self._entry.size - self._done)
-        self._file.feed(self._sha256, self._source.offset + self._done, size)
+        self._file.feed(self._source.offset + self._done, size, self._sha256)
         self._done += size
         return size
 
@@ -130,6 +131,21 @@ def digest_batch(entries: Sequence[Entry]) -> list[Digest]:
     return [digest for file, group in _by_file(entries) for digest in _digest_file(file, group)]
 
 
+def digest_pack(entries: Sequence[Entry]) -> str:
+    """Hash the bytes of entries back to back; the digest (``<hex>``) is the name of the pack.
+
+    Raises as ``digest_batch``, and ``FileChanged`` where bytes are not those of the entry's digest.
+    """
+    whole = hashlib.sha256()
+    digests = (
+        made for file, group in _by_file(entries) for made in _digest_file(file, group, whole)
+    )
+    for entry, (_, digest, _) in zip(entries, digests, strict=True):
+        if digest != entry.digest:
+            raise FileChanged(f"The bytes of the entry {entry.path} changed since they were hashed")
+    return whole.hexdigest()
+
+
 def source_of(entry: Entry) -> Source:
     """Where the bytes of an entry that is no reference lie."""
     assert entry.source is not None, entry
@@ -140,13 +156,13 @@ def _by_file(entries: Sequence[Entry]) -> Iterator[tuple[str, Iterator[Entry]]]:
     return groupby(entries, key=lambda entry: source_of(entry).file)
 
 
-def _digest_file(path: str, entries: Iterator[Entry]) -> Iterator[Digest]:
+def _digest_file(path: str, entries: Iterator[Entry], *more: hashlib._Hash) -> Iterator[Digest]:
     with SourceFile(path) as file:
         for entry in entries:
             source = source_of(entry)
             sha256 = hashlib.sha256()
             file.check(entry)
-            file.feed(sha256, source.offset, entry.size)
+            file.feed(source.offset, entry.size, sha256, *more)
             file.check(entry)
             yield entry.path, f"sha256:{sha256.hexdigest()}", entry.size
 

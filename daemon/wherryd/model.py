@@ -92,6 +92,15 @@ class Entry(msgspec.Struct, frozen=True):
     digest: str | None = None  # None until it was made
     source: Source | None = None
     reference: Reference | None = None
+    pack: str | None = None  # <hex>: its bytes lie, or will lie, in this pack …
+    pack_offset: int = 0  # … from here on
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a store holds bytes: in a blob of their own, or from ``offset`` on in a pack."""
+
+    pack: str | None = None
+    offset: int = 0
 
 
 class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):

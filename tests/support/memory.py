@@ -15,7 +15,6 @@ from wherryd.clock import Clock
 from wherryd.stores.base import (
     Body,
     EtagMismatch,
-    FileBody,
     Found,
     Object,
     ObjectExists,
@@ -58,7 +57,7 @@ class MemoryStore:
         return self._find(key).stat
 
     async def put(self, key: str, body: Body) -> None:
-        self._write(key, read_whole(body) if isinstance(body, FileBody) else body)
+        self._write(key, body if isinstance(body, bytes) else read_whole(body))
 
     async def put_if_absent(self, key: str, body: bytes) -> str:
         if key in self._objects:

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from wherry.wire.failpoints import failpoint
-from wherryd.hashing import Digest, SlowHash, digest_batch
+from wherryd.hashing import Digest, SlowHash, digest_batch, digest_pack
 from wherryd.model import Entry
 from wherryd.together import all_of
 
@@ -59,6 +59,10 @@ class Hashers:
         await all_of(*[partial(self._work, pieces, keeper, count)] * self._threads)
         await keeper.flush()
         return keeper.made
+
+    async def digest_pack(self, entries: Sequence[Entry]) -> str:
+        """Hash small entries back to back; raises as ``hashing.digest_pack``."""
+        return await self._in_thread(partial(digest_pack, entries))
 
     async def _work(
         self, pieces: Iterator[Sequence[Entry]], keeper: _Keeper, count: Callable[[int], None]

@@ -1,7 +1,8 @@
 """A request's manifest, written while its entries pass by.
 
 Owns: pages from the queue, the digests that they miss, the manifest's file. Does not own: the file's
-form (``registry.manifest``), which request is next (``stage``). Memory: one page of entries.
+form (``registry.manifest``), which files travel together (``packs``), which request is next (``stage``).
+Memory: one page of entries, and those that wait for a pack.
 
 A kill leaves the digests that were kept, and no file or a whole one: the next start makes what is
 missing and writes the file anew.
@@ -24,6 +25,7 @@ from wherryd.clock import Clock, rfc3339
 from wherryd.hashing import Digest
 from wherryd.model import Entry, Manifest
 from wherryd.prepare.digests import Hashers
+from wherryd.prepare.packs import Packer
 from wherryd.prepare.references import locate
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue, Request
@@ -55,12 +57,14 @@ class ManifestMaker:
         Raises ``CaptureError``, ``ReferenceFailed`` or ``BadPath`` where the request can't succeed, and
         ``SpoolFull`` where there is no room for the file now.
         """
+        packer = Packer(request, self._queue, self._hashers.digest_pack)
         async with _File(os.path.join(self._folder, f"{request.row}.zst")) as file:
             page = await self._queue.entries(request.row, None, PAGE)
             while len(page) == PAGE:
-                await file.add(await self._complete(request, page))
+                await file.add(await packer.add(await self._complete(request, page)))
                 page = await self._queue.entries(request.row, page[-1].path, PAGE)
-            return await file.finish(await self._complete(request, page))
+            last = await packer.add(await self._complete(request, page))
+            return await file.finish(last + await packer.finish())
 
     async def _complete(self, request: Request, page: Sequence[Entry]) -> list[Entry]:
         """The page's entries with their digests."""

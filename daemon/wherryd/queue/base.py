@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 
 from wherry.errors import QueueError, SpoolFull
-from wherryd.model import Entry, Lane, Lookup, Manifest, RunInfo, State
+from wherryd.model import Entry, Lane, Lookup, Manifest, Place, RunInfo, State
 
 
 class QueueFull(SpoolFull, QueueError):
@@ -89,6 +89,22 @@ class Request(msgspec.Struct, frozen=True):
     ended: float | None
     logged: float = 0.0  # when it first became durable; ``accepted`` is renewed by sync and retry
     lookups: int = 0  # that are not done
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """Which bytes of a pack an entry has."""
+
+    path: str
+    pack: str  # <hex>
+    offset: int
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """Bytes that a store holds."""
+
+    digest: str  # of a whole pack: pack:<hex>
+    size: int
+    place: Place = Place()
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -250,6 +266,22 @@ class Queue(Protocol):
         """Let a lookup of an accepted request begin anew: its entries go."""
         ...
 
+    async def places(self, lane: Lane, digests: Sequence[str]) -> dict[str, Place]:
+        """Where the lane's project is known to hold these bytes, in the store that counts now."""
+        ...
+
+    async def save_places(
+        self, row: int, places: Sequence[Packed], pack: tuple[str, int] | None = None
+    ) -> None:
+        """Write in which packs entries of an accepted request lie; all of it or nothing.
+
+        Args:
+            places: ``BULK_ROWS`` (``writer``) at most.
+            pack: the name (``<hex>``) and size of a pack that the request makes, all of whose entries are
+                among them. None: the store has the packs.
+        """
+        ...
+
     async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
         """accepted → prepared."""
         ...
@@ -259,10 +291,18 @@ class Queue(Protocol):
         """Which of these the lane's project is known to hold in the store that counts now."""
         ...
 
+    async def packs(self, row: int) -> dict[str, int]:
+        """The packs that a request makes: their sizes by name (``<hex>``)."""
+        ...
+
+    async def plan_again(self, row: int) -> None:
+        """prepared → accepted: its manifest points at packs that the store has no longer. Digests stay."""
+        ...
+
     async def note_sent(
-        self, lane: Lane, blobs: Sequence[tuple[str, int]], store_id: str | None = None
+        self, lane: Lane, sent: Sequence[Sent], store_id: str | None = None
     ) -> None:
-        """Done-records: (digest, size) of bytes that are in the store that counts now.
+        """Done-records: bytes that are in the store that counts now.
 
         Args:
             store_id: the store that counted when the bytes were sent; if it does no longer, nothing

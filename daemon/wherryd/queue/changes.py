@@ -132,6 +132,15 @@ def prepared(db: sqlite3.Connection, row: int, manifest: Manifest, content: str)
     return _entered(State.PREPARED, request)
 
 
+def plan_again(db: sqlite3.Connection, row: int) -> Changed[None]:
+    """prepared → accepted: where its bytes lie in the store is found out anew."""
+    request = head(db, row, State.PREPARED)
+    change(db, "forget_places", row=row)
+    change(db, "delete_packs", row=row)
+    change(db, "set_accepted_again", row=row)
+    return _entered(State.ACCEPTED, request)
+
+
 def uploaded(db: sqlite3.Connection, row: int, sent_to: str | None) -> Changed[None]:
     """prepared → uploaded, if the store that counts is the one it was sent to."""
     request = head(db, row, State.PREPARED)

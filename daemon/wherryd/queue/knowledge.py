@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Hashable, Sequence
 
 from wherry.errors import StoreChanged
-from wherryd.model import Lane, State
-from wherryd.queue.base import Known
+from wherryd.model import Lane, Place, State
+from wherryd.queue.base import Known, Sent
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import Value, all_rows, change, change_many, one_row
 from wherryd.queue.rows import head_of, json, known_of, lane_of, lane_values
@@ -81,16 +81,27 @@ def sent_already(db: sqlite3.Connection, lane: Lane, digests: Sequence[str]) -> 
 def note_sent(
     db: sqlite3.Connection,
     lane: Lane,
-    blobs: Sequence[tuple[str, int]],
+    sent: Sequence[Sent],
     sent_to: str | None,
     now: float,
 ) -> Changed[None]:
-    """Note (digest, size) of bytes that were sent to the store that counts now."""
+    """Note bytes that were sent to the store that counts now."""
     counts = store_id(db, lane.store)
     if counts and sent_to in (None, counts):
-        rows = ((lane.store, counts, lane.project, digest, size, now) for digest, size in blobs)
-        change_many(db, "note_sent", rows)
+        place = lane.store, counts, lane.project
+        change_many(db, "note_sent", ((*place, *_sent_values(each, now)) for each in sent))
     return Changed(None)
+
+
+def _sent_values(sent: Sent, now: float) -> tuple[Value, ...]:
+    pack, offset = sent.place.pack, sent.place.offset
+    return sent.digest, sent.size, now, pack, None if pack is None else offset
+
+
+def places(db: sqlite3.Connection, lane: Lane, digests: Sequence[str]) -> dict[str, Place]:
+    """Where the project holds bytes in the store that counts now."""
+    rows = all_rows(db, "places", address=lane.store, project=lane.project, digests=json(digests))
+    return {row["digest"]: Place(row["pack"], row["pack_offset"] or 0) for row in rows}
 
 
 # ── stopped lanes ──────────────────────────────────────────────────────────────────────────────

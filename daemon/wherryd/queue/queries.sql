@@ -89,6 +89,11 @@ SET state = 'prepared', manifest = :manifest, digest = :digest, content = :conte
     entries = :entries, size = :size, error = '', reason = '', next_try = NULL
 WHERE row = :row;
 
+-- name: set_accepted_again
+UPDATE requests
+SET state = 'accepted', manifest = NULL, digest = NULL, content = NULL, error = '', reason = '', next_try = NULL
+WHERE row = :row;
+
 -- name: set_uploaded
 UPDATE requests SET state = 'uploaded', error = '', reason = '', next_try = NULL WHERE row = :row;
 
@@ -206,14 +211,16 @@ LIMIT :limit;
 SELECT state, requests FROM counts;
 
 -- name: entries
-SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, pack,
+    pack_offset
 FROM entries
 WHERE row = :row AND path > :after
 ORDER BY path
 LIMIT :limit;
 
 -- name: entries_in_place
-SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, pack,
+    pack_offset
 FROM entries
 WHERE row = :row AND path > :after AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
 ORDER BY path
@@ -261,6 +268,22 @@ SELECT * FROM requests WHERE state = 'settled' ORDER BY place;
 
 -- name: set_digest
 UPDATE entries SET digest = ?, size = ? WHERE row = ? AND path = ?;
+
+-- name: set_place
+UPDATE entries SET pack = ?, pack_offset = ? WHERE row = ? AND path = ?;
+
+-- name: insert_pack
+INSERT INTO packs (row, pack, size) VALUES (:row, :pack, :size)
+ON CONFLICT (row, pack) DO NOTHING;
+
+-- name: packs
+SELECT pack, size FROM packs WHERE row = :row;
+
+-- name: forget_places
+UPDATE entries SET pack = NULL, pack_offset = NULL WHERE row = :row AND pack IS NOT NULL;
+
+-- name: delete_packs
+DELETE FROM packs WHERE row = :row;
 
 -- name: set_stat
 UPDATE entries SET stat = ? WHERE row = ? AND path = ? AND stat IS NOT NULL AND digest IS NULL;
@@ -362,9 +385,18 @@ FROM json_each(:digests) AS wanted CROSS JOIN stores CROSS JOIN blobs
         AND blobs.project = :project AND blobs.digest = wanted.value
 WHERE stores.address = :address;
 
+-- name: places
+SELECT digest, pack, pack_offset
+FROM json_each(:digests) AS wanted CROSS JOIN stores CROSS JOIN blobs
+    ON blobs.address = stores.address AND blobs.store_id = stores.store_id
+        AND blobs.project = :project AND blobs.digest = wanted.value
+WHERE stores.address = :address;
+
 -- name: note_sent
-INSERT INTO blobs (address, store_id, project, digest, size, seen) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (address, store_id, project, digest) DO UPDATE SET size = excluded.size, seen = excluded.seen;
+INSERT INTO blobs (address, store_id, project, digest, size, seen, pack, pack_offset)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (address, store_id, project, digest) DO UPDATE SET
+    size = excluded.size, seen = excluded.seen, pack = excluded.pack, pack_offset = excluded.pack_offset;
 
 -- name: forget_sent
 DELETE FROM blobs WHERE address = :address AND store_id = :store_id AND project = :project;

@@ -122,13 +122,13 @@ def request_values(request: NewRequest) -> dict[str, Value]:
 def entry_of(row: sqlite3.Row) -> Entry:
     """Read a row of the query ``entries``."""
     # By position: a million of these are read for one artifact.
-    path, size, digest, file, offset, stat, uri, checksum, max_objects, version, resolved = row
+    path, size, digest, file, offset, stat, uri, checksum, max_objects, version, resolved = row[:11]
     source = reference = None
     if file is not None:
         source = Source(file, offset, None if stat is None else _STAT.decode(stat))
     if uri is not None:
         reference = Reference(uri, bool(checksum), max_objects, version, resolved)
-    return Entry(path, size, digest, source, reference)
+    return Entry(path, size, digest, source, reference, row[11], row[12] or 0)
 
 
 def entry_values(row: int, entry: Entry, lookup: int | None = None) -> tuple[Value, ...]:

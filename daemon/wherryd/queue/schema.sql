@@ -13,7 +13,8 @@
 -- A held request can be cancelled or fail as well.
 -- From `sending` on a request can be neither cancelled nor failed: its record may be in the store.
 -- (One exception: a lane whose store was exchanged; after the user's `wherry retry`, `uploaded` and
--- `sending` go back to `prepared`.) A request that equals the highest version goes from `uploaded` to `settled`.
+-- `sending` go back to `prepared`, and to `accepted` where their manifest points at bytes that the store
+-- does not have.) A request that equals the highest version goes from `uploaded` to `settled`.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -144,7 +145,18 @@ CREATE TABLE entries (
     ref_version TEXT,
     resolved TEXT,
     lookup   INTEGER,                           -- which lookup found it; NULL: the client sent it
+    pack     TEXT,                              -- the pack that holds its bytes, <hex>; NULL: none
+    pack_offset INTEGER,                        -- where in the pack they begin
     PRIMARY KEY (row, path)
+) STRICT, WITHOUT ROWID;
+
+-- The packs that a request makes out of its own files; its entries may lie in others, which the store has. Swept
+-- as entries are.
+CREATE TABLE packs (
+    row  INTEGER NOT NULL,                      -- requests.row
+    pack TEXT NOT NULL,                         -- <hex>
+    size INTEGER NOT NULL,                      -- bytes
+    PRIMARY KEY (row, pack)
 ) STRICT, WITHOUT ROWID;
 
 -- References to servers: what was asked for, until it is known what it stands for. Swept as entries are.
@@ -177,8 +189,10 @@ CREATE TABLE blobs (
     address  TEXT NOT NULL,
     store_id TEXT NOT NULL,
     project  TEXT NOT NULL,
-    digest   TEXT NOT NULL,
+    digest   TEXT NOT NULL,                     -- of a whole pack: pack:<hex>
     size     INTEGER NOT NULL,
     seen     REAL NOT NULL,                     -- when it was put or looked at last
+    pack     TEXT,                              -- where the bytes lie; NULL: in a blob of their own
+    pack_offset INTEGER,
     PRIMARY KEY (address, store_id, project, digest)
 ) STRICT, WITHOUT ROWID;

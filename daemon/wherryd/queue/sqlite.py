@@ -17,7 +17,7 @@ from typing import TypeVar
 from wherry.errors import QueueError
 from wherryd.clock import Clock
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Lookup, Manifest, RunInfo, State
+from wherryd.model import Entry, Lane, Lookup, Manifest, Place, RunInfo, State
 from wherryd.news import News
 from wherryd.queue import changes, findings, knowledge, looks, staging
 from wherryd.queue.base import (
@@ -27,8 +27,10 @@ from wherryd.queue.base import (
     Known,
     Link,
     NewRequest,
+    Packed,
     QueueFull,
     Request,
+    Sent,
 )
 from wherryd.queue.database import Database
 from wherryd.queue.group import Changed, Kind
@@ -43,6 +45,8 @@ _ACCEPT = Kind.named("accept", is_new_work=True, is_call=True)
 _ABANDON = Kind.named("abandon")
 _LINK = Kind.named("link", is_call=True)
 _DIGESTS = Kind.named("digests")
+_PLACES = Kind.named("places")
+_PLAN = Kind.named("plan")
 _FOUND = Kind.named("found")
 _PREPARED = Kind.named("prepared")
 _SENT = Kind.named("sent")
@@ -190,6 +194,15 @@ class SqliteQueue:
         forget = partial(findings.forget_found, row=row, number=number, limit=BULK_ROWS)
         await self._while_some_left(_FOUND, forget)
 
+    async def places(self, lane: Lane, digests: Sequence[str]) -> dict[str, Place]:
+        return await self._look(partial(knowledge.places, lane=lane, digests=digests))
+
+    async def save_places(
+        self, row: int, places: Sequence[Packed], pack: tuple[str, int] | None = None
+    ) -> None:
+        save = partial(staging.save_places, row=row, places=places, pack=pack)
+        await self._bulk(_PLACES, save, len(places))
+
     async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
         prepared = partial(changes.prepared, row=row, manifest=manifest, content=content)
         await self._writer.change(_PREPARED, prepared)
@@ -198,12 +211,18 @@ class SqliteQueue:
     async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
         return await self._look(partial(knowledge.sent_already, lane=lane, digests=digests))
 
+    async def packs(self, row: int) -> dict[str, int]:
+        return await self._look(partial(staging.packs, row=row))
+
+    async def plan_again(self, row: int) -> None:
+        await self._writer.change(_PLAN, partial(changes.plan_again, row=row))
+
     async def note_sent(
-        self, lane: Lane, blobs: Sequence[tuple[str, int]], store_id: str | None = None
+        self, lane: Lane, sent: Sequence[Sent], store_id: str | None = None
     ) -> None:
         note = partial(knowledge.note_sent, lane=lane, sent_to=store_id, now=self._clock.now())
-        for part in _parts(blobs):
-            await self._bulk(_SENT, partial(note, blobs=part), len(part))
+        for part in _parts(sent):
+            await self._bulk(_SENT, partial(note, sent=part), len(part))
 
     async def uploaded(self, row: int, store_id: str | None = None) -> None:
         await self._writer.change(_UPLOADED, partial(changes.uploaded, row=row, sent_to=store_id))

@@ -16,7 +16,7 @@ from typing import TypeVar
 from wherry.errors import NotFoundError
 from wherryd.model import Entry, FileStat, Lookup, State
 from wherryd.queue import changes
-from wherryd.queue.base import Accepted, NewRequest, WrongState
+from wherryd.queue.base import Accepted, NewRequest, Packed, WrongState
 from wherryd.queue.changes import head
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import all_rows, change, change_many, one_row
@@ -96,6 +96,24 @@ def save_digests(
     return Changed(None)
 
 
+def save_places(
+    db: sqlite3.Connection, row: int, places: Sequence[Packed], pack: tuple[str, int] | None
+) -> Changed[None]:
+    """Write in which packs entries lie, and the pack that the request makes."""
+    head(db, row, State.ACCEPTED)
+    values = ((place.pack, place.offset, row, place.path) for place in places)
+    if change_many(db, "set_place", values) != len(places):
+        raise NotFoundError(f"row {row} has no entry for some of {len(places)} places")
+    if pack is not None:
+        change(db, "insert_pack", row=row, pack=pack[0], size=pack[1])
+    return Changed(None)
+
+
+def packs(db: sqlite3.Connection, row: int) -> dict[str, int]:
+    """The packs that a request makes, with their sizes."""
+    return {found["pack"]: found["size"] for found in all_rows(db, "packs", row=row)}
+
+
 # ── deleting ───────────────────────────────────────────────────────────────────────────────────
 def abandon(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
     """Delete entries and lookups that have no request; whether some are left."""
@@ -112,7 +130,10 @@ def drop_entries(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
 
 def _delete_some(db: sqlite3.Connection, row: int, limit: int) -> bool:
     left = limit - change(db, "delete_entries", row=row, limit=limit)
-    return left == 0 or change(db, "delete_lookups", row=row, limit=left) == left
+    if left == 0 or change(db, "delete_lookups", row=row, limit=left) == left:
+        return True
+    change(db, "delete_packs", row=row)
+    return False
 
 
 def forget_ended(db: sqlite3.Connection, before: float) -> Changed[tuple[int, list[int]]]:

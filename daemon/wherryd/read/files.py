@@ -1,7 +1,8 @@
 """Manifests and the bytes of their entries.
 
-Owns: which entries are wanted, reading small files ahead in bounded memory, giving all in order.
-Does not own: where they are written and whether they are what was asked for (the client checks).
+Owns: which entries are wanted, reading small files ahead in bounded memory (those that lie together in a pack
+in one go), giving all in order. Does not own: where they are written and whether they are what was asked for
+(the client checks).
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from wherryd.registry.base import Registry
 from wherryd.together import all_of
 
 BATCH = 1000
-#: Files up to this size are read ahead, whole.
+#: Files up to this size are read ahead, whole; or so much of a pack in which several follow each other.
 SMALL_BYTES = 1 << 20
 #: So many at once; their product is what a call may hold in memory.
 AHEAD = 16
+#: Bytes between two files of a pack that are read, and dropped, rather than asked for apart.
+GAP_BYTES = 32 << 10
+#: Entries that wait for one read.
+RUN_ENTRIES = 1000
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -108,7 +113,7 @@ class Reader:
         await all_of(partial(self._read, manifest, wanted))  # for one plain error
 
     async def _read(self, manifest: str, wanted: Wanted) -> None:
-        sender, receiver = anyio.create_memory_object_stream[_Ahead](AHEAD - 1)
+        sender, receiver = anyio.create_memory_object_stream[_Run](AHEAD - 1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._look_ahead, manifest, wanted, tasks, sender)
             await self._send_in_order(receiver)
@@ -118,31 +123,47 @@ class Reader:
         manifest: str,
         wanted: Wanted,
         tasks: TaskGroup,
-        sender: MemoryObjectSendStream[_Ahead],
+        sender: MemoryObjectSendStream[_Run],
     ) -> None:
         found = entries(self._registry, self._project, manifest, wanted)
         async with sender, closing(found) as wanted_entries:
+            run: _Run | None = None
             async for entry in wanted_entries:
-                ahead = _Ahead(entry)
-                await sender.send(ahead)
-                if ahead.is_small:
-                    tasks.start_soon(self._fetch, ahead)
+                if run is not None and run.takes(entry):
+                    run.entries.append(entry)
+                    continue
+                if run is not None:
+                    await self._begin(run, tasks, sender)
+                run = _Run(entry)
+            if run is not None:
+                await self._begin(run, tasks, sender)
 
-    async def _fetch(self, ahead: _Ahead) -> None:
-        async with closing(self._registry.open_entry(self._project, ahead.entry)) as chunks:
-            ahead.data = b"".join([chunk async for chunk in chunks])
-        ahead.is_there.set()
+    async def _begin(
+        self, run: _Run, tasks: TaskGroup, sender: MemoryObjectSendStream[_Run]
+    ) -> None:
+        await sender.send(run)
+        if run.is_small:
+            tasks.start_soon(self._fetch, run)
 
-    async def _send_in_order(self, receiver: MemoryObjectReceiveStream[_Ahead]) -> None:
+    async def _fetch(self, run: _Run) -> None:
+        if run.first.pack is not None:
+            run.data = await self._registry.read_packed(self._project, run.entries)
+        else:
+            async with closing(self._registry.open_entry(self._project, run.first)) as chunks:
+                run.data = [b"".join([chunk async for chunk in chunks])]
+        run.is_there.set()
+
+    async def _send_in_order(self, receiver: MemoryObjectReceiveStream[_Run]) -> None:
         async with receiver:
-            async for ahead in receiver:
-                if ahead.entry.ref is not None:
-                    await self._send(Chunk(b"", True, ahead.entry))
-                elif ahead.is_small:
-                    await ahead.is_there.wait()
-                    await self._send(Chunk(ahead.data, True, ahead.entry))
+            async for run in receiver:
+                if run.is_small:
+                    await run.is_there.wait()
+                    for entry, data in zip(run.entries, run.data, strict=True):
+                        await self._send(Chunk(data, True, entry))
+                elif run.first.ref is not None:
+                    await self._send(Chunk(b"", True, run.first))
                 else:
-                    await self._send_large(ahead.entry)
+                    await self._send_large(run.first)
 
     async def _send_large(self, entry: ManifestEntry) -> None:
         """The last chunk is known when the stream has ended, so that nothing is last by mistake."""
@@ -154,11 +175,26 @@ class Reader:
         await self._send(Chunk(b"", True, first))
 
 
-class _Ahead:
-    """An entry whose turn has not come."""
+class _Run:
+    """Entries whose turn has not come, read in one go: one, or several that follow each other in a pack."""
 
     def __init__(self, entry: ManifestEntry) -> None:
-        self.entry = entry
+        self.first = entry
+        self.entries = [entry]
         self.is_small = entry.ref is None and (entry.size or 0) <= SMALL_BYTES
         self.is_there = anyio.Event()
-        self.data = b""
+        self.data: list[bytes] = []
+        self._begin = entry.offset or 0
+        self._end = self._begin + (entry.size or 0)
+
+    def takes(self, entry: ManifestEntry) -> bool:
+        """Whether the next entry lies where this stretch of the pack ends, or in it; it is made longer."""
+        if entry.pack is None or entry.pack != self.first.pack or not self.is_small:
+            return False
+        begin = entry.offset or 0
+        end = max(self._end, begin + (entry.size or 0))
+        is_near = self._begin <= begin <= self._end + GAP_BYTES
+        if not is_near or end - self._begin > SMALL_BYTES or len(self.entries) >= RUN_ENTRIES:
+            return False
+        self._end = end
+        return True

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from wherryd.model import Alias, ManifestEntry, Tombstone, VersionRecord
-from wherryd.stores.base import FileBody
+from wherryd.stores.base import FileBody, PackBody
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -88,6 +88,14 @@ class Registry(Protocol):
         """Put a file's bytes under their digest; safe to repeat."""
         ...
 
+    async def has_pack(self, project: str, pack: str, size: int) -> bool:
+        """Whether a pack (``<hex>``) is there, with all its bytes."""
+        ...
+
+    async def put_pack(self, project: str, pack: str, body: PackBody) -> None:
+        """Put many files' bytes under their digest (``<hex>``); safe to repeat."""
+        ...
+
     async def has_manifest(self, project: str, manifest: str, size: int) -> bool:
         """Whether this manifest is there, whole, in a file of this size; it is read for that."""
         ...
@@ -97,9 +105,14 @@ class Registry(Protocol):
         ...
 
     async def sync(
-        self, project: str, digests: Sequence[str], manifests: Sequence[str], store_id: str
+        self,
+        project: str,
+        digests: Sequence[str],
+        manifests: Sequence[str],
+        store_id: str,
+        packs: Sequence[str] = (),
     ) -> None:
-        """Make sure that blobs and manifests are in the store ``store_id``, and survive a power loss there.
+        """Make sure that all of these are in the store ``store_id``, and survive a power loss there.
 
         Of an object store only that it is still this one. Raises ``StoreChanged`` if it is another: then
         what was put may lie in either; ``StoreDamaged`` if something is gone, and has to be put again.
@@ -159,6 +172,13 @@ class Registry(Protocol):
         """A manifest's entries by path. Raises ``StoreDamaged`` if its digest is another.
 
         Which is known only after the last entry: nothing is final before.
+        """
+        ...
+
+    async def read_packed(self, project: str, entries: Sequence[ManifestEntry]) -> list[bytes]:
+        """The bytes of entries that lie near each other in one pack, read in one go, into memory.
+
+        Raises ``StoreDamaged`` as ``open_entry``.
         """
         ...
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from wherryd.model import Entry, ManifestEntry
 from wherryd.registry.layout import HEX, SHA256
 
@@ -26,7 +28,10 @@ def line_of(entry: Entry) -> ManifestEntry:
     """Make an entry's line. A negative size is that of a reference whose server gave none."""
     reference = entry.reference
     if reference is None:
-        return ManifestEntry(entry.path, entry.digest, entry.size)
+        line = ManifestEntry(entry.path, entry.digest, entry.size)
+        if entry.pack is None:
+            return line
+        return msgspec.structs.replace(line, pack=entry.pack, offset=entry.pack_offset)
     return ManifestEntry(
         path=entry.path,
         digest=entry.digest or None,

@@ -22,7 +22,14 @@ from wherryd.registry.base import Identity, Stamp, StoredAlias, StoredVersion
 from wherryd.registry.identity import Exchanged
 from wherryd.registry.manifest_reader import is_manifest, read_manifest
 from wherryd.registry.records import ArtifactClaim, damaged
-from wherryd.stores.base import FileBody, Object, ObjectExists, ObjectMissing, ObjectStore
+from wherryd.stores.base import (
+    FileBody,
+    Object,
+    ObjectExists,
+    ObjectMissing,
+    ObjectStore,
+    PackBody,
+)
 
 _T = TypeVar("_T")
 
@@ -80,6 +87,16 @@ class ObjectRegistry:
             raise ValueError(f"{body.path} has sha256:{body.sha256.hex()}, not {digest}")
         await self._store.put(layout.blob_key(project, digest), body)
 
+    async def has_pack(self, project: str, pack: str, size: int) -> bool:
+        """Whether a pack (``<hex>``) is there, with all its bytes."""
+        return await self._size(layout.pack_key(project, pack)) == size
+
+    async def put_pack(self, project: str, pack: str, body: PackBody) -> None:
+        """Put many files' bytes under their digest (``<hex>``); safe to repeat."""
+        if body.sha256.hex() != pack:
+            raise ValueError(f"these files make up {body.sha256.hex()}, not {pack}")
+        await self._store.put(layout.pack_key(project, pack), body)
+
     async def has_manifest(self, project: str, manifest: str, size: int) -> bool:
         """Whether this manifest is there, whole, in a file of this size; it is read for that."""
         key = layout.manifest_key(project, manifest)
@@ -96,15 +113,21 @@ class ObjectRegistry:
         await self._store.put(layout.manifest_key(project, manifest), body)
 
     async def sync(
-        self, project: str, digests: Sequence[str], manifests: Sequence[str], store_id: str
+        self,
+        project: str,
+        digests: Sequence[str],
+        manifests: Sequence[str],
+        store_id: str,
+        packs: Sequence[str] = (),
     ) -> None:
-        """Make sure that blobs and manifests are in the store ``store_id``, and survive a power loss there.
+        """Make sure that all of these are in the store ``store_id``, and survive a power loss there.
 
         Of an object store only that it is still this one. Raises ``StoreChanged`` if it is another: then
         what was put may lie in either; ``StoreDamaged`` if something is gone, and has to be put again.
         """
         keys = [layout.blob_key(project, digest) for digest in digests]
         keys += [layout.manifest_key(project, manifest) for manifest in manifests]
+        keys += [layout.pack_key(project, pack) for pack in packs]
         await self._sync(keys, store_id)
 
     # ── versions ───────────────────────────────────────────────────────────────────────────────
@@ -201,6 +224,20 @@ class ObjectRegistry:
         except ObjectMissing as exc:
             raise damaged(key, "it is missing, and a version names it") from exc
 
+    async def read_packed(self, project: str, entries: Sequence[ManifestEntry]) -> list[bytes]:
+        """The bytes of entries that lie near each other in one pack, read in one go, into memory."""
+        begin = min(entry.offset or 0 for entry in entries)
+        end = max((entry.offset or 0) + (entry.size or 0) for entry in entries)
+        if end == begin:  # no range of bytes is empty (RFC 9110 section 14.1.2)
+            return [b""] * len(entries)
+        key = layout.pack_key(project, entries[0].pack or "")
+        try:
+            async with _closing(self._store.stream(key, begin, end - begin)) as chunks:
+                stretch = b"".join([chunk async for chunk in chunks])
+        except ObjectMissing as exc:
+            raise damaged(key, f"it is missing, and {entries[0].path!r} lies there") from exc
+        return [_slice_of(stretch, begin, key, entry) for entry in entries]
+
     async def open_entry(self, project: str, entry: ManifestEntry) -> AsyncIterator[bytes]:
         """An entry's bytes in chunks.
 
@@ -296,6 +333,14 @@ def _version_of(version: int, found: Object | None) -> StoredVersion | None:
     if record.version != version:
         raise damaged(found.stat.key, f"it says that it is version {record.version}")
     return StoredVersion(record, found.stat.etag, found.stat.modified)
+
+
+def _slice_of(stretch: bytes, begin: int, key: str, entry: ManifestEntry) -> bytes:
+    start = (entry.offset or 0) - begin
+    data = stretch[start : start + (entry.size or 0)]
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != entry.digest:
+        raise damaged(key, f"the bytes of {entry.path!r} are not those of its digest")
+    return data
 
 
 def _type_of(claim: ArtifactClaim, project: str, name: str) -> str:

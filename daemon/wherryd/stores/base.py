@@ -48,7 +48,16 @@ class FileBody(msgspec.Struct, frozen=True):
     told: Callable[[int], None] = _tell_nobody
 
 
-Body = bytes | FileBody
+class PackBody(msgspec.Struct, frozen=True):
+    """Bytes to put that lie in many small files, back to back, read in bounded pieces."""
+
+    files: tuple[FileBody, ...]
+    size: int  # of all of them
+    sha256: bytes  # of all of them
+    told: Callable[[int], None] = _tell_nobody
+
+
+Body = bytes | FileBody | PackBody
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -114,8 +123,8 @@ class ObjectStore(Protocol):
 
         On a folder the bytes survive a power loss then, the name after ``sync``. A key is either put or
         written by the conditional puts, never by both. Raises ``FileChanged`` (``wherry.errors``) if a
-        ``FileBody``'s file is gone, too short or not what its digest says, and ``FileUnreadable``; the key
-        is then what it was. Raises ``StepsFailed`` where it has been repeated below already.
+        body's file is gone, too short or not what its digest says, and ``FileUnreadable``; the key is then
+        what it was. Raises ``StepsFailed`` where it has been repeated below already.
         """
         ...
 

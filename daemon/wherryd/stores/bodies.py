@@ -1,6 +1,7 @@
 """Reading the bodies that are put: files on this machine, in bounded pieces, checked.
 
-Owns: opening and reading a ``FileBody`` and the errors of its file. Does not own: where the bytes go.
+Owns: opening and reading a ``FileBody``, or the many of a ``PackBody``, and the errors of their files. Does
+not own: where the bytes go.
 Everything here blocks; an adapter calls it in a worker thread.
 """
 
@@ -10,10 +11,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
+
+import msgspec
 
 from wherry.errors import FileChanged, FileUnreadable
 from wherryd.files import NotRegular, open_regular
-from wherryd.stores.base import FileBody
+from wherryd.stores.base import FileBody, PackBody
 
 CHUNK_BYTES = 1 << 20
 """How much of a file is in memory at a time. Measured: smaller and larger pieces copy more slowly."""
@@ -55,46 +59,50 @@ def pieces(fd: int, body: FileBody) -> Iterator[bytes]:
         yield piece
 
 
-def read_piece(body: FileBody, offset: int, size: int) -> bytes:
-    """Read one piece of a body, opening its file for it.
+def read_piece(body: FileBody | PackBody, offset: int, size: int) -> bytes:
+    """Read one piece of a body, opening its files for it.
 
     Args:
         body: the body.
         offset: bytes from the body's start.
         size: bytes.
     """
-    with opened(body) as fd:
-        wanted, found = size, []
-        while wanted:
-            found.append(_read(fd, body, body.offset + offset + size - wanted, wanted))
-            wanted -= len(found[-1])
-    return b"".join(found)
+    return b"".join(_gathered(_files(body), offset, size))
 
 
-def read_whole(body: FileBody) -> bytes:
+def gathered(body: PackBody) -> Iterator[bytes]:
+    """Read the body's files, about ``CHUNK_BYTES`` at a time. Raises as ``opened`` and ``pieces``."""
+    for offset in range(0, body.size, CHUNK_BYTES):
+        yield read_piece(body, offset, min(CHUNK_BYTES, body.size - offset))
+
+
+def read_whole(body: FileBody | PackBody) -> bytes:
     """Read a small body whole and check it. Raises ``FileChanged``, ``FileUnreadable``."""
-    with opened(body) as fd:
-        whole = b"".join(pieces(fd, body))
+    whole = read_piece(body, 0, body.size)
     check(body, hashlib.sha256(whole).digest())
     return whole
 
 
-def is_changed(body: FileBody) -> bool:
-    """Hash the file again: whether it is not what the body's digest says."""
-    sha256 = hashlib.sha256()
-    try:
-        with opened(body) as fd:
-            for piece in pieces(fd, body):
-                sha256.update(piece)
-    except FileChanged:
-        return True
-    return sha256.digest() != body.sha256
+def find_changed(body: FileBody | PackBody) -> FileBody | None:
+    """Hash the files again: the first that is not what its digest says."""
+    for file in _files(body):
+        sha256 = hashlib.sha256()
+        try:
+            with opened(file) as fd:
+                for piece in pieces(fd, file):
+                    sha256.update(piece)
+        except FileChanged:
+            return file
+        if sha256.digest() != file.sha256:
+            return file
+    return None
 
 
-def check(body: FileBody, sha256: bytes) -> None:
+def check(body: FileBody | PackBody, sha256: bytes) -> None:
     """Compare what was read with the digest that was given. Raises ``FileChanged``."""
     if sha256 != body.sha256:
-        raise changed(body, "is not what it was when it was hashed")
+        file = body if isinstance(body, FileBody) else find_changed(body) or body.files[0]
+        raise changed(file, "is not what it was when it was hashed")
 
 
 def changed(body: FileBody, how: str) -> FileChanged:
@@ -103,6 +111,34 @@ def changed(body: FileBody, how: str) -> FileChanged:
         f"{body.path} {how}; it was to be sent as sha256:{body.sha256.hex()}.",
         hint="Log it again, and leave a file added with policy='immutable' as it is until then.",
     )
+
+
+def _files(body: FileBody | PackBody) -> tuple[FileBody, ...]:
+    return body.files if isinstance(body, PackBody) else (body,)
+
+
+def _gathered(files: tuple[FileBody, ...], offset: int, size: int) -> Iterator[bytes]:
+    """Read ``size`` bytes from ``offset`` on of files that lie back to back."""
+    wanted = (
+        (file, *reach) for file, reach in zip(files, _reaches(files, offset, size), strict=True)
+    )
+    parts = ((file, start, count) for file, start, count in wanted if count)
+    for _, group in groupby(parts, key=lambda part: part[0].path):
+        first, *others = group
+        with opened(first[0]) as fd:
+            for file, start, count in (first, *others):
+                yield from pieces(
+                    fd, msgspec.structs.replace(file, offset=file.offset + start, size=count)
+                )
+
+
+def _reaches(files: tuple[FileBody, ...], offset: int, size: int) -> Iterator[tuple[int, int]]:
+    """Of each file, from where on and how many of its bytes lie in a stretch of them all."""
+    begin, end = 0, offset + size
+    for file in files:
+        start = max(0, offset - begin)
+        yield start, max(0, min(file.size, end - begin) - start)
+        begin += file.size
 
 
 def _read(fd: int, body: FileBody, offset: int, size: int) -> bytes:

@@ -22,12 +22,12 @@ import anyio
 import msgspec
 
 from wherry.wire.failpoints import failpoint
-from wherryd.model import Entry
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.stores.base import FileBody
-from wherryd.transfer.bodies import entry_body
+from wherryd.transfer.bodies import entry_body, pack_body
 from wherryd.transfer.contact import Contact, Contacts
+from wherryd.transfer.items import Gatherer, Item, Taken, pack_record
 from wherryd.transfer.slots import Slots
 
 PAGE = 1000
@@ -37,6 +37,8 @@ SMALL_BYTES = 16 << 10
 _AFTER_MANIFEST = failpoint("transfer.manifest.after-put")
 _BEFORE_PUT = failpoint("transfer.blob.before-put")
 _AFTER_PUT = failpoint("transfer.blob.after-put")
+_BEFORE_PACK = failpoint("transfer.pack.before-put")
+_AFTER_PACK = failpoint("transfer.pack.after-put")
 _BEFORE_SYNC = failpoint("transfer.blobs.before-sync")
 _BEFORE_NOTE = failpoint("transfer.blobs.before-note")
 _AFTER_NOTE = failpoint("transfer.blobs.after-note")
@@ -44,6 +46,10 @@ _AFTER_NOTE = failpoint("transfer.blobs.after-note")
 
 class Leaving(Exception):
     """The daemon is about to end; the next one goes on here."""
+
+
+class Astray(Exception):
+    """The manifest points at bytes that the store does not have: it has to be made again."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -74,26 +80,39 @@ class Blobs:
         """Put the manifest and all bytes that the store does not have; proven and noted when this returns.
 
         Raises ``StoreError``, ``Exchanged`` among them; ``FileChanged`` or ``FileUnreadable`` where the bytes
-        are not what was captured; ``Leaving``; ``WrongState`` where another store counts by now.
+        are not what was captured; ``Leaving``; ``Astray``; ``WrongState`` where another store counts by now.
         """
+        gatherer = Gatherer(await self._queue.packs(job.request.row))
         page = await self._queue.entries(job.request.row, None, PAGE)
         while len(page) == PAGE:
-            await self._send_page(job, page, is_last=False)
+            await self._send_page(job, gatherer.take(page), is_last=False)
             page = await self._queue.entries(job.request.row, page[-1].path, PAGE)
-        await self._send_page(job, page, is_last=True)
+        taken = gatherer.take(page)
+        if not gatherer.is_done:
+            raise Astray("the files of a pack are not all there")
+        await self._send_page(job, taken, is_last=True)
 
-    async def _send_page(self, job: Job, page: Sequence[Entry], *, is_last: bool) -> None:
-        wanted = {entry.digest or "": entry for entry in page if entry.source is not None}
-        known: set[str] = set()
-        if wanted:
-            known = await self._queue.sent_already(job.request.lane, list(wanted))
-        left = [entry for digest, entry in wanted.items() if digest not in known]
-        self._count_rest(job, page, left)
+    async def _send_page(self, job: Job, taken: Taken, *, is_last: bool) -> None:
+        known = await self._known(job, taken)
+        left = [item for item in taken.items if item.name not in known]
+        done = taken.free + sum(item.carried for item in taken.items if item.name in known)
+        self._progress.add(job.request.row, done)
         if left or is_last:
             todo = _Page(left, with_manifest=is_last)
             while not await self._is_through(job, todo):
                 pass
             await self._note(job, left)
+
+    async def _known(self, job: Job, taken: Taken) -> set[str]:
+        """Names of what the store has. Raises ``Astray``."""
+        pointed = {pack_record(pack) for pack in taken.pointed}
+        names = [*(item.name for item in taken.items), *pointed]
+        known = await self._queue.sent_already(job.request.lane, names) if names else set()
+        if lost := pointed - known:
+            raise Astray(
+                f"{len(lost)} packs that were there, and that the manifest points at, are not"
+            )
+        return known
 
     async def _is_through(self, job: Job, page: _Page) -> bool:
         """Put what is not there yet; whether all of the page is known now to be in the store that counts."""
@@ -104,16 +123,19 @@ class Blobs:
         page.begin()
         if page.with_manifest:
             await self._send_manifest(job, page)
-        await self._send_all(job, page.entries, page)
+        await self._send_all(job, page.items, page)
         page.raise_error()
         await self._prove(job, page)
         return page.puts == 0 or self._contacts.is_unbroken(contact.address, since)
 
     async def _prove(self, job: Job, page: _Page) -> None:
-        digests = [entry.digest for entry in page.entries if entry.digest is not None]
+        digests = [item.name for item in page.items if item.pack is None]
+        packs = [item.pack for item in page.items if item.pack is not None]
         manifests = [job.request.manifest or ""] if page.with_manifest else []
         _BEFORE_SYNC()
-        await job.contact.registry.sync(job.project, digests, manifests, job.contact.store_id)
+        await job.contact.registry.sync(
+            job.project, digests, manifests, job.contact.store_id, packs
+        )
 
     # ── one object ─────────────────────────────────────────────────────────────────────────────
     async def _send_manifest(self, job: Job, page: _Page) -> None:
@@ -126,79 +148,84 @@ class Blobs:
         await job.went_well()
         _AFTER_MANIFEST()
 
-    async def _send_all(self, job: Job, entries: Sequence[Entry], page: _Page) -> None:
-        others: list[Entry] = []
+    async def _send_all(self, job: Job, items: Sequence[Item], page: _Page) -> None:
+        others: list[Item] = []
         async with anyio.create_task_group() as tasks:
-            for entry in entries:
+            for item in items:
                 if page.error is not None or job.is_leaving():
                     break
-                if self._slots.flying(self._key(job, entry)):
-                    others.append(entry)
+                if self._slots.flying(self._key(job, item)):
+                    others.append(item)
                     continue
-                await self._slots.take(self._key(job, entry), entry.size)
-                tasks.start_soon(self._send_one, job, entry, page)
+                await self._slots.take(self._key(job, item), item.size)
+                tasks.start_soon(self._send_one, job, item, page)
         if job.is_leaving():
             raise Leaving
         if others and page.error is None:
             await self._await_others(job, others)
             await self._send_all(job, others, page)
 
-    async def _await_others(self, job: Job, entries: Sequence[Entry]) -> None:
+    async def _await_others(self, job: Job, items: Sequence[Item]) -> None:
         """Wait for other requests' transfers of the same bytes; whether they went well is asked then."""
-        for entry in entries:
-            while flying := self._slots.flying(self._key(job, entry)):
+        for item in items:
+            while flying := self._slots.flying(self._key(job, item)):
                 await flying.wait()
 
-    async def _send_one(self, job: Job, entry: Entry, page: _Page) -> None:
+    async def _send_one(self, job: Job, item: Item, page: _Page) -> None:
         try:
             with self._progress.moving(job.request.row) as told:
-                page.puts += await self._put(job, entry, told)
+                page.puts += await self._put(job, item, told)
             await job.went_well()
         except Exception as error:  # noqa: BLE001  (raised again when the others have ended)
             page.error = page.error or error
         else:
             if page.rounds == 1:
-                self._progress.add(job.request.row, entry.size)
+                self._progress.add(job.request.row, item.carried)
         finally:
-            self._slots.give_back(self._key(job, entry), entry.size)
+            self._slots.give_back(self._key(job, item), item.size)
 
-    async def _put(self, job: Job, entry: Entry, told: Callable[[int], None]) -> bool:
-        """Put a blob; False where the store has it."""
-        assert entry.digest is not None
+    async def _put(self, job: Job, item: Item, told: Callable[[int], None]) -> bool:
+        """Put a blob or a pack; False where the store has it."""
         # asked once in a while: not to fill another store, or the disk below a mount point
         await self._contacts.for_writing(job.contact.address)
+        if item.pack is not None:
+            return await self._put_pack(job, item, item.pack, told)
         registry = job.contact.registry
-        if await registry.has_blob(job.project, entry.digest, entry.size):
+        if await registry.has_blob(job.project, item.name, item.size):
             return False
         _BEFORE_PUT()
-        await registry.put_blob(job.project, entry.digest, entry_body(entry, told))
+        await registry.put_blob(job.project, item.name, entry_body(item.entries[0], told))
         _AFTER_PUT()
         return True
 
+    async def _put_pack(self, job: Job, item: Item, pack: str, told: Callable[[int], None]) -> bool:
+        registry = job.contact.registry
+        if await registry.has_pack(job.project, pack, item.size):
+            return False
+        _BEFORE_PACK()
+        await registry.put_pack(job.project, pack, pack_body(item.entries, item.size, pack, told))
+        _AFTER_PACK()
+        return True
+
     # ── what is known then ─────────────────────────────────────────────────────────────────────
-    async def _note(self, job: Job, entries: Sequence[Entry]) -> None:
-        if not entries:
+    async def _note(self, job: Job, items: Sequence[Item]) -> None:
+        if not items:
             return
         _BEFORE_NOTE()
-        blobs = [(entry.digest, entry.size) for entry in entries if entry.digest is not None]
-        await self._queue.note_sent(job.request.lane, blobs, job.contact.store_id)
+        sent = [each for item in items for each in item.sent()]
+        await self._queue.note_sent(job.request.lane, sent, job.contact.store_id)
         _AFTER_NOTE()
 
-    def _count_rest(self, job: Job, page: Sequence[Entry], left: Sequence[Entry]) -> None:
-        """What needs no sending is done: references, known bytes, the same bytes a second time."""
-        rest = sum(entry.size for entry in page) - sum(entry.size for entry in left)
-        self._progress.add(job.request.row, rest)
-
-    def _key(self, job: Job, entry: Entry) -> tuple[str, str, str]:
+    def _key(self, job: Job, item: Item) -> tuple[str, str, str]:
         lane = job.request.lane
-        return lane.store, lane.project, entry.digest or ""
+        return lane.store, lane.project, item.name
 
 
 class _Page:
     """What has to be in the store, and what became of it in this round."""
 
-    def __init__(self, entries: Sequence[Entry], *, with_manifest: bool) -> None:
-        self.entries = entries
+    def __init__(self, items: Sequence[Item], *, with_manifest: bool) -> None:
+        self.items = items
         self.with_manifest = with_manifest
         self.rounds = 0
         self.puts = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio.to_thread
 import zstandard
@@ -16,7 +16,7 @@ import zstandard
 from wherry.errors import FileChanged, FileMissing
 from wherryd.model import Entry
 from wherryd.queue.base import Request
-from wherryd.stores.base import FileBody
+from wherryd.stores.base import FileBody, PackBody
 
 _READ_BYTES = 1 << 18
 _WINDOW_BYTES = 8 << 20
@@ -50,6 +50,25 @@ def entry_body(entry: Entry, told: Callable[[int], None]) -> FileBody:
     assert entry.source is not None and entry.digest is not None, entry
     sha256 = bytes.fromhex(entry.digest.removeprefix("sha256:"))
     return FileBody(entry.source.file, entry.source.offset, entry.size, sha256, told)
+
+
+def pack_body(
+    entries: Sequence[Entry], size: int, pack: str, told: Callable[[int], None]
+) -> PackBody:
+    """Make the body of a pack.
+
+    Args:
+        entries: whose bytes it holds, back to back.
+        size: bytes of all of them.
+        pack: its name, ``<hex>``.
+        told: how many bytes have left; see ``FileBody``.
+    """
+    files = tuple(entry_body(entry, _tell_nobody) for entry in entries)
+    return PackBody(files, size, bytes.fromhex(pack), told)
+
+
+def _tell_nobody(_: int) -> None:
+    pass
 
 
 def manifest_body(path: str, manifest: str) -> FileBody:

@@ -27,7 +27,7 @@ from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.registry.identity import Exchanged, of_known
 from wherryd.stores.retry import watched
-from wherryd.transfer.blobs import Blobs, Job, Leaving
+from wherryd.transfer.blobs import Astray, Blobs, Job, Leaving
 from wherryd.transfer.bodies import ManifestOf
 from wherryd.transfer.contact import Contact, Contacts
 from wherryd.transfer.slots import Slots
@@ -45,6 +45,7 @@ _MARGIN_S = 0.05
 _BEFORE_QUEUE = failpoint("transfer.request.before-queue")
 _AFTER_QUEUE = failpoint("transfer.request.after-queue")
 _BEFORE_STOP = failpoint("transfer.lane.before-stop")
+_BEFORE_PLAN = failpoint("transfer.request.before-plan")
 _BEFORE_FAIL = failpoint("transfer.request.before-fail")
 
 _log = get_logger("transfer")
@@ -144,6 +145,10 @@ class Transferrer:
         except WrongState:
             self._contacts.broken(request.lane.store)  # another store may count by now
             raise
+        except Astray as error:
+            _log.info("manifest is made again", request=request.id, why=str(error))
+            _BEFORE_PLAN()
+            await self._queue.plan_again(request.row)
         except Exchanged as error:
             await self._stop(request.lane, error)
             return False

@@ -25,7 +25,7 @@ from wherryd.clock import SystemClock
 from wherryd.log import configure
 from wherryd.model import Entry, Manifest, RunInfo, Source
 from wherryd.news import News
-from wherryd.queue.base import Finding, Known, NewRequest
+from wherryd.queue.base import Finding, Known, NewRequest, Sent
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.queue.streams import HELD_PER_STREAM
@@ -119,7 +119,7 @@ class Worker:
         await self.queue.prepared(self.row, Manifest("sha256:m", "sha256:d", 3, 9), "sha256:c")
 
     async def send(self) -> None:
-        await self.queue.note_sent(lane_of(self.id), [(f"sha256:{self.id}", 3)])
+        await self.queue.note_sent(lane_of(self.id), [Sent(f"sha256:{self.id}", 3)])
 
     async def upload(self) -> None:
         await self.queue.uploaded(self.row)

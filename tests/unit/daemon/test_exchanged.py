@@ -11,6 +11,7 @@ from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import OTHER, STORE, Bench, digest
 from wherry.errors import StoreUnavailable
 from wherryd.model import State
+from wherryd.prepare.packs import SMALL_BYTES
 from wherryd.queue.base import Request
 from wherryd.stores.base import Body, Found, Object
 from wherryd.transfer.contact import FRESH_S
@@ -140,7 +141,7 @@ async def test_stopped_lane_is_sent_after_a_start(bench: Bench, store: TwoStores
     bench.preparer()
     await bench.registry().found("one")
     await bench.queue.set_store_id(STORE, "one", probed=True)
-    request = await bench.log({"a": b"1"})
+    request = await bench.wait_state(await bench.log({"a": b"1"}), State.PREPARED)
     await bench.queue.stop_lane(request.lane, "why")
     stage = bench.transferrer()
     await bench.wait_state(await bench.log({"a": b"2"}, name="other"), State.UPLOADED)
@@ -223,7 +224,7 @@ async def test_another_store_is_filled_to_the_end(bench: Bench, store: TwoStores
     stage = bench.transferrer(at_once=1)
     await _first(bench)
     store.close()
-    logged = await bench.log({f"{number}": b"%d" % number for number in range(20)})
+    logged = await bench.log({f"{number}": bytes([number]) * SMALL_BYTES for number in range(20)})
     with anyio.fail_after(10):
         await store.waiting.wait()
     store.exchange()

@@ -13,6 +13,7 @@ from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import OTHER, STORE, Bench, digest
 from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable, WherryError
 from wherryd.model import State
+from wherryd.prepare.packs import SMALL_BYTES
 from wherryd.progress import Progress
 from wherryd.queue.base import Request
 from wherryd.registry import layout
@@ -58,6 +59,10 @@ class WatchedStore(MemoryStore):
         """How often each blob was put."""
         return [count for key, count in self.puts.items() if "/blobs/" in key]
 
+    def packs(self) -> list[int]:
+        """How often each pack was put."""
+        return [count for key, count in self.puts.items() if "/packs/" in key]
+
     def _check(self) -> None:
         if self.failure is not None:
             raise self.failure
@@ -88,9 +93,9 @@ async def test_uploaded_request_lacks_bytes(bench: Bench, store: WatchedStore) -
         for entry in entries
     }
     assert read == files
-    assert store.blobs() == [1, 1, 1]
+    assert (store.blobs(), store.packs()) == ([], [1])
     assert set(store.puts) <= set(store.synced)
-    digests = [digest(data) for data in files.values()]
+    digests = [digest(data) for data in files.values() if data]
     assert await bench.queue.sent_already(request.lane, digests) == set(digests)
 
 
@@ -118,13 +123,16 @@ async def test_two_requests_send_the_same_bytes_at_once(bench: Bench, store: Wat
     store.gate = anyio.Event()
     bench.preparer()
     bench.transferrer()
-    requests = [await bench.log({"a": b"shared", name: b"own"}, name=name) for name in "xyz"]
+    small = {"a": b"shared", "b": b"own"}
+    requests = [
+        await bench.log({**small, "c": b"large" * SMALL_BYTES}, name=name) for name in "xyz"
+    ]
     with anyio.fail_after(10):
         await store.waiting.wait()
     store.gate.set()
     for request in requests:
         await _uploaded(bench, request)
-    assert store.blobs() == [1, 1]
+    assert (store.blobs(), store.packs()) == ([1], [1])
 
 
 async def test_failed_transfer_of_shared_bytes_is_trusted(
@@ -284,17 +292,18 @@ async def test_leaving_stage_cuts_off_a_put(bench: Bench, store: WatchedStore) -
 async def test_progress_stays_at_nothing(bench: Bench, store: WatchedStore) -> None:
     """Bytes done grow while a file is on its way, and are forgotten when it is there."""
     bench.preparer()
-    request = await bench.log({"a": b"x" * 100, "b": b"y" * 50, "c": b"x" * 100})
+    large, part = b"x" * 4 * SMALL_BYTES, SMALL_BYTES
+    request = await bench.log({"a": large, "b": b"y" * 2 * part, "c": large})
     await bench.wait_state(request, State.PREPARED)
     store.middle = anyio.Event()
     stage = bench.transferrer()
-    await _wait_done(bench, request, 100 + 50 + 25)
+    await _wait_done(bench, request, (4 + 2 + 1) * part)
     store.failure = AccessRefused("no")
     store.middle.set()
     await bench.wait_row(request, lambda now: now.error)
     store.failure, store.middle = None, anyio.Event()
     stage.nudge(STORE)
-    await _wait_done(bench, request, 100 + 50 + 25)
+    await _wait_done(bench, request, (4 + 2 + 1) * part)
     store.middle.set()
     await _uploaded(bench, request)
     await _wait_done(bench, request, None)

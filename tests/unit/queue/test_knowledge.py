@@ -17,7 +17,7 @@ from tests.unit.queue.helpers import (
 from wherry.errors import StoreChanged
 from wherryd.model import State
 from wherryd.queue import changes, knowledge, looks
-from wherryd.queue.base import Filter, Known
+from wherryd.queue.base import Filter, Known, Sent
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def test_another_store_taken_for_the_first_contact(db: sqlite3.Connection) -> No
 # ── done-records ───────────────────────────────────────────────────────────────────────────────
 def test_a_done_record_trusted_for_another_store_or_project(db: sqlite3.Connection) -> None:
     """Done-records count for their address, store id and project only."""
-    knowledge.note_sent(db, LANE, [("sha256:early", 1)], None, 5.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:early", 1)], None, 5.0)
     contact(db)
-    knowledge.note_sent(db, LANE, [("sha256:a", 1), ("sha256:b", 2)], None, 5.0)
-    knowledge.note_sent(db, LANE, [("sha256:late", 1)], "store-0", 5.0)
-    knowledge.note_sent(db, LANE, [("sha256:a", 1), ("sha256:c", 1)], "store-1", 6.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1), Sent("sha256:b", 2)], None, 5.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:late", 1)], "store-0", 5.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1), Sent("sha256:c", 1)], "store-1", 6.0)
     wanted = ["sha256:early", "sha256:a", "sha256:b", "sha256:c", "sha256:late", "sha256:no"]
     assert knowledge.sent_already(db, LANE, wanted) == {"sha256:a", "sha256:b", "sha256:c"}
     assert knowledge.sent_already(db, OTHER_LANE, wanted) == {"sha256:a", "sha256:b", "sha256:c"}
@@ -170,7 +170,7 @@ def _fill(db: sqlite3.Connection) -> None:
     contact(db)
     for lane in (LANE, OTHER_LANE):
         knowledge.learn(db, lane, Known("store-1", "model", 7, "r7"))
-    knowledge.note_sent(db, LANE, [("sha256:a", 1)], None, 5.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1)], None, 5.0)
     row = 0
     for whose, lane in (("mine", LANE), ("other", OTHER_LANE)):
         for state in ("uploaded", "sending", "settled", "failed", "held"):

@@ -22,7 +22,7 @@ from tests.unit.queue.helpers import (
 from wherry.errors import PathTaken, QueueError, QueueLocked, TypeTaken
 from wherryd.model import Entry, RunInfo, State
 from wherryd.news import News
-from wherryd.queue.base import Filter, Known, Link
+from wherryd.queue.base import Filter, Known, Link, Sent
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.queue.staging import FORGET_AT_ONCE
@@ -62,7 +62,7 @@ async def test_a_request_that_does_not_get_through(queue: SqliteQueue, clock: St
         "sha256:c",
     ]
     await queue.prepared(row, MANIFEST, CONTENT)
-    await queue.note_sent(LANE, [("sha256:a", 5)], store_id="store-1")
+    await queue.note_sent(LANE, [Sent("sha256:a", 5)], store_id="store-1")
     assert await queue.sent_already(LANE, ["sha256:a", "sha256:b"]) == {"sha256:a"}
     await queue.wait_until(row, "StoreUnavailable", "503", 9.0)
     assert (await queue.get(row)).next_try == 9.0

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from wherryd.stores.base import Body, FileBody
-from wherryd.stores.bodies import CHUNK_BYTES, changed, check, opened, pieces
+from wherryd.stores.base import Body, FileBody, PackBody
+from wherryd.stores.bodies import CHUNK_BYTES, changed, check, gathered, opened, pieces
 from wherryd.stores.folder.landing import clone
 from wherryd.stores.folder.temporary import Temporary
 
@@ -37,19 +37,25 @@ def fill(temporary: Temporary, body: Body, may_go_on: Callable[[], object]) -> N
     if isinstance(body, bytes):
         temporary.write(body)
         return
+    if isinstance(body, PackBody):
+        _write(gathered(body), temporary, body, may_go_on)
+        return
     with opened(body) as source:
         whole = body.offset == 0 and os.fstat(source).st_size == body.size
         if whole and clone(source, temporary.fd):
             _check_clone(temporary, body, may_go_on)
         else:
-            _copy(source, temporary, body, may_go_on)
+            _write(pieces(source, body), temporary, body, may_go_on)
 
 
-def _copy(
-    source: int, temporary: Temporary, body: FileBody, may_go_on: Callable[[], object]
+def _write(
+    read: Iterator[bytes],
+    temporary: Temporary,
+    body: FileBody | PackBody,
+    may_go_on: Callable[[], object],
 ) -> None:
     sha256, done = hashlib.sha256(), 0
-    for piece in pieces(source, body):
+    for piece in read:
         body.told(done)
         may_go_on()
         sha256.update(piece)

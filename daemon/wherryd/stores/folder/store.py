@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from wherry.errors import StoreDamaged
 from wherryd.clock import Clock
-from wherryd.stores.base import Body, FileBody, Found, Object, ObjectStat
+from wherryd.stores.base import Body, Found, Object, ObjectStat
 from wherryd.stores.bodies import CHUNK_BYTES
 from wherryd.stores.folder.files import Files
 from wherryd.stores.folder.problems import check_root, writing
@@ -69,7 +69,7 @@ class FolderStore:
         return await self._in_thread(lambda: self._files.stat(key))
 
     async def put(self, key: str, body: Body) -> None:
-        limiter = self._long if isinstance(body, FileBody) else self._quick
+        limiter = self._quick if isinstance(body, bytes) else self._long
         await self._in_thread(lambda: self._files.put(key, body), limiter)
 
     async def put_if_absent(self, key: str, body: bytes) -> str:

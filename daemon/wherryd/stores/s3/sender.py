@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
-from wherryd.stores.base import FileBody
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
 from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
 from wherryd.stores.s3.identity import Keys
@@ -152,7 +151,7 @@ class Sender:
             now=self._clock.now() + self._skew_s,
         )
         if call.body:
-            size = call.body.size if isinstance(call.body, FileBody) else len(call.body)
+            size = len(call.body) if isinstance(call.body, bytes) else call.body.size
             headers["Content-Length"] = str(size)
         request = Request(method=call.method, url=url, headers=headers, body=call.body)
         return await read_answer(

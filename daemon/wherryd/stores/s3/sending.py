@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractStreamWriter
 from anyio import to_thread
 
 from wherry.errors import CaptureError
-from wherryd.stores.base import Body, FileBody
+from wherryd.stores.base import Body
 from wherryd.stores.bodies import CHUNK_BYTES, read_piece
 
 #: Handed to the connection at a time; it holds about as much again.
@@ -41,7 +41,7 @@ class Sending(aiohttp.Payload):
     def __init__(self, body: Body) -> None:
         super().__init__(body)
         self._body = body
-        self._bytes = body.size if isinstance(body, FileBody) else len(body)
+        self._bytes = len(body) if isinstance(body, bytes) else body.size
         self._unwritten = self._bytes
         self._connection: asyncio.WriteTransport | None = None
         self.failure: CaptureError | None = None
@@ -72,7 +72,7 @@ class Sending(aiohttp.Payload):
 
     async def _pieces(self) -> AsyncGenerator[memoryview, None]:
         for offset in range(0, self._bytes, CHUNK_BYTES):
-            if isinstance(self._body, FileBody):
+            if not isinstance(self._body, bytes):
                 self._body.told(offset)
             chunk = memoryview(await self._read(offset, min(CHUNK_BYTES, self._bytes - offset)))
             for start in range(0, len(chunk), PIECE_BYTES):

@@ -22,9 +22,10 @@ from wherryd.stores.base import (
     Object,
     ObjectExists,
     ObjectStat,
+    PackBody,
     WriteConflict,
 )
-from wherryd.stores.bodies import changed, is_changed
+from wherryd.stores.bodies import changed, find_changed
 from wherryd.stores.credentials import CredentialSource, StoreCredentials
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.stores.s3.answers import (
@@ -174,7 +175,7 @@ class S3Store:
 
 
 def _put(key: str, body: Body, condition: dict[str, str]) -> Call:
-    digest = body.sha256 if isinstance(body, FileBody) else hashlib.sha256(body).digest()
+    digest = hashlib.sha256(body).digest() if isinstance(body, bytes) else body.sha256
     headers = checksum(digest) | condition
     return Call(method="PUT", key=key, headers=headers, body=body, digest=digest)
 
@@ -182,8 +183,10 @@ def _put(key: str, body: Body, condition: dict[str, str]) -> Call:
 async def _damaged(call: Call) -> Exception:
     """Find out whether the file is not what its digest says, or the network spoilt it."""
     body = call.body
-    if isinstance(body, FileBody) and await to_thread.run_sync(is_changed, body):
-        return changed(body, "is not what it was when it was hashed")
+    if isinstance(body, FileBody | PackBody):
+        file = await to_thread.run_sync(find_changed, body)
+        if file is not None:
+            return changed(file, "is not what it was when it was hashed")
     return StoreUnavailable(f"{call.what}: other bytes arrived than were sent.")
 
 
