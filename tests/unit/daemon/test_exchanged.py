@@ -140,7 +140,7 @@ async def test_stopped_lane_is_sent_after_a_start(bench: Bench, store: TwoStores
     bench.preparer()
     await bench.registry().found("one")
     await bench.queue.set_store_id(STORE, "one", probed=True)
-    request = await bench.log({"a": b"1"})
+    request = await bench.wait_state(await bench.log({"a": b"1"}), State.PREPARED)
     await bench.queue.stop_lane(request.lane, "why")
     stage = bench.transferrer()
     await bench.wait_state(await bench.log({"a": b"2"}, name="other"), State.UPLOADED)
