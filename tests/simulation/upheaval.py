@@ -76,10 +76,13 @@ class Upheavals:
             self._change(kind)
 
     async def _while_away(self, kind: str) -> None:
-        """The store does not answer for a while, which all who have something to do with it meet."""
+        """The store does not answer until everybody has met that, and for a while longer."""
         async with self._one_at_a_time:
             self._world.is_away = True
+            before = [home.trouble() for home in self._homes]
             await self._log_everywhere()
+            while any(home.trouble() == old for home, old in zip(self._homes, before, strict=True)):
+                await asyncio.sleep(1)
             await asyncio.sleep(AWAY_S)
             self._change(kind)
             self._world.is_away = False
