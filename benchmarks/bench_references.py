@@ -112,7 +112,7 @@ def serve() -> None:
 
     async def answer(request: web.Request) -> web.Response:
         await asyncio.sleep(ANSWER_S)
-        return web.Response(headers={"ETag": f'"{request.path}"'})
+        return web.Response(body=b"some bytes", headers={"ETag": f'"{request.path}"'})
 
     async def run() -> None:
         app = web.Application()

@@ -187,7 +187,8 @@ class _Round:
             self._places.release()
 
     async def _ask(self, lookup: Lookup) -> None:
-        resolver, target = self._resolvers.of(lookup.uri), Target(lookup.uri, lookup.server)
+        resolver = await self._resolvers.of(lookup.uri)
+        target = Target(lookup.uri, lookup.server)
         if lookup.found < 0:
             await self._queue.forget_found(self._request.row, lookup.number)
         if not lookup.is_prefix:

@@ -89,7 +89,7 @@ class ReferenceReader:
         ahead.is_there.set()
 
     async def _check_or_read(self, ahead: _Ahead) -> bytes:
-        resolver = self._resolvers.of(ahead.seen.uri)
+        resolver = await self._resolvers.of(ahead.seen.uri)
         if ahead.check_only:
             await resolver.check(ahead.seen)
             return b""
@@ -117,7 +117,7 @@ class ReferenceReader:
     async def _send_large(self, ahead: _Ahead) -> None:
         path = ahead.path
         try:
-            resolver = self._resolvers.of(ahead.seen.uri)
+            resolver = await self._resolvers.of(ahead.seen.uri)
             async with closing(resolver.open(ahead.seen)) as chunks:
                 async for data in chunks:
                     await self._send(Piece(path, data))

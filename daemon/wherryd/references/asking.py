@@ -21,8 +21,8 @@ from wherry.errors import ReferenceUnavailable
 from wherryd.clock import Clock
 from wherryd.references.base import Found, Page, Resolver, Target
 
-#: Questions at one server at once: 1,000 that take 50 ms each take 1.1 s over so many.
-PER_HOST = 48
+#: Questions at one server at once (docs/decisions/0011-questions-per-host.md).
+PER_HOST = 64
 #: Objects in answers that are kept, some 15 MB.
 KEPT_OBJECTS = 50_000
 #: Failures in a row after which a host is left alone; a look-up of its name that fails is enough.
@@ -134,10 +134,15 @@ class Asker:
             del self._questions[key]
             return
         self._kept += question.weight
-        for old in list(self._questions):
-            if self._kept <= KEPT_OBJECTS:
+        if self._kept > KEPT_OBJECTS:
+            self._forget_old(key)
+
+    def _forget_old(self, newest: _Key) -> None:
+        """Forget answers, the oldest first, down to three quarters: each look goes through all of them."""
+        for old, question in list(self._questions.items()):
+            if self._kept <= KEPT_OBJECTS * 3 // 4:
                 return
-            if old != key and self._questions[old].answered.is_set():
+            if old != newest and question.answered.is_set():
                 self._forget(old)
 
     def _forget(self, key: _Key) -> None:

@@ -157,8 +157,8 @@ async def test_answers_take_all_memory(
     asker: Asker, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the answers only so many objects are kept, the newest."""
-    monkeypatch.setattr("wherryd.references.asking.KEPT_OBJECTS", 2)
-    uris = [f"http://h/{n}" for n in range(4)]
+    monkeypatch.setattr("wherryd.references.asking.KEPT_OBJECTS", 4)
+    uris = [f"http://h/{n}" for n in range(5)]
     for uri in uris:
         resolver.objects[uri] = "e"
         await asker.look(resolver, Target(uri), 1)
