@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
+_CHUNK_BYTES = 1 << 18
+
 
 class EtagServer:
     """Serves ``files``; set its fields at any time.
 
-    HEAD is refused below ``/nohead/``; ``/to?<url>`` redirects.
+    HEAD is refused below ``/nohead/``; ``/to?<url>`` redirects. Ranges with an open end are honoured.
     """
 
     def __init__(self) -> None:
@@ -23,6 +26,9 @@ class EtagServer:
         self.delay_s = 0.0
         self.fail_every = 0  # answer each n-th question with 503
         self.silent: set[str] = set()  # paths that are never answered
+        self.cut_at: dict[str, int] = {}  # the next GET of a path ends at this byte, without notice
+        self.stuck_at: dict[str, int] = {}  # … or sends nothing more
+        self.ranges: list[str] = []  # that were asked for
         self.hits: Counter[tuple[str, str]] = Counter()
         self.port = 0
         self._count = 0
@@ -81,7 +87,29 @@ class EtagServer:
         body = self.files.get(request.path)
         if body is None:
             return web.Response(status=404)
+        if request.method == "GET":
+            return await self._send(request, body)
         return web.Response(body=body, headers={"ETag": etag(body)})
+
+    async def _send(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        headers, begin = {"ETag": etag(body)}, 0
+        wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        if wanted and request.headers.get("If-Range", etag(body)) == etag(body):
+            begin = int(wanted[1])
+            headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
+            self.ranges.append(wanted[0])
+        cut, stuck = (at.pop(request.path, None) for at in (self.cut_at, self.stuck_at))
+        response = web.StreamResponse(status=206 if begin else 200, headers=headers)
+        response.content_length = len(body) - begin
+        await response.prepare(request)
+        end = cut or stuck or len(body)
+        for at in range(begin, end, _CHUNK_BYTES):
+            await response.write(body[at : min(end, at + _CHUNK_BYTES)])
+        if stuck:
+            await asyncio.sleep(3600)
+        if cut and request.transport:
+            request.transport.close()
+        return response
 
 
 def etag(body: bytes) -> str:

@@ -122,14 +122,16 @@ class GoogleBucket:
 
     @asynccontextmanager
     async def open(
-        self, key: str, generation: str | None, asked: Asked
+        self, key: str, generation: str | None, asked: Asked, start: int = 0
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Ask for an object's bytes; a 404 is the caller's.
+        """Ask for an object's bytes, from ``start`` on; a 404 is the caller's.
 
         Raises ``ReferenceFailed``, ``ReferenceUnavailable``.
         """
-        async with self._ask(key, {"alt": "media", **_pinned(generation)}, asked) as response:
-            if response.status not in (200, 404):
+        query = {"alt": "media", **_pinned(generation)}
+        part = {"Range": f"bytes={start}-"} if start else {}
+        async with self._ask(key, query, asked, part) as response:
+            if response.status not in (200, 206, 404):
                 raise await self._refusal(response, asked)
             yield response
 
@@ -140,9 +142,17 @@ class GoogleBucket:
 
     @asynccontextmanager
     async def _ask(
-        self, key: str | None, query: Mapping[str, str], asked: Asked
+        self,
+        key: str | None,
+        query: Mapping[str, str],
+        asked: Asked,
+        more: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Send with the first credentials that are not refused."""
+        """Send with the first credentials that are not refused.
+
+        Args:
+            more: further headers.
+        """
         refused: list[WherryError | None] = []  # None: the keys themselves
         with translated(asked.uri, asked.host):
             for credentials in self._sets():
@@ -150,7 +160,7 @@ class GoogleBucket:
                 if token is None and credentials != ANONYMOUS:
                     continue
                 response = await self._session.request(
-                    "GET", self._url(key, query), _headers(token)
+                    "GET", self._url(key, query), {**_headers(token), **(more or {})}
                 )
                 async with response:
                     if response.status not in (401, 403):
