@@ -20,7 +20,8 @@ from wherry.wire.secrets import masked
 from wherryd.clock import Clock
 from wherryd.references.answers import check_same, check_size, without_first
 from wherryd.references.base import Found, Page, Seen, Target
-from wherryd.references.gs_bucket import Asked, GoogleBucket, Item, Listed
+from wherryd.references.gs_answers import Item, Listed
+from wherryd.references.gs_bucket import Asked, GoogleBucket
 from wherryd.references.http import host_of
 from wherryd.references.session import Session
 from wherryd.stores.credentials import CredentialSets
