@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ class EtagServer:
         self.delay_s = 0.0
         self.fail_every = 0  # answer each n-th question with 503
         self.silent: set[str] = set()  # paths that are never answered
+        self.sick: set[str] = set()  # paths that are answered with 503
+        self.busy: dict[
+            str, int
+        ] = {}  # paths: the next question is answered with 429, Retry-After …
+        self.asked: list[tuple[str, float]] = []  # path, when (monotonic)
         self.cut_at: dict[str, int] = {}  # the next GET of a path ends at this byte, without notice
         self.stuck_at: dict[str, int] = {}  # … or sends nothing more
         self.ranges: list[str] = []  # that were asked for
@@ -75,6 +81,12 @@ class EtagServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path in self.silent:
             await asyncio.sleep(3600)
+        self.asked.append((request.path, time.monotonic()))
+        if request.path in self.busy:
+            retry_after = str(self.busy.pop(request.path))
+            return web.Response(status=429, headers={"Retry-After": retry_after})
+        if request.path in self.sick:
+            return web.Response(status=503)
         await asyncio.sleep(self.delay_s)
         self._count += 1
         if self.fail_every and self._count % self.fail_every == 0:
