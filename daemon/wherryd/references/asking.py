@@ -23,6 +23,8 @@ from wherryd.references.base import Found, Page, Resolver, Target
 
 #: Questions at one server at once (docs/decisions/0011-questions-per-host.md).
 PER_HOST = 64
+#: The same as long as a host has not answered, or its last question failed: silent ones hold few connections.
+UNTRIED = 8
 #: Objects in answers that are kept, some 15 MB.
 KEPT_OBJECTS = 50_000
 #: Failures in a row after which a host is left alone; a look-up of its name that fails is enough.
@@ -160,6 +162,8 @@ class Host:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._places = anyio.Semaphore(PER_HOST)
+        self._few_places = anyio.Semaphore(UNTRIED)
+        self._is_well = False  # it answered the last question
         self._failures = 0
         self._pauses = 0
         self._until: float | None = None  # by the monotonic clock
@@ -173,7 +177,7 @@ class Host:
         After a pause one question goes ahead; the others follow when it was answered.
         """
         self._refuse()
-        async with self._places:
+        async with self._places, self._trial():
             self._refuse()
             is_probe = self._probing = self._until is not None
             began = self._clock.monotonic()
@@ -191,6 +195,16 @@ class Host:
                 if is_probe:
                     self._probing = False
 
+    @asynccontextmanager
+    async def _trial(self) -> AsyncGenerator[None, None]:
+        """Let few in until it has answered, and then all who wait for that."""
+        if not self._is_well:
+            async with self._few_places:
+                if not self._is_well:
+                    yield
+                    return
+        yield
+
     def _refuse(self) -> None:
         if self._until is None or self._trouble is None:
             return
@@ -206,10 +220,12 @@ class Host:
             ) from told
 
     def _note_answer(self) -> None:
+        self._is_well = True
         self._failures = self._pauses = 0
         self._until = self._trouble = None
 
     def _note_failure(self, error: ReferenceUnavailable, began: float, *, is_probe: bool) -> None:
+        self._is_well = False
         self._failures += 1
         asked = error.retry_after_s is not None
         if not (is_probe or asked or self._failures >= FAILURES):

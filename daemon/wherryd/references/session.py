@@ -16,7 +16,7 @@ import anyio
 from anyio import to_thread
 from yarl import URL
 
-IN_ALL = 192
+IN_ALL = 256
 CONNECT_S = 10.0
 #: For the head of an answer, and then for each further piece.
 ANSWER_S = 30.0

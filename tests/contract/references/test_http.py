@@ -172,6 +172,28 @@ async def test_each_question_opens_a_connection(resolver: HttpResolver) -> None:
         assert [each.reused for each in server.seen] == [False, True, True]
 
 
+async def test_pool_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many questions there are, so many connections are open in all, and each gets its answer."""
+    monkeypatch.setattr("wherryd.references.session.IN_ALL", 5)
+    resolver, now, most = HttpResolver(SystemClock(), Session()), 0, 0
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        writer.write(head(ETag='"e"', Content_Length="1", Connection="close"))
+        await writer.drain()
+        now -= 1
+
+    async with serving(serve) as one, serving(serve) as other:
+        uris = [f"{url}/{n}" for n in range(20) for url in (one, other)]
+        found = await asyncio.gather(*(resolver.look(Target(uri)) for uri in uris))
+    assert [each and each.digest for each in found] == ["etag:e"] * len(uris)
+    assert most <= 5
+    await resolver.aclose()
+
+
 # ── redirects ────────────────────────────────────────────────────────────────────────────────────
 def to(where: str) -> bytes:
     return answer(302, Location=where)
