@@ -31,6 +31,8 @@ KEPT_OBJECTS = 50_000
 FAILURES = 5
 FIRST_S = 0.5
 LONGEST_S = 60.0
+#: The longest pause that a host can ask for; a request's patience ends about then (reference_timeout_s).
+LONGEST_ASKED_S = 1800.0
 
 T = TypeVar("T")
 _Key = tuple[str, str, str | None]  # URI, server, where a listing goes on (None: one object)
@@ -235,6 +237,6 @@ class Host:
         pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(self._pauses, 10))
         self._pauses += 1
         self._until = self._clock.monotonic() + max(
-            pause_s, min(error.retry_after_s or 0.0, LONGEST_S)
+            pause_s, min(error.retry_after_s or 0.0, LONGEST_ASKED_S)
         )
         self._trouble = error
