@@ -318,3 +318,12 @@ async def test_change_between_listing_and_head_is_mixed() -> None:
     async with asked(listed, head(etag='"new"'), head(etag='"new"')) as made:
         page_ = await made.list()
     assert [each.digest for each in page_.objects] == ["etag:new", "etag:e"]
+
+
+async def test_rest_is_asked_for_whole() -> None:
+    """Of an answer that was cut only the rest is asked for."""
+    rest = answer(206, b"789", ETag='"e"', Content_Range="bytes 7-9/10")
+    async with asked(rest) as made:
+        seen = Seen("s3://bucket/k", made.address, "etag:e", 10, None)
+        assert b"".join([chunk async for chunk in made.resolver.open(seen, 7)]) == b"789"
+        assert made.server.seen[0].headers["range"] == "bytes=7-"
