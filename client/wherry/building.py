@@ -137,7 +137,10 @@ class Building(Reading):
             BadURI, FileMissing, NotAFile; PathTaken as ``add_file``.
         """
         if isinstance(uri, ManifestEntry):
-            raise NotYet("References to other artifacts' entries are not built yet.")
+            raise NotYet(
+                "References to other artifacts' entries are not built yet.",
+                hint="Of a reference: add_reference(entry.ref_target()); of a file: add_file(entry.download()).",
+            )
         uri = os.fspath(uri)
         if not keep_secrets and has_secrets(uri):
             raise BadURI(

@@ -1,7 +1,7 @@
 """References to servers, read by the daemon: their bytes, or only whether they are what was logged.
 
-Owns: asking for them, and which could not be had. Does not own: references to files of this machine, where
-bytes are written (``download``).
+Owns: asking for them, which could not be had, going on where the daemon ended. Does not own: references to
+files of this machine, where bytes are written (``download``).
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def _ask(
         tries = _TRIES
         while batch:
             count = len(batch)
+            chunks = _Chunks(home, batch, check_only=check_only)
             try:
-                yield from _receive(_call(home, batch, check_only=check_only), batch, write)
+                yield from _receive(chunks, batch, write)
             except ConnectionLost:  # the daemon ended: what has come is not asked for again
                 tries = tries - 1 if len(batch) == count else _TRIES
                 if not tries:
@@ -86,15 +87,74 @@ def _batches(wanted: Mapping[str, StoredEntry]) -> Iterator[dict[str, StoredEntr
     yield batch
 
 
+class _Chunks:
+    """What the daemon sends; when it ends within a reference, the next one sends the rest of that.
+
+    Args:
+        left: what has not come, in order; whoever takes the chunks takes it out.
+    """
+
+    def __init__(self, home: Path, left: Mapping[str, StoredEntry], *, check_only: bool) -> None:
+        self._home = home
+        self._left = left
+        self._check_only = check_only
+        self._chunks = _call(home, left, check_only=check_only)
+        self._came = 0  # bytes of the first one that is left
+        self._pass_over = 0
+        self._tries = _TRIES
+
+    def __iter__(self) -> Iterator[pb.FileChunk]:
+        return self
+
+    def __next__(self) -> pb.FileChunk:
+        while True:
+            try:
+                return self._noted(next(self._chunks))
+            except ConnectionLost:
+                if not (self._came and self._tries and self._can_go_on()):
+                    raise
+                self._tries -= 1
+                self._chunks = self._rest()
+
+    def _can_go_on(self) -> bool:
+        """Whether the rest is known to belong to what has come."""
+        entry = next(iter(self._left.values()))
+        return entry.digest is not None or entry.version is not None
+
+    def _rest(self) -> Iterator[pb.FileChunk]:
+        chunks = _call(self._home, self._left, check_only=self._check_only, start=self._came)
+        first = next(chunks, None)
+        if first is None:
+            return
+        self._pass_over = self._came - first.start  # a daemon that can't go on begins anew
+        yield first
+        yield from chunks
+
+    def _noted(self, chunk: pb.FileChunk) -> pb.FileChunk:
+        passed_over = min(self._pass_over, len(chunk.data))
+        self._pass_over -= passed_over
+        if passed_over:
+            chunk.data = chunk.data[passed_over:]
+        self._came = 0 if chunk.last else self._came + len(chunk.data)
+        self._tries = _TRIES if chunk.data else self._tries
+        return chunk
+
+
 def _call(
-    home: Path, wanted: Mapping[str, StoredEntry], *, check_only: bool
+    home: Path, wanted: Mapping[str, StoredEntry], *, check_only: bool, start: int = 0
 ) -> Iterator[pb.FileChunk]:
+    """Ask.
+
+    Args:
+        start: bytes of the first one that are here already.
+    """
     connection, request = connect(home), pb.ReadReferencesRequest(check_only=check_only)
     for path, entry in wanted.items():
         uri = entry.ref or ""
         seen = request.references.add(path=path, uri=uri, server=server_of(uri, os.environ))
         seen.digest, seen.version = entry.digest or "", entry.version or ""
         seen.size = -1 if entry.size is None else entry.size
+        seen.start, start = start, 0
     for server in {seen.server for seen in request.references if seen.server}:
         connection.offer_credentials(server, credentials_from(os.environ, server))
     return connection.server_stream("ReadReferences", request, pb.FileChunk)

@@ -24,6 +24,7 @@ _NEEDED = (
     "aiohttp",
     "aiosqlite",
     "anyio",
+    "gcloud.aio.auth",
     "grpc",
     "grpc_health",
     "msgspec",
@@ -50,7 +51,7 @@ Exit codes: 0 ended as asked, 1 failed, 2 wrong usage.
 def main(arguments: list[str] | None = None) -> int:
     """Run the daemon and return its exit code."""
     asked = _parse(arguments)
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    missing = [name for name in _NEEDED if _is_missing(name)]
     if missing:
         print(_how_to_install(missing), file=sys.stderr)  # noqa: T201
         return 1
@@ -162,6 +163,13 @@ def _raise_file_limit() -> int:
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return max(soft, wanted)
+
+
+def _is_missing(name: str) -> bool:
+    try:
+        return find_spec(name) is None
+    except ModuleNotFoundError:  # not even what it is a part of is there
+        return True
 
 
 def _how_to_install(missing: list[str]) -> str:

@@ -179,7 +179,12 @@ async def _wire(
         manifests,
         os.cpu_count() or 1,
         Lookups(
-            queue, resolvers, Asker(clock, queue.last_place), clock, config.reference_timeout_s
+            queue,
+            resolvers,
+            Asker(clock, queue.last_place),
+            clock,
+            config.reference_timeout_s,
+            lambda: life.is_receiving,
         ),
         queue,
         news,

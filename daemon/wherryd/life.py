@@ -20,6 +20,8 @@ from wherryd.news import News
 LEAVING = "leaving"
 #: So many requests within so many seconds.
 _PRESSURE, _PRESSURE_S = 4, 0.1
+#: Whoever logs again within this time most likely logs in a loop.
+_FOLLOWS_S = 0.05
 
 
 class Life:
@@ -60,6 +62,11 @@ class Life:
         """Whether requests come in so fast that other work should stand back a little."""
         oldest = self._requests[0]
         return self._clock.monotonic() - oldest < _PRESSURE_S
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a request came in just now, and the next one may follow at once."""
+        return self._clock.monotonic() - self._requests[-1] < _FOLLOWS_S
 
     @property
     def quiet_s(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,3 +244,23 @@ def test_changed_reference_is_downloaded(machine: Machine, server: EtagServer) -
     assert (machine.work / "some/d/big").stat().st_size == 5_000_000
     assert not (machine.work / "some/d/small").exists()
     assert rest
+
+
+def test_killed_daemon_sends_all_again(machine: Machine, server: EtagServer) -> None:
+    """A download in whose middle the daemon is killed goes on where it was, and is the same file."""
+    body = os.urandom(1 << 20) * 24
+    server.files.update({"/small": b"s", "/big": body, "/empty": b""})
+    machine.run(BACK, server.url, "log")
+    server.ranges.clear()
+    server.stuck_at["/big"] = 20 << 20
+    program = machine.start(BACK, server.url, "again")
+    wait_until(lambda: _written(machine.work / "out-again") >= 4 << 20)
+    assert machine.kill_daemon()
+    assert "big=25165824" in program.wait_done()
+    assert (machine.work / "out-again/d/big").read_bytes() == body
+    (asked,) = server.ranges
+    assert int(asked.removeprefix("bytes=").rstrip("-")) >= 4 << 20
+
+
+def _written(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

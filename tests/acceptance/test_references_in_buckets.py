@@ -175,6 +175,33 @@ def test_refusals_are_told_otherwise(machine: Machine, seaweed: Seaweed, bucket:
         assert said in machine.run(MOST, uri, "10", "refused")
 
 
+CLASH = """
+import sys, wherry
+with wherry.init(project="p") as run:
+    a = wherry.Artifact("clash", type="dataset")
+    for uri in sys.argv[1:]: a.add_reference(uri)
+    try: print(run.log_artifact(a).wait().version)
+    except wherry.errors.ReferenceFailed as error: print(error.message)
+"""
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_one_path_has_two_objects(
+    machine: Machine, seaweed: Seaweed, gcs: FakeGcs, bucket: str, scheme: str
+) -> None:
+    """Two references that land on one path fail the artifact, which names both; nothing is logged."""
+    server = seaweed if scheme == "s3" else gcs
+    gcs.make_bucket(bucket)
+    for key in ("one/a", "two/a", "two/b"):
+        server.put(bucket, key, key.encode())
+    base = f"{scheme}://{bucket}"
+    said = machine.run(CLASH, f"{base}/one", f"{base}/two")
+    assert f"{base}/one/a" in said and f"{base}/two/a" in said and "'a'" in said
+    assert machine.run(CLASH, f"{base}/two", f"{base}/two/") == "v0\n"
+    said = machine.run(MOST, f"{base}/tw", "10", "none")
+    assert f"{base}/tw is no object, and no object lies below it" in said
+
+
 def test_wrong_secret_is_final(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
     """What wrong credentials can't see waits for good ones, which any program of the home may bring."""
     seaweed.put(bucket, "m")

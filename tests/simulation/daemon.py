@@ -118,6 +118,11 @@ class Daemon:
                 )
                 self.home.crashed_stages.append(error)
 
+    @property
+    def doubts(self) -> int:
+        """How often somebody has met trouble with the store."""
+        return self._stores.doubts.of(SimStore.address)
+
     async def restart_lane(self, lane: Lane) -> None:
         """What ``wherry retry`` does for a stopped lane."""
         assert self.committer is not None and self.transferrer is not None
@@ -286,6 +291,10 @@ class Home:
     async def requests(self) -> list[Request]:
         """All requests that the queue has."""
         return await self.ask(partial(_find_all))
+
+    def trouble(self) -> tuple[Daemon | None, int]:
+        """Another value once the daemon has met trouble with the store, or is another one."""
+        return self.daemon, self.daemon.doubts if self.daemon else 0
 
     async def restart_lane(self, lane: Lane) -> None:
         """What ``wherry retry`` does for a stopped lane."""

@@ -16,6 +16,8 @@ from wherryd.model import Lane, State
 
 #: Longer than any answer is on its way.
 AWAY_S = 10.0
+#: Longer than hashing and sending take.
+LONGEST_UPLOAD_S = 120
 #: Longer than the store is trusted unasked.
 QUIET_S = 61.0
 _IDENTITY = "wherry.json"
@@ -76,10 +78,20 @@ class Upheavals:
             self._change(kind)
 
     async def _while_away(self, kind: str) -> None:
-        """The store does not answer for a while, which all who have something to do with it meet."""
+        """The store does not answer until everybody has met that, and for a while longer.
+
+        But for those whose lanes all stand still: they ask it anew when they go on.
+        """
         async with self._one_at_a_time:
             self._world.is_away = True
+            before = [home.trouble() for home in self._homes]
             await self._log_everywhere()
+            for _ in range(LONGEST_UPLOAD_S):
+                if all(
+                    home.trouble() != old for home, old in zip(self._homes, before, strict=True)
+                ):
+                    break
+                await asyncio.sleep(1)
             await asyncio.sleep(AWAY_S)
             self._change(kind)
             self._world.is_away = False

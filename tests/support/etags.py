@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
 
+_CHUNK_BYTES = 1 << 18
+
 
 class EtagServer:
     """Serves ``files``; set its fields at any time.
 
-    HEAD is refused below ``/nohead/``; ``/to?<url>`` redirects.
+    HEAD is refused below ``/nohead/``; ``/to?<url>`` redirects. Ranges with an open end are honoured.
     """
 
     def __init__(self) -> None:
@@ -23,6 +27,14 @@ class EtagServer:
         self.delay_s = 0.0
         self.fail_every = 0  # answer each n-th question with 503
         self.silent: set[str] = set()  # paths that are never answered
+        self.sick: set[str] = set()  # paths that are answered with 503
+        self.busy: dict[
+            str, int
+        ] = {}  # paths: the next question is answered with 429, Retry-After …
+        self.asked: list[tuple[str, float]] = []  # path, when (monotonic)
+        self.cut_at: dict[str, int] = {}  # the next GET of a path ends at this byte, without notice
+        self.stuck_at: dict[str, int] = {}  # … or sends nothing more
+        self.ranges: list[str] = []  # that were asked for
         self.hits: Counter[tuple[str, str]] = Counter()
         self.port = 0
         self._count = 0
@@ -69,6 +81,12 @@ class EtagServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.path in self.silent:
             await asyncio.sleep(3600)
+        self.asked.append((request.path, time.monotonic()))
+        if request.path in self.busy:
+            retry_after = str(self.busy.pop(request.path))
+            return web.Response(status=429, headers={"Retry-After": retry_after})
+        if request.path in self.sick:
+            return web.Response(status=503)
         await asyncio.sleep(self.delay_s)
         self._count += 1
         if self.fail_every and self._count % self.fail_every == 0:
@@ -81,7 +99,29 @@ class EtagServer:
         body = self.files.get(request.path)
         if body is None:
             return web.Response(status=404)
+        if request.method == "GET":
+            return await self._send(request, body)
         return web.Response(body=body, headers={"ETag": etag(body)})
+
+    async def _send(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        headers, begin = {"ETag": etag(body)}, 0
+        wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        if wanted and request.headers.get("If-Range", etag(body)) == etag(body):
+            begin = int(wanted[1])
+            headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
+            self.ranges.append(wanted[0])
+        cut, stuck = (at.pop(request.path, None) for at in (self.cut_at, self.stuck_at))
+        response = web.StreamResponse(status=206 if begin else 200, headers=headers)
+        response.content_length = len(body) - begin
+        await response.prepare(request)
+        end = cut or stuck or len(body)
+        for at in range(begin, end, _CHUNK_BYTES):
+            await response.write(body[at : min(end, at + _CHUNK_BYTES)])
+        if stuck:
+            await asyncio.sleep(3600)
+        if cut and request.transport:
+            request.transport.close()
+        return response
 
 
 def etag(body: bytes) -> str:

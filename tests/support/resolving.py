@@ -48,7 +48,7 @@ class FakeResolver:
     async def check(self, seen: Seen) -> None:
         raise NotImplementedError
 
-    def open(self, seen: Seen) -> AsyncIterator[bytes]:
+    def open(self, seen: Seen, start: int = 0) -> AsyncIterator[bytes]:
         raise NotImplementedError
 
     async def aclose(self) -> None:

@@ -39,7 +39,8 @@ _CREDENTIALS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "AWS_REQUEST_PAYER",
 )
-_GOOGLES = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG")
+_GOOGLES = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG")  # paths
+_GOOGLE_PAYER = "GS_USER_PROJECT"
 
 
 class StoreAddress(NamedTuple):
@@ -100,8 +101,14 @@ def credentials_from(environ: Mapping[str, str], server: str = "") -> dict[str, 
         server: whose; AWS's by default, Google's for ``gs://``.
     """
     if server.startswith("gs://"):
-        return {name: os.path.abspath(environ[name]) for name in _GOOGLES if environ.get(name)}
+        return _googles(environ)
     return {name: environ[name] for name in _CREDENTIALS if environ.get(name)}
+
+
+def _googles(environ: Mapping[str, str]) -> dict[str, str]:
+    paths = {name: os.path.abspath(environ[name]) for name in _GOOGLES if environ.get(name)}
+    payer = environ.get(_GOOGLE_PAYER)
+    return {**paths, _GOOGLE_PAYER: payer} if payer else paths
 
 
 def normalize_endpoint(url: str) -> str:

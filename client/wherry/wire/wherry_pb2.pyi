@@ -510,33 +510,37 @@ class ReadReferencesRequest(_message.Message):
     def __init__(self, references: _Optional[_Iterable[_Union[SeenReference, _Mapping]]] = ..., check_only: bool = ...) -> None: ...
 
 class SeenReference(_message.Message):
-    __slots__ = ("path", "uri", "server", "digest", "size", "version")
+    __slots__ = ("path", "uri", "server", "digest", "size", "version", "start")
     PATH_FIELD_NUMBER: _ClassVar[int]
     URI_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     path: str
     uri: str
     server: str
     digest: str
     size: int
     version: str
-    def __init__(self, path: _Optional[str] = ..., uri: _Optional[str] = ..., server: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+    start: int
+    def __init__(self, path: _Optional[str] = ..., uri: _Optional[str] = ..., server: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., version: _Optional[str] = ..., start: _Optional[int] = ...) -> None: ...
 
 class FileChunk(_message.Message):
-    __slots__ = ("path", "data", "last", "entry", "error", "reason")
+    __slots__ = ("path", "data", "last", "entry", "error", "reason", "start")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     path: str
     data: bytes
     last: bool
     entry: Entry
     error: str
     reason: str
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., last: bool = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    start: int
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., last: bool = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., start: _Optional[int] = ...) -> None: ...

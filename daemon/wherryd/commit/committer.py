@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -210,4 +211,5 @@ class Committer:
         await self._clock.sleep(self._clock.random() * _PAUSE_S)
 
     def _pauses(self, lane: Lane) -> Pauses:
-        return Pauses(self._queue, self._clock, self._nudges[lane.store])
+        broken = partial(self._doubts.note, lane.store)
+        return Pauses(self._queue, self._clock, self._nudges[lane.store], broken)

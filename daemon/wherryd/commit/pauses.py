@@ -6,6 +6,7 @@ errors are worth another try (``wherry.errors.StoreError`` says so).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from wherry.errors import QueueError, StoreError, WherryError
@@ -25,12 +26,19 @@ FEW = 8
 
 
 class Pauses:
-    """The pauses of one line of work."""
+    """The pauses of one line of work.
 
-    def __init__(self, queue: Queue, clock: Clock, nudge: Nudge) -> None:
+    Args:
+        broken: called at each failure that is repeated.
+    """
+
+    def __init__(
+        self, queue: Queue, clock: Clock, nudge: Nudge, broken: Callable[[], None] = lambda: None
+    ) -> None:
         self._queue = queue
         self._clock = clock
         self._nudge = nudge
+        self._broken = broken
         self._patience = Patience(nudge, clock)
         self._failures = 0
         self._refusals = 0
@@ -45,7 +53,7 @@ class Pauses:
 
     def watcher(self, request: Request) -> RowWatcher:
         """Make the watcher for what is done for a request."""
-        return RowWatcher(request, self._queue, self._clock, self._nudge)
+        return RowWatcher(request, self._queue, self._clock, self._nudge, self._broken)
 
     async def wait_after(self, row: int, error: WherryError) -> None:
         """Tell in the request's row why it waits, and wait: up to 0.5, 1, 2, … 60 s."""

@@ -178,13 +178,13 @@ class LaneWorker:
 
     # ── steps that ask ─────────────────────────────────────────────────────────────────────────
     async def _confirm(self) -> None:
-        doubted = self._doubts.of(self._lane.store)
         self._kept = kept = await self._queue.known(self._lane)
         tick = self._memory.ask()
         await self._registry.check_identity(kept.store_id)
         above = await self._registry.list_versions(
             self._lane.project, self._lane.name, after=kept.highest
         )
+        doubted = self._doubts.of(self._lane.store)  # this look is after all trouble so far
         record = await self._read_highest(kept, above)
         self._doubted = doubted
         self._memory.confirmed(kept, record, above, tick, self._clock.monotonic())

@@ -11,7 +11,7 @@ kept; the others are asked for by the next start.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import msgspec
@@ -22,6 +22,7 @@ from wherry.wire.names import check_path
 from wherry.wire.secrets import masked
 from wherryd.clock import Clock, rfc3339
 from wherryd.model import Entry, Lookup, Reference
+from wherryd.prepare.courtesy import Courtesy
 from wherryd.queue.base import Finding, Queue, Request
 from wherryd.references.asking import Asker
 from wherryd.references.base import Found, Resolver, Target
@@ -53,11 +54,19 @@ class Lookups:
 
     Args:
         timeout_s: how long a request waits for servers that give no answer at all.
+        is_receiving: whether to stand back for requests that come in.
     """
 
     def __init__(
-        self, queue: Queue, resolvers: Resolvers, asker: Asker, clock: Clock, timeout_s: float
+        self,
+        queue: Queue,
+        resolvers: Resolvers,
+        asker: Asker,
+        clock: Clock,
+        timeout_s: float,
+        is_receiving: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._courtesy = Courtesy(clock, is_receiving)
         self._queue = queue
         self._resolvers = resolvers
         self._asker = asker
@@ -71,7 +80,7 @@ class Lookups:
         Raises ``ReferenceFailed`` where the request can't succeed.
         """
         patience = self._patience.pop(request.row, None) or _Patience(self._timeout_s)
-        round_ = _Round(self._queue, self._resolvers, self._asker, self._clock, request)
+        round_ = _Round(self._queue, self._resolvers, self._asker, self._courtesy, request)
         await round_.run()
         if not round_.missed:
             return None
@@ -127,12 +136,12 @@ class _Round:
     """One try at all that is missing."""
 
     def __init__(
-        self, queue: Queue, resolvers: Resolvers, asker: Asker, clock: Clock, request: Request
+        self, queue: Queue, resolvers: Resolvers, asker: Asker, courtesy: Courtesy, request: Request
     ) -> None:
         self._queue = queue
         self._resolvers = resolvers
         self._asker = asker
-        self._clock = clock
+        self._courtesy = courtesy
         self._request = request
         self._found: list[Finding] = []
         self._places = anyio.Semaphore(AT_ONCE)
@@ -178,14 +187,15 @@ class _Round:
             self._places.release()
 
     async def _ask(self, lookup: Lookup) -> None:
-        resolver, target = self._resolvers.of(lookup.uri), Target(lookup.uri, lookup.server)
+        resolver = await self._resolvers.of(lookup.uri)
+        target = Target(lookup.uri, lookup.server)
         if lookup.found < 0:
             await self._queue.forget_found(self._request.row, lookup.number)
         if not lookup.is_prefix:
             place = self._request.place or 0
             told = await self._asker.look(resolver, target, place)
             if told.answer is not None:
-                entry = _entry(lookup.name or told.answer.path, told.answer, told.asked)
+                entry = _entry(lookup.name or told.answer.path, told.answer, rfc3339(told.asked))
                 await self._keep(Finding(lookup.number, [entry], found=1))
                 return
         await self._list(lookup, resolver, target)
@@ -195,11 +205,12 @@ class _Round:
         count = max(0, lookup.found)
         place, prefix = self._request.place or 0, f"{lookup.name}/" if lookup.name else ""
         while after is not None:
+            await self._courtesy.wait_turn()
             told = await self._asker.list(resolver, target, after, place)
             objects, after = told.answer.objects, told.answer.after
             count += len(objects)
             _check_count(lookup, count, is_last=after is None)
-            entries = [_entry(prefix + found.path, found, told.asked) for found in objects]
+            entries = _entries(prefix, objects, told.asked)
             finding = Finding(
                 lookup.number,
                 entries,
@@ -229,10 +240,13 @@ class _Round:
             self.kept += len(found)
 
 
-def _entry(path: str, found: Found, asked: float) -> Entry:
-    reference = Reference(
-        uri=found.uri, max_objects=1, version=found.version, resolved=rfc3339(asked)
-    )
+def _entries(prefix: str, objects: Sequence[Found], asked: float) -> list[Entry]:
+    resolved = rfc3339(asked)  # once: for a thousand entries it takes as long as all else here
+    return [_entry(prefix + found.path, found, resolved) for found in objects]
+
+
+def _entry(path: str, found: Found, resolved: str) -> Entry:
+    reference = Reference(uri=found.uri, max_objects=1, version=found.version, resolved=resolved)
     size = -1 if found.size is None else found.size
     return Entry(check_path(path), size, found.digest, reference=reference)
 

@@ -1,7 +1,7 @@
 """Where the bytes of ``file://`` references lie, as they are now.
 
 Owns: URI to path, and the file's signature before it is hashed. Does not own: hashing (``hashing``),
-other schemes, which are not built yet. Blocks.
+other schemes (``lookups``). Blocks.
 """
 
 from __future__ import annotations
@@ -53,6 +53,6 @@ def _plain_path(uri: str) -> str:
         if uri.startswith(start):
             return "/" + uri[len(start) :]
     raise ReferenceFailed(
-        f"{uri} can't be resolved: only file:///… references are built yet",
-        hint="Copy the data to a folder, or add the files themselves.",
+        f"{uri} names no file of this machine",
+        hint="Write file:///absolute/path.",
     )

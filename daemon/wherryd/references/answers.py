@@ -1,14 +1,14 @@
 """What an HTTP answer's head says of an object, and what a refusal means. No I/O.
 
-Owns: ETag, size, ``Retry-After``, which statuses are final, whether an object is still what it was. Does
-not own: sending (``http``, ``s3``, ``gs``). Sources: RFC 9110 sections 8.6 (Content-Length), 8.8.3 (ETag),
-10.2.3 (Retry-After), 14.4 (Content-Range).
+Owns: ETag, size, ``Retry-After``, which statuses are final, whether an object is still what it was, going
+on in the middle of one. Does not own: sending (``http``, ``s3``, ``gs``). Sources: RFC 9110 sections 8.6
+(Content-Length), 8.8.3 (ETag), 10.2.3 (Retry-After), 13.1.5 (If-Range), 14.4 (Content-Range).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -17,6 +17,7 @@ from wherry.wire.secrets import masked
 from wherryd.references.base import Seen
 
 _RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
+_BEGIN = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 #: Statuses below 500 after which the same question may be answered otherwise soon.
 _PASSING = (408, 421, 425, 429)
 _HINTS = {
@@ -78,6 +79,37 @@ def size_of(headers: Mapping[str, str]) -> int | None:
         return int(whole[1])
     told = headers.get("Content-Length", "")
     return int(told) if told.isdecimal() and "Content-Range" not in headers else None
+
+
+def rest_from(start: int, seen: Seen) -> dict[str, str]:
+    """The headers that ask for the bytes from ``start`` on, of the object that was seen.
+
+    RFC 9110 section 13.1.5: only a strong ETag can say which object is meant.
+    """
+    if not start:
+        return {}
+    headers = {"Range": f"bytes={start}-"}
+    etag = (seen.digest or "").removeprefix("etag:")
+    if etag != seen.digest and etag and not etag.startswith("W/"):
+        headers["If-Range"] = f'"{etag}"'
+    return headers
+
+
+async def without_first(
+    start: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """The bytes from ``start`` on, whether the server left out those before or gives all.
+
+    Raises ``ReferenceUnavailable`` where it gives some other part.
+    """
+    part = _BEGIN.fullmatch(headers.get("Content-Range", ""))
+    left_out = start - (int(part[1]) if part else 0)
+    if left_out < 0:
+        raise ReferenceUnavailable(f"asked for what follows byte {start:,}, got {part and part[0]}")
+    async for chunk in chunks:
+        if len(chunk) > left_out:
+            yield chunk[left_out:]
+        left_out = max(0, left_out - len(chunk))
 
 
 def refusal(

@@ -21,14 +21,18 @@ from wherry.errors import ReferenceUnavailable
 from wherryd.clock import Clock
 from wherryd.references.base import Found, Page, Resolver, Target
 
-#: Questions at one server at once: 1,000 that take 50 ms each take 1.1 s over so many.
-PER_HOST = 48
+#: Questions at one server at once (docs/decisions/0011-questions-per-host.md).
+PER_HOST = 64
+#: The same as long as a host has not answered, or its last question failed: silent ones hold few connections.
+UNTRIED = 8
 #: Objects in answers that are kept, some 15 MB.
 KEPT_OBJECTS = 50_000
 #: Failures in a row after which a host is left alone; a look-up of its name that fails is enough.
 FAILURES = 5
 FIRST_S = 0.5
 LONGEST_S = 60.0
+#: The longest pause that a host can ask for; a request's patience ends about then (reference_timeout_s).
+LONGEST_ASKED_S = 1800.0
 
 T = TypeVar("T")
 _Key = tuple[str, str, str | None]  # URI, server, where a listing goes on (None: one object)
@@ -134,10 +138,15 @@ class Asker:
             del self._questions[key]
             return
         self._kept += question.weight
-        for old in list(self._questions):
-            if self._kept <= KEPT_OBJECTS:
+        if self._kept > KEPT_OBJECTS:
+            self._forget_old(key)
+
+    def _forget_old(self, newest: _Key) -> None:
+        """Forget answers, the oldest first, down to three quarters: each look goes through all of them."""
+        for old, question in list(self._questions.items()):
+            if self._kept <= KEPT_OBJECTS * 3 // 4:
                 return
-            if old != key and self._questions[old].answered.is_set():
+            if old != newest and question.answered.is_set():
                 self._forget(old)
 
     def _forget(self, key: _Key) -> None:
@@ -155,6 +164,8 @@ class Host:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._places = anyio.Semaphore(PER_HOST)
+        self._few_places = anyio.Semaphore(UNTRIED)
+        self._is_well = False  # it answered the last question
         self._failures = 0
         self._pauses = 0
         self._until: float | None = None  # by the monotonic clock
@@ -168,7 +179,7 @@ class Host:
         After a pause one question goes ahead; the others follow when it was answered.
         """
         self._refuse()
-        async with self._places:
+        async with self._places, self._trial():
             self._refuse()
             is_probe = self._probing = self._until is not None
             began = self._clock.monotonic()
@@ -186,6 +197,16 @@ class Host:
                 if is_probe:
                     self._probing = False
 
+    @asynccontextmanager
+    async def _trial(self) -> AsyncGenerator[None, None]:
+        """Let few in until it has answered, and then all who wait for that."""
+        if not self._is_well:
+            async with self._few_places:
+                if not self._is_well:
+                    yield
+                    return
+        yield
+
     def _refuse(self) -> None:
         if self._until is None or self._trouble is None:
             return
@@ -201,10 +222,12 @@ class Host:
             ) from told
 
     def _note_answer(self) -> None:
+        self._is_well = True
         self._failures = self._pauses = 0
         self._until = self._trouble = None
 
     def _note_failure(self, error: ReferenceUnavailable, began: float, *, is_probe: bool) -> None:
+        self._is_well = False
         self._failures += 1
         asked = error.retry_after_s is not None
         if not (is_probe or asked or self._failures >= FAILURES):
@@ -214,6 +237,6 @@ class Host:
         pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(self._pauses, 10))
         self._pauses += 1
         self._until = self._clock.monotonic() + max(
-            pause_s, min(error.retry_after_s or 0.0, LONGEST_S)
+            pause_s, min(error.retry_after_s or 0.0, LONGEST_ASKED_S)
         )
         self._trouble = error

@@ -45,6 +45,11 @@ class Seen(msgspec.Struct, frozen=True):
     size: int | None
     version: str | None
 
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether a part of it is known to belong to another part that came earlier."""
+        return self.digest is not None or self.version is not None
+
 
 class Resolver(Protocol):
     """What finds out about the URIs of one kind of server.
@@ -77,8 +82,12 @@ class Resolver(Protocol):
         """Raise ``ReferenceFailed``, naming what changed, unless the server still has what was seen."""
         ...
 
-    def open(self, seen: Seen) -> AsyncIterator[bytes]:
+    def open(self, seen: Seen, start: int = 0) -> AsyncIterator[bytes]:
         """Read what was seen, its recorded version where there is one.
+
+        Args:
+            start: how many bytes to leave out, which came in an answer that was cut. Only where
+                ``seen.is_told_apart``: the server may have another object by now.
 
         Raises ``ReferenceFailed``, naming what changed, before the first chunk where the server says
         something else than was recorded, and after the last where the size is another.

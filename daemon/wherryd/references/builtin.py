@@ -1,6 +1,7 @@
 """The resolvers that come with Wherry. Owns: their schemes. Does not own: what they do.
 
-Their libraries take a tenth of a second to import, and are imported at the first URI of their scheme.
+Their libraries take a tenth of a second to import, and are imported at the first URI of their scheme, beside
+the loop.
 """
 
 from __future__ import annotations
@@ -11,6 +12,13 @@ from wherryd.clock import Clock
 from wherryd.references.base import Resolver
 from wherryd.references.table import Make, Resolvers, installed
 from wherryd.stores.credentials import CredentialSets
+
+_MODULES = {
+    "http": "wherryd.references.http",
+    "https": "wherryd.references.http",
+    "s3": "wherryd.references.s3",
+    "gs": "wherryd.references.gs",
+}
 
 
 def open_resolvers(clock: Clock, credentials: CredentialSets) -> Resolvers:
@@ -27,7 +35,7 @@ def open_resolvers(clock: Clock, credentials: CredentialSets) -> Resolvers:
         "s3": partial(_s3, credentials),
         "gs": partial(_gs, credentials),
     }
-    return Resolvers(clock, {**installed(), **own})
+    return Resolvers(clock, {**installed(), **own}, _MODULES)
 
 
 def _http(clock: Clock) -> Resolver:

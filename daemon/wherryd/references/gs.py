@@ -18,9 +18,10 @@ from wherry.wire.address import split_store
 from wherry.wire.object_uri import ObjectURI, server_of, split_object
 from wherry.wire.secrets import masked
 from wherryd.clock import Clock
-from wherryd.references.answers import check_same, check_size
+from wherryd.references.answers import check_same, check_size, without_first
 from wherryd.references.base import Found, Page, Seen, Target
-from wherryd.references.gs_bucket import Asked, GoogleBucket, Item, Listed
+from wherryd.references.gs_answers import Item, Listed
+from wherryd.references.gs_bucket import Asked, GoogleBucket
 from wherryd.references.http import host_of
 from wherryd.references.session import Session
 from wherryd.stores.credentials import CredentialSets
@@ -91,16 +92,17 @@ class GsResolver:
     async def check(self, seen: Seen) -> None:
         await self._current(seen)
 
-    async def open(self, seen: Seen) -> AsyncIterator[bytes]:
-        target, parts, count = Target(seen.uri, seen.server), split_object(seen.uri), 0
+    async def open(self, seen: Seen, start: int = 0) -> AsyncIterator[bytes]:
+        target, parts, count = Target(seen.uri, seen.server), split_object(seen.uri), start
         generation = await self._current(seen)
         asked = self._asked(target)
-        async with self._bucket(target).open(parts.key, generation, asked) as response:
+        async with self._bucket(target).open(parts.key, generation, asked, start) as response:
             if response.status == 404:
                 raise ReferenceUnavailable(
                     f"{masked(seen.uri)} went while it was read", host=asked.host
                 )
-            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            chunks = response.content.iter_chunked(_CHUNK_BYTES)
+            async for chunk in without_first(start, response.headers, chunks):
                 count += len(chunk)
                 yield chunk
         check_size(seen, count)

@@ -1,14 +1,17 @@
 """Questions to Google Cloud Storage, by its JSON API.
 
 Owns: requests, with which credentials they go out, what a refusal means. Does not own: URIs and what is
-made of the answers (``gs``), tokens (``gs_identity``). Source: Cloud Storage JSON API, "Objects: get",
-"Objects: list", "HTTP status and error codes".
+made of the answers (``gs``), what they look like (``gs_answers``), tokens (``gs_identity``). Source: Cloud
+Storage JSON API, "Objects: get", "Objects: list", "HTTP status and error codes".
 
-Against an emulator (an address with ``endpoint_url``) no credentials are used.
+Against an emulator (an address with ``endpoint_url``) no credentials are used. Which project pays for a
+bucket of which the requester pays stands beside the credentials, as GDAL's users write it:
+``GS_USER_PROJECT``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -22,6 +25,7 @@ from wherry.errors import ReferenceFailed, ReferenceUnavailable, WherryError
 from wherry.wire.address import StoreAddress
 from wherryd.clock import Clock
 from wherryd.references.answers import refusal
+from wherryd.references.gs_answers import Item, Listed, body_of, reason_of
 from wherryd.references.gs_identity import GoogleIdentity
 from wherryd.references.http import translated
 from wherryd.references.session import Session
@@ -33,44 +37,12 @@ _GOOGLE = "https://storage.googleapis.com"
 _FIELDS = "name,size,crc32c,generation"
 #: Objects that are kept compressed are given as they are.
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip"}
+_PAYER = "GS_USER_PROJECT"
+_PAYER_HINT = "GS_USER_PROJECT names the project that pays, in the environment of the program that logs or reads."
 _CREDENTIALS = (
     "Give it good ones: GOOGLE_APPLICATION_CREDENTIALS in the environment of any program that uses Wherry, or "
     "for the user who runs the daemon: gcloud auth application-default login"
 )
-
-
-class Item(msgspec.Struct, frozen=True):
-    """An object as the server describes it."""
-
-    name: str
-    size: str
-    generation: str
-    crc32c: str = ""  # missing where a customer's own key encrypts it
-
-    @property
-    def digest(self) -> str | None:
-        """The checksum that is recorded."""
-        return f"crc32c:{self.crc32c}" if self.crc32c else None
-
-    @property
-    def is_marker(self) -> bool:
-        """Whether it is a folder that a console made."""
-        return self.size == "0" and self.name.endswith("/")
-
-
-class Listed(msgspec.Struct, frozen=True, rename="camel"):
-    """A page of a listing."""
-
-    items: list[Item] = []
-    next_page_token: str = ""
-
-
-class _Error(msgspec.Struct, frozen=True):
-    message: str = ""
-
-
-class _Refusal(msgspec.Struct, frozen=True):
-    error: _Error
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -113,7 +85,7 @@ class GoogleBucket:
         """Ask for a page of what lies below a prefix, from a ``pageToken`` or ``startOffset`` on."""
         query = {"prefix": prefix, "fields": f"nextPageToken,items({_FIELDS})", **place}
         async with self._ask(None, query, asked) as response:
-            if response.status == 404 and await _reason(response) is not None:
+            if response.status == 404 and await reason_of(response) is not None:
                 raise ReferenceFailed(
                     f"the bucket of {asked.uri} is not there",
                     hint="Look whether its name is right.",
@@ -122,14 +94,16 @@ class GoogleBucket:
 
     @asynccontextmanager
     async def open(
-        self, key: str, generation: str | None, asked: Asked
+        self, key: str, generation: str | None, asked: Asked, start: int = 0
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Ask for an object's bytes; a 404 is the caller's.
+        """Ask for an object's bytes, from ``start`` on; a 404 is the caller's.
 
         Raises ``ReferenceFailed``, ``ReferenceUnavailable``.
         """
-        async with self._ask(key, {"alt": "media", **_pinned(generation)}, asked) as response:
-            if response.status not in (200, 404):
+        query = {"alt": "media", **_pinned(generation)}
+        part = {"Range": f"bytes={start}-"} if start else {}
+        async with self._ask(key, query, asked, part) as response:
+            if response.status not in (200, 206, 404):
                 raise await self._refusal(response, asked)
             yield response
 
@@ -140,17 +114,26 @@ class GoogleBucket:
 
     @asynccontextmanager
     async def _ask(
-        self, key: str | None, query: Mapping[str, str], asked: Asked
+        self,
+        key: str | None,
+        query: Mapping[str, str],
+        asked: Asked,
+        more: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Send with the first credentials that are not refused."""
+        """Send with the first credentials that are not refused.
+
+        Args:
+            more: further headers.
+        """
         refused: list[WherryError | None] = []  # None: the keys themselves
         with translated(asked.uri, asked.host):
             for credentials in self._sets():
                 token = await self._token(credentials)
                 if token is None and credentials != ANONYMOUS:
                     continue
+                url = self._url(key, {**query, **_paid_by(credentials)})
                 response = await self._session.request(
-                    "GET", self._url(key, query), _headers(token)
+                    "GET", url, {**_headers(token), **(more or {})}
                 )
                 async with response:
                     if response.status not in (401, 403):
@@ -186,7 +169,7 @@ class GoogleBucket:
         if response.status != 200:
             raise await self._refusal(response, asked)
         try:
-            return msgspec.json.decode(await _body(response), type=kind)
+            return msgspec.json.decode(await body_of(response), type=kind)
         except msgspec.DecodeError as error:
             raise ReferenceUnavailable(
                 f"what answers for {asked.uri} is no Google Cloud Storage: {error}", host=asked.host
@@ -196,34 +179,25 @@ class GoogleBucket:
         error = refusal(asked.uri, asked.host, response.status, response.headers, self._clock.now())
         if isinstance(error, ReferenceUnavailable):
             return error
-        reason = await _reason(response)
+        reason = await reason_of(response)
         if reason is None:
             return ReferenceUnavailable(
                 f"what answers {response.status} for {asked.uri} is no Google Cloud Storage",
                 host=asked.host,
             )
-        return ReferenceFailed(f"{error.message}: {reason}", hint=error.hint)
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.read()
-    if response.headers.get("Content-Encoding") == "gzip":
-        import gzip
-
-        return gzip.decompress(body)
-    return body
-
-
-async def _reason(response: aiohttp.ClientResponse) -> str | None:
-    """Why the server refuses; None where this is not how it would say so."""
-    try:
-        return msgspec.json.decode(await _body(response), type=_Refusal).error.message
-    except msgspec.DecodeError:
-        return None
+        hint = _PAYER_HINT if "requester pays" in reason.lower() else error.hint
+        return ReferenceFailed(f"{error.message}: {reason}", hint=hint)
 
 
 def _headers(token: str | None) -> dict[str, str]:
     return _HEADERS if token is None else {**_HEADERS, "Authorization": f"Bearer {token}"}
+
+
+def _paid_by(credentials: CredentialSet) -> dict[str, str]:
+    """Which project pays (Cloud Storage, "Requester Pays"); nobody who is unknown can."""
+    values = os.environ if credentials.values is None else credentials.values
+    payer = values.get(_PAYER, "")
+    return {"userProject": payer} if payer else {}
 
 
 def _pinned(generation: str | None) -> dict[str, str]:

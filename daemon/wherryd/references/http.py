@@ -17,7 +17,14 @@ from yarl import URL
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
 from wherry.wire.secrets import masked
 from wherryd.clock import Clock
-from wherryd.references.answers import check_same, etag_digest, refusal, size_of
+from wherryd.references.answers import (
+    check_same,
+    etag_digest,
+    refusal,
+    rest_from,
+    size_of,
+    without_first,
+)
 from wherryd.references.base import Found, Page, Seen, Target
 from wherryd.references.session import Session, is_unknown_name
 
@@ -64,14 +71,16 @@ class HttpResolver:
         assert found is not None
         check_same(seen, found.digest, found.size)
 
-    async def open(self, seen: Seen) -> AsyncIterator[bytes]:
-        count = 0
-        async with self._follow("GET", seen.uri, _PLAIN) as response:
+    async def open(self, seen: Seen, start: int = 0) -> AsyncIterator[bytes]:
+        count = start
+        asked = _PLAIN | rest_from(start, seen)
+        async with self._follow("GET", seen.uri, asked) as response:
             if not _is_good(response):
                 raise self._refusal(seen.uri, response)
             check_same(seen, etag_digest(response.headers.get("ETag")), size_of(response.headers))
+            chunks = response.content.iter_chunked(_CHUNK_BYTES)
             with translated(seen.uri):
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                async for chunk in without_first(start, response.headers, chunks):
                     count += len(chunk)
                     yield chunk
         if seen.size not in (None, count):
@@ -199,6 +208,8 @@ def _said(error: BaseException) -> str:
         return "nothing came in time"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy answers {error.status}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "what comes is no HTTP"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__

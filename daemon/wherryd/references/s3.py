@@ -23,7 +23,7 @@ from wherry.wire.address import split_store
 from wherry.wire.object_uri import ObjectURI, server_of, split_object
 from wherry.wire.secrets import masked
 from wherryd.clock import Clock
-from wherryd.references.answers import check_same, check_size, size_of
+from wherryd.references.answers import check_same, check_size, size_of, without_first
 from wherryd.references.base import Found, Page, Seen, Target
 from wherryd.references.http import host_of
 from wherryd.references.s3_bucket import PAGE, Bucket
@@ -95,18 +95,19 @@ class S3Resolver:
             raise _gone(seen, version)
         check_same(seen, item.digest, item.size)
 
-    async def open(self, seen: Seen) -> AsyncIterator[bytes]:
+    async def open(self, seen: Seen, start: int = 0) -> AsyncIterator[bytes]:
         target = Target(seen.uri, seen.server)
-        parts, asked, count = split_object(seen.uri), self._asked(target), 0
+        parts, asked, count = split_object(seen.uri), self._asked(target), start
         version = seen.version or parts.version
         with asked.translated():
-            async with self._bucket(target).open(parts.key, version) as answer:
+            async with self._bucket(target).open(parts.key, version, start) as answer:
                 if answer.code in ("NoSuchKey", "NoSuchVersion", "MethodNotAllowed"):
                     raise _gone(seen, version)
                 if answer.response is None:
                     raise asked.refusal(answer, self._clock.now())
                 _check(seen, answer)
-                while chunk := await _next_chunk(answer.response):
+                chunks = _chunks(answer.response)
+                async for chunk in without_first(start, answer.headers, chunks):
                     count += len(chunk)
                     yield chunk
         check_size(seen, count)
@@ -168,6 +169,9 @@ def _gone(seen: Seen, version: str | None) -> ReferenceFailed:
     )
 
 
-async def _next_chunk(response: aiohttp.ClientResponse) -> bytes:
-    with anyio.fail_after(ANSWER_S):
-        return await response.content.read(_CHUNK_BYTES)
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    chunk = b" "
+    while chunk:
+        with anyio.fail_after(ANSWER_S):
+            chunk = await response.content.read(_CHUNK_BYTES)
+        yield chunk

@@ -119,9 +119,19 @@ class Bucket:
             last=page.items[-1].key if page.items else cursor.last, token=page.token
         )
 
-    def open(self, key: str, version: str | None) -> AbstractAsyncContextManager[Answer]:
-        """Ask for an object's bytes; a good answer's are unread. Raises as ``Sender.open``."""
-        return self._sender.open(self._object_call("GET", key, version))
+    def open(
+        self, key: str, version: str | None, start: int = 0
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Ask for an object's bytes; a good answer's are unread. Raises as ``Sender.open``.
+
+        Args:
+            start: of the first one that is wanted.
+        """
+        call = self._object_call("GET", key, version)
+        if start:  # with nothing that makes it depend on the ETag: the answer tells it
+            headers = {**call.headers, "Range": f"bytes={start}-"}
+            call = msgspec.structs.replace(call, headers=headers)
+        return self._sender.open(call)
 
     async def aclose(self) -> None:
         """Give back the connections."""

@@ -16,7 +16,7 @@ import anyio
 from anyio import to_thread
 from yarl import URL
 
-IN_ALL = 192
+IN_ALL = 256
 CONNECT_S = 10.0
 #: For the head of an answer, and then for each further piece.
 ANSWER_S = 30.0
@@ -34,6 +34,7 @@ class Session:
         self._answer_s = answer_s
         self._session: aiohttp.ClientSession | None = None
         self._opening = anyio.Lock()
+        self._proxies: dict[tuple[str, str], str | None] = {}  # by scheme and host
 
     async def request(
         self, method: str, url: URL, headers: dict[str, str]
@@ -42,10 +43,10 @@ class Session:
 
         A name and a password in the URL go to its own host only.
         """
-        session = await self._open()
+        session = self._session or await self._open()
         with anyio.fail_after(self._answer_s):
             return await session.request(
-                method, url, headers=headers, allow_redirects=False, proxy=_proxy_for(url)
+                method, url, headers=headers, allow_redirects=False, proxy=self._proxy_for(url)
             )
 
     async def aclose(self) -> None:
@@ -56,7 +57,7 @@ class Session:
 
     async def _open(self) -> aiohttp.ClientSession:
         async with self._opening:
-            if self._session is None or self._session.closed:
+            if self._session is None:
                 trusted = await to_thread.run_sync(ssl.create_default_context)
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=IN_ALL, ssl=trusted),
@@ -67,6 +68,13 @@ class Session:
                     auto_decompress=False,
                 )
             return self._session
+
+    def _proxy_for(self, url: URL) -> str | None:
+        """The proxy that the environment names; looked for once, for it takes longer than a request."""
+        place = url.scheme, url.authority
+        if place not in self._proxies:
+            self._proxies[place] = _proxy_for(url)
+        return self._proxies[place]
 
 
 def is_unknown_name(error: BaseException | None) -> bool:

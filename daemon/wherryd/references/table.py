@@ -4,13 +4,17 @@ Owns: the table from scheme to resolver, further ones from the entry points ``wh
 not own: what a resolver does.
 
 An entry point's name is a scheme, its value a function that takes the daemon's ``Clock`` and returns a
-``base.Resolver`` (docs/references.md has an example). It is called at the first URI of its scheme.
+``base.Resolver`` (docs/references.md has an example). It is called at the first URI of its scheme, in the
+loop; what takes long to import is imported before, in a worker thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
+
+from anyio import to_thread
 
 from wherry.errors import ReferenceFailed
 from wherry.wire.secrets import masked
@@ -29,11 +33,15 @@ class Resolvers:
 
     Args:
         makers: how to make each, by scheme.
+        modules: what is to be imported before one is made, by scheme.
     """
 
-    def __init__(self, clock: Clock, makers: Mapping[str, Make]) -> None:
+    def __init__(
+        self, clock: Clock, makers: Mapping[str, Make], modules: Mapping[str, str] | None = None
+    ) -> None:
         self._clock = clock
         self._makers = dict(makers)
+        self._modules = dict(modules or {})
         self._made: dict[Make, Resolver] = {}
 
     @property
@@ -41,7 +49,7 @@ class Resolvers:
         """The schemes that have a resolver."""
         return sorted(self._makers)
 
-    def of(self, uri: str) -> Resolver:
+    async def of(self, uri: str) -> Resolver:
         """The resolver of a URI. Raises ``ReferenceFailed`` where its scheme has none."""
         scheme = uri.partition("://")[0].lower()
         make = self._makers.get(scheme)
@@ -51,6 +59,9 @@ class Resolvers:
                 f"the schemes are {', '.join(['file', *self.schemes])}",
                 hint="Install what resolves it beside the daemon, then: wherry retry",
             )
+        if scheme in self._modules:
+            await to_thread.run_sync(import_module, self._modules[scheme])
+            self._modules.pop(scheme, None)
         if make not in self._made:
             self._made[make] = make(self._clock)
         return self._made[make]

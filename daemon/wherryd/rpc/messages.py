@@ -32,7 +32,7 @@ from wherryd.model import (
 from wherryd.public import public_name
 from wherryd.queue.base import Request
 from wherryd.read.files import Chunk
-from wherryd.read.references import Piece
+from wherryd.read.references import Piece, Wanted
 from wherryd.read.versions import FoundVersion
 from wherryd.references.base import Seen
 
@@ -139,15 +139,16 @@ def lookup_of(lookup: pb.Lookup) -> Lookup:
     return Lookup(0, lookup.uri, lookup.server, lookup.name, max(0, lookup.max_objects))
 
 
-def seen_of(reference: pb.SeenReference) -> Seen:
+def wanted_of(reference: pb.SeenReference) -> Wanted:
     """A reference that somebody wants to read."""
-    return Seen(
+    seen = Seen(
         uri=reference.uri,
         server=reference.server,
         digest=reference.digest or None,
         size=reference.size if reference.size >= 0 else None,
         version=reference.version or None,
     )
+    return Wanted(reference.path, seen, max(0, reference.start))
 
 
 def _metadata_of(metadata: bytes) -> str:
@@ -275,6 +276,7 @@ def piece_message(piece: Piece) -> pb.FileChunk:
     error = piece.error
     return pb.FileChunk(
         path=piece.path,
+        start=piece.start,
         data=piece.data,
         last=piece.last,
         error=public_name(error) if error else "",

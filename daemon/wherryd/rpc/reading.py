@@ -21,9 +21,9 @@ from wherryd.rpc.messages import (
     batch_message,
     chunk_message,
     piece_message,
-    seen_of,
     store_of,
     version_message,
+    wanted_of,
 )
 from wherryd.rpc.service import Send
 
@@ -85,7 +85,7 @@ class ReadingCalls:
             await send(piece_message(piece))
 
         reader = ReferenceReader(self._resolvers, self._clock, send_piece)
-        wanted = [(each.path, seen_of(each)) for each in request.references]
+        wanted = [wanted_of(each) for each in request.references]
         await reader.read(wanted, check_only=request.check_only)
 
     async def list_schemes(self, request: pb.ListSchemesRequest) -> pb.ListSchemesReply:

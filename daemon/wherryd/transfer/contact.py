@@ -10,7 +10,7 @@ probes again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -63,7 +63,6 @@ class Contacts:
         self._clock = clock
         self._made: dict[str, Moment] = {}
         self._contacts: dict[str, Contact] = {}
-        self._shaken: Counter[str] = Counter()
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def for_writing(self, address: str) -> Contact:
@@ -84,14 +83,9 @@ class Contacts:
         """Ask the store anew before its next use: something went wrong with it; the commit asks too."""
         self._stores.doubts.note(address)
 
-    def shaken(self, address: str) -> None:
-        """Ask the store anew before its next use: something went wrong, and was repeated."""
-        self._shaken[address] += 1
-
     def moment(self, address: str) -> Moment:
         """Now; to be asked ``is_unbroken`` about."""
-        troubles = self._stores.doubts.of(address) + self._shaken[address]
-        return Moment(troubles, self._clock.monotonic())
+        return Moment(self._stores.doubts.of(address), self._clock.monotonic())
 
     def is_unbroken(self, address: str, since: Moment) -> bool:
         """Whether nothing went wrong with the store since, and that was only a moment ago."""

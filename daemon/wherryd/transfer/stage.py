@@ -174,8 +174,8 @@ class Transferrer:
 
     def _watcher(self, request: Request) -> RowWatcher:
         address = request.lane.store
-        shaken = partial(self._contacts.shaken, address)
-        return RowWatcher(request, self._queue, self._clock, self._nudges[address], shaken)
+        broken = partial(self._contacts.broken, address)
+        return RowWatcher(request, self._queue, self._clock, self._nudges[address], broken)
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────
     def _is_blocked(self, lane: Lane) -> bool:

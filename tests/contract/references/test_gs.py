@@ -93,8 +93,8 @@ async def paths(resolver: GsResolver, target: Target) -> list[str]:
     return [found.path for found in await listed(resolver, target)]
 
 
-async def content(resolver: GsResolver, seen: Seen) -> bytes:
-    return b"".join([chunk async for chunk in resolver.open(seen)])
+async def content(resolver: GsResolver, seen: Seen, start: int = 0) -> bytes:
+    return b"".join([chunk async for chunk in resolver.open(seen, start)])
 
 
 async def test_object_is_described_otherwise(place: Place) -> None:
@@ -199,6 +199,17 @@ async def test_change_is_not_named(place: Place) -> None:
     for ask in (place.resolver.check(seen), content(place.resolver, seen)):
         with pytest.raises(ReferenceFailed, match="was there when it was logged, and is gone"):
             await ask
+
+
+async def test_rest_begins_elsewhere(place: Place) -> None:
+    """The rest of an answer that was cut is that of the same object; of another one it is refused."""
+    place.put("m", b"0123456789")
+    found = await place.resolver.look(place.target("m"))
+    assert found is not None
+    assert await content(place.resolver, place.seen(found), 7) == b"789"
+    place.put("m", b"other bytes")
+    with pytest.raises(ReferenceFailed, match="its checksum was"):
+        await content(place.resolver, place.seen(found), 7)
 
 
 async def test_missing_bucket_is_an_empty_one(place: Place) -> None:

@@ -181,7 +181,7 @@ class Bench:
         """The stage ``prepare``."""
         resolvers = Resolvers(self.clock, {scheme: lambda _: self.resolver for scheme in _SCHEMES})
         asker = Asker(self.clock, self.queue.last_place)
-        lookups = Lookups(self.queue, resolvers, asker, self.clock, REFERENCE_TIMEOUT_S)
+        lookups = Lookups(self.queue, resolvers, asker, self.clock, REFERENCE_TIMEOUT_S, is_pressed)
         return Preparer(
             str(self.manifests),
             2,

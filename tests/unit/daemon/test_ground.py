@@ -145,6 +145,17 @@ def test_a_few_requests_are_pressure() -> None:
     assert not life.is_pressed
 
 
+def test_request_is_forgotten_at_once() -> None:
+    """A request that came in is news for a moment: the next one may follow."""
+    clock = HandClock()
+    life = Life(clock, News())
+    assert not life.is_receiving
+    life.note_request()
+    assert life.is_receiving
+    clock.advance(0.06)
+    assert not life.is_receiving
+
+
 # ── socket ─────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 async def server(home: Path) -> AsyncIterator[Server]:

@@ -10,6 +10,7 @@ from tests.unit.daemon.bench import REFERENCE_TIMEOUT_S, Bench
 from wherry.errors import ReferenceUnavailable
 from wherryd.clock import rfc3339
 from wherryd.model import Manifest, State
+from wherryd.prepare.courtesy import LONGEST_S
 from wherryd.prepare.lookups import NAME_TRIES
 from wherryd.prepare.manifests import ManifestMaker
 from wherryd.queue.base import Request
@@ -190,6 +191,30 @@ async def test_waiting_requests_fill_all_places(bench: Bench) -> None:
     good = await bench.log({"a": b"a"}, name="good")
     bench.preparer()
     await bench.wait_state(good, State.PREPARED)
+
+
+async def test_listing_makes_training_wait(bench: Bench) -> None:
+    """While requests come in, pages are asked for one by one, with a pause before each."""
+    bench.resolver.objects.update({f"bucket://b/i/{n}": "e" for n in range(5)})
+    requests = [
+        await bench.log({}, lookups=(lookup(0, "bucket://b/i/"),), name=f"n{n}") for n in range(3)
+    ]
+    coming = True
+    bench.preparer(lambda: coming)
+
+    def pages() -> int:
+        return sum(after is not None for _, after in bench.resolver.asked)
+
+    for count in range(3):
+        assert pages() <= count
+        while pages() <= count:
+            bench.clock.advance(LONGEST_S / 10)
+            await anyio.wait_all_tasks_blocked()
+            await bench.queue.get(requests[0].row)
+        assert pages() == count + 1
+    coming = False
+    for request in requests:
+        await _pass_time(bench, request, State.PREPARED)
 
 
 async def _pass_time(bench: Bench, request: Request, state: State) -> Request:

@@ -14,7 +14,7 @@ from wherryd.commit.committer import Committer
 from wherryd.model import State
 from wherryd.nudge import Nudge, Patience
 from wherryd.queue.base import Request
-from wherryd.stores.base import Body, Object
+from wherryd.stores.base import Body, Found, Object
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.transfer.contact import FRESH_S
 
@@ -29,6 +29,7 @@ class Parts(MemoryStore):
         self.is_away_for = "nothing"
         self.missing: StoreMissing | None = None
         self.tries = 0
+        self.halfway = anyio.Event()
         self.second = anyio.Event()
         bench.stores[STORE] = bench.memory[STORE] = self
 
@@ -36,6 +37,7 @@ class Parts(MemoryStore):
         if "/blobs/" in key:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._retry.run, f"part 1 of {key}", self._part)
+            self.halfway.set()
             await self.second.wait()
         await super().put(key, body)
 
@@ -49,6 +51,11 @@ class Parts(MemoryStore):
             self.tries += 1
             raise StoreUnavailable("the network is down")
         return await super().get_all(keys)
+
+    async def sync(self, keys: Sequence[str], witness: str) -> Found:
+        if any(self.is_away_for in key for key in keys):
+            raise StoreUnavailable("the network is down")
+        return await super().sync(keys, witness)
 
     async def _part(self) -> None:
         self.tries += 1
@@ -140,6 +147,39 @@ async def test_a_long_pause_is_over_in_silence(bench: Bench, store: Parts) -> No
     assert going.state is State.PREPARED
     store.second.set()
     await bench.wait_state(request, State.UPLOADED)
+
+
+@pytest.mark.parametrize("away", ["/blobs/", "/versions/v00000001"])
+async def test_repeated_trouble_is_not_told_to_the_commit(
+    bench: Bench, store: Parts, away: str
+) -> None:
+    """A call that failed and then went well is trouble as well, for whoever met it: the store may be another
+    since, and the lane's worker asks it once more.
+    """
+    bench.preparer()
+    bench.transferrer(at_once=1)
+    opened = bench.opened
+    committer = Committer(
+        bench.queue, opened.registry, bench.clock, bench.news, doubts=opened.doubts
+    )
+    bench.start(committer.run())
+    first = await bench.log({"a": b"1"})
+    request = await bench.log({"a": b"2"})  # so that the worker stays
+    with anyio.fail_after(10):
+        await store.halfway.wait()
+    second, store.second = store.second, anyio.Event()
+    second.set()
+    await bench.wait_state(first, State.DONE)
+    store.is_away_for = away
+    store.second.set()
+    await _told(bench, request)
+    key = "cats/artifacts/model/versions/v00000000.json"
+    record = (await store.get(key)).body
+    await store.put(key, record.replace(first.id.encode(), b"another"))
+    store.is_away_for = "nothing"
+    bench.clock.advance(1)  # a nudge would have the store asked anew by itself
+    waiting = await bench.wait_row(request, lambda now: now.error == "StoreChanged")
+    assert "v0" in waiting.reason
 
 
 async def test_a_store_that_is_gone_is_to_be_made(bench: Bench, store: Parts) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.resolving import FakeResolver
 from tests.unit.daemon.bench import HandClock
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
-from wherryd.references.asking import FAILURES, Asker
+from wherryd.references.asking import FAILURES, PER_HOST, UNTRIED, Asker
 from wherryd.references.base import Target
 
 URI = "http://h/x"
@@ -139,14 +139,52 @@ async def test_dead_host_is_hammered(
     await asker.look(resolver, Target("http://h/z"), 1)
 
 
+async def test_silent_host_holds_all_connections(asker: Asker, resolver: FakeResolver) -> None:
+    """A host that has never answered gets few questions; one that has gets as many as are allowed."""
+    uris = [f"http://h/{n}" for n in range(2 * PER_HOST)]
+    for uri in uris:
+        resolver.objects[uri] = "e"
+        resolver.gates[uri] = anyio.Event()
+    tasks = [_start(asker.look(resolver, Target(uri), 1)) for uri in uris]
+    await _settle()
+    assert len(resolver.asked) == UNTRIED
+    resolver.gates[uris[0]].set()
+    await _settle()
+    assert len(resolver.asked) == PER_HOST + 1  # and one that has its answer
+    for uri in uris:
+        resolver.gates[uri].set()
+    await asyncio.gather(*tasks)
+    assert len(resolver.asked) == len(uris)
+
+
+async def test_host_that_falls_silent_holds_all(asker: Asker, resolver: FakeResolver) -> None:
+    """A host whose last question failed gets few questions again."""
+    await asker.look(resolver, Target(URI), 1)
+    resolver.errors["http://h/ill"] = [ReferenceUnavailable("ill", host="h")]
+    with pytest.raises(ReferenceUnavailable):
+        await asker.look(resolver, Target("http://h/ill"), 1)
+    resolver.asked.clear()
+    for number in range(UNTRIED + 5):
+        resolver.gates[f"http://h/{number}"] = anyio.Event()
+    tasks = [
+        _start(asker.look(resolver, Target(f"http://h/{number}"), 1))
+        for number in range(UNTRIED + 5)
+    ]
+    await _settle()
+    assert len(resolver.asked) == UNTRIED
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_one_hosts_trouble_stops_another(asker: Asker, resolver: FakeResolver) -> None:
     """Only the host that has trouble is left alone."""
-    resolver.errors[URI] = [ReferenceUnavailable("busy", host="h", retry_after_s=30)]
+    resolver.errors[URI] = [ReferenceUnavailable("busy", host="h", retry_after_s=300)]
     with pytest.raises(ReferenceUnavailable):
         await asker.look(resolver, Target(URI), 1)
     with pytest.raises(ReferenceUnavailable) as told:
         await asker.look(resolver, Target(URI), 1)
-    assert told.value.retry_after_s == 30
+    assert told.value.retry_after_s == 300
     resolver.objects["http://other/x"] = "o"
     await asker.look(resolver, Target("http://other/x"), 1)
     asker.nudge()
@@ -157,8 +195,8 @@ async def test_answers_take_all_memory(
     asker: Asker, resolver: FakeResolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the answers only so many objects are kept, the newest."""
-    monkeypatch.setattr("wherryd.references.asking.KEPT_OBJECTS", 2)
-    uris = [f"http://h/{n}" for n in range(4)]
+    monkeypatch.setattr("wherryd.references.asking.KEPT_OBJECTS", 4)
+    uris = [f"http://h/{n}" for n in range(5)]
     for uri in uris:
         resolver.objects[uri] = "e"
         await asker.look(resolver, Target(uri), 1)

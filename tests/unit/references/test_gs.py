@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.support.http import Line, Scripted, answer, scripted
 from tests.unit.stores.helpers import TestClock
@@ -41,19 +50,26 @@ def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def asked(
-    monkeypatch: pytest.MonkeyPatch, tokens: Mapping[str, str | None], *script: Line
+    monkeypatch: pytest.MonkeyPatch,
+    tokens: Mapping[str, str | None] | None,
+    *script: Line,
+    **more: str,
 ) -> AsyncIterator[tuple[GsResolver, Scripted]]:
-    """A resolver that was handed "a.json", which leads to ``tokens["a.json"]``; "" is the daemon's own."""
+    """A resolver that was handed "a.json", which leads to ``tokens["a.json"]``; "" is the daemon's own.
+
+    Without ``tokens`` they come from where they do.
+    """
 
     async def token(self: GoogleIdentity) -> str | None:
         values = self._credentials.values or {}
         return tokens.get(values.get("GOOGLE_APPLICATION_CREDENTIALS", ""))
 
-    monkeypatch.setattr(GoogleIdentity, "token", token)
+    if tokens is not None:
+        monkeypatch.setattr(GoogleIdentity, "token", token)
     async with scripted(*script) as server:
         monkeypatch.setattr(gs_bucket, "_GOOGLE", server.url)
         sets = CredentialSets()
-        sets.hand_over(TARGET.server, {"GOOGLE_APPLICATION_CREDENTIALS": "a.json"})
+        sets.hand_over(TARGET.server, {"GOOGLE_APPLICATION_CREDENTIALS": "a.json", **more})
         resolver = GsResolver(TestClock(), sets, Session())
         try:
             yield resolver, server
@@ -131,6 +147,27 @@ async def test_missing_bucket_is_what_a_proxy_says(monkeypatch: pytest.MonkeyPat
             await resolver.list(TARGET, "")
 
 
+async def test_nobody_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project that is to pay goes with the credentials it came with, and with no others."""
+    script = (refused(403), refused(403), GOOD)
+    monkeypatch.setenv("GS_USER_PROJECT", "own-project")
+    tokens = {"a.json": "A", "": "own"}
+    async with asked(monkeypatch, tokens, *script, GS_USER_PROJECT="p:1") as (resolver, server):
+        assert await resolver.look(TARGET)
+        queries = [seen.target.partition("?")[2].split("&") for seen in server.seen]
+    assert "userProject=p%3A1" in queries[0]
+    assert "userProject=own-project" in queries[1]
+    assert not any("userProject" in each for each in queries[2])
+
+
+async def test_payer_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the requester pays, and nobody does, it is said how."""
+    no = refused(400, "Bucket is a requester pays bucket but no user project provided.")
+    async with asked(monkeypatch, {"a.json": "A"}, no) as (resolver, _):
+        with pytest.raises(ReferenceFailed, match="GS_USER_PROJECT"):
+            await resolver.look(TARGET)
+
+
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────
 def _key_file(path: Path, token_uri: str) -> CredentialSet:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -151,6 +188,39 @@ async def test_token_is_asked_for_each_time(tmp_path: Path) -> None:
         assert len(server.seen) == 1
         assert b"devstorage" not in server.seen[0].body  # it is inside of what is signed
         await identity.aclose()
+
+
+async def test_key_file_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program's key file leads, by Google's own flow, to a token that opens the bucket and no more."""
+    token = b'{"access_token": "T", "expires_in": 3600}'
+    async with scripted(answer(200, token, Content_Type="application/json")) as tokens:
+        values = _key_file(tmp_path / "key.json", f"{tokens.url}/token").values
+        async with asked(monkeypatch, None, GOOD, GOOD, **(values or {})) as (resolver, server):
+            assert await resolver.look(TARGET)
+            assert await resolver.look(TARGET)
+            assert shown(server) == ["Bearer T", "Bearer T"]
+        (exchange,) = tokens.seen
+        assert (exchange.method, exchange.target) == ("POST", "/token")
+        form = parse_qs(exchange.body.decode())
+        assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+        told = _signed_by(tmp_path / "key.json", form["assertion"][0])
+        assert told["iss"] == "x@y"
+        assert told["scope"] == "https://www.googleapis.com/auth/devstorage.read_only"
+        assert told["aud"] == f"{tokens.url}/token"
+
+
+def _signed_by(path: Path, assertion: str) -> dict[str, str]:
+    """What an assertion says, when the key file's key has signed it."""
+    signed, _, signature = assertion.rpartition(".")
+    key = load_pem_private_key(json.loads(path.read_text())["private_key"].encode(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    key.public_key().verify(_decoded(signature), signed.encode(), PKCS1v15(), SHA256())
+    told: dict[str, str] = json.loads(_decoded(signed.partition(".")[2]))
+    return told
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 @pytest.mark.parametrize("written", [None, "", "no json", '{"type": "what"}'])

@@ -309,3 +309,21 @@ async def test_cut_body_is_whole() -> None:
         seen = Seen(found.uri, made.address, found.digest, 3, None)
         with pytest.raises(ReferenceUnavailable):
             [chunk async for chunk in made.resolver.open(seen)]
+
+
+async def test_change_between_listing_and_head_is_mixed() -> None:
+    """An object that changes between a listing and its own HEAD is recorded as the HEAD tells it, whole."""
+    held = f"<Contents>{item('p/a', etag='')}</Contents><Contents>{item('p/b')}</Contents>"
+    listed = page("ListBucketResult", held, "")
+    async with asked(listed, head(etag='"new"'), head(etag='"new"')) as made:
+        page_ = await made.list()
+    assert [each.digest for each in page_.objects] == ["etag:new", "etag:e"]
+
+
+async def test_rest_is_asked_for_whole() -> None:
+    """Of an answer that was cut only the rest is asked for."""
+    rest = answer(206, b"789", ETag='"e"', Content_Range="bytes 7-9/10")
+    async with asked(rest) as made:
+        seen = Seen("s3://bucket/k", made.address, "etag:e", 10, None)
+        assert b"".join([chunk async for chunk in made.resolver.open(seen, 7)]) == b"789"
+        assert made.server.seen[0].headers["range"] == "bytes=7-"

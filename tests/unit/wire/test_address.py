@@ -180,8 +180,10 @@ def test_googles_paths_stay_relative() -> None:
         "GOOGLE_APPLICATION_CREDENTIALS": "key.json",
         "AWS_PROFILE": "p",
         "CLOUDSDK_CONFIG": "",
+        "GS_USER_PROJECT": "who-pays",
     }
     here = os.getcwd()
     assert credentials_from(environ, "gs://bucket") == {
-        "GOOGLE_APPLICATION_CREDENTIALS": f"{here}/key.json"
+        "GOOGLE_APPLICATION_CREDENTIALS": f"{here}/key.json",
+        "GS_USER_PROJECT": "who-pays",
     }
