@@ -5,34 +5,40 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from tests.support.machine import Machine
 from tests.support.troubles import CASES, check, outcomes
 
 DAMAGE = """
-store = os.environ["WHERRY_HOME"] + "/store"
+import glob, sys
+store, times = os.environ["WHERRY_HOME"] + "/store", int(sys.argv[1])
 run = wherry.init(project="p")
 a = wherry.Artifact("a", type="model")
 for name in ("one", "two"):
-    with a.new_file(name) as f: f.write(name * 1000)
+    with a.new_file(name) as f: f.write(name * times)
 b = wherry.Artifact("b", type="model", metadata={"b": 1})
 with b.new_file("three") as f: f.write("three" * 1000)
 run.log_artifact(a); run.log_artifact(b)
 a.wait(60); b.wait(60)
 
-def blob(entry):
+def lies_in(entry):
+    packs = glob.glob(f"{store}/p/packs/sha256/??/*")
+    if packs:  # "one" comes before it
+        return packs[0], 3 * times + 2000
     hex_ = a.manifest.entries[entry].digest.removeprefix("sha256:")
-    return f"{store}/p/blobs/sha256/{hex_[:2]}/{hex_}"
+    return f"{store}/p/blobs/sha256/{hex_[:2]}/{hex_}", 2000
 
 def flip(path, at):
     os.chmod(path, 0o600)
     with open(path, "r+b") as f:
         f.seek(at); byte = f.read(1); f.seek(at); f.write(bytes([byte[0] ^ 1]))
 
-path = blob("two")
-flip(path, 2000)
+path, at = lies_in("two")
+flip(path, at)
 @case
 def flipped(): run.use_artifact("a:latest").download(root="flipped")
-flip(path, 2000)
+flip(path, at)
 @case
 def mended(): return sorted(os.listdir(run.use_artifact("a:latest").download(root="flipped")))
 os.chmod(path, 0o600); os.truncate(path, 100)
@@ -66,9 +72,10 @@ tell()
 """
 
 
-def test_damaged_object_is_handed_out(machine: Machine) -> None:
+@pytest.mark.parametrize("times", [1000, 500_000], ids=["in a pack", "in blobs"])
+def test_damaged_object_is_handed_out(machine: Machine, times: int) -> None:
     """What is not as it was committed raises and names it; no damaged or half a file is left behind."""
-    found = outcomes(machine.run(CASES + DAMAGE))
+    found = outcomes(machine.run(CASES + DAMAGE, str(times)))
     check(
         found,
         {
@@ -87,7 +94,7 @@ def test_damaged_object_is_handed_out(machine: Machine) -> None:
     for root in ("short", "gone"):
         assert set(left[root]) <= {f"{root}/one"}
         for path in left[root]:
-            assert (machine.work / path).read_text() == "one" * 1000
+            assert (machine.work / path).read_text() == "one" * times
     assert os.listdir(machine.work / "short") in ([], ["one"])
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import Place, bucket
 from tests.soak import SOAK
-from tests.support.machine import Machine
+from tests.support.machine import Machine, machine
+from tests.support.reading import FolderObjects, S3Objects
+from tests.support.servers import Seaweed
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "read_packs.py"
 
 ODD = """
 import hashlib, json, os, unicodedata
@@ -101,6 +107,52 @@ def test_many_files_are_lost(kind: str, tmp_path: Path, request: pytest.FixtureR
         _check_many(made)
     finally:
         made.close()
+    objects = place.objects if kind == "s3" else FolderObjects(made.home / "store")
+    assert len(objects.keys("p/packs/")) == 2  # 5,000 entries each
+    assert objects.keys("p/blobs/") == []
+
+
+SMALL = """
+import os, random, wherry
+chance = random.Random(7)
+files = {f"many/{i:03d}/ü {i}": chance.randbytes(chance.choice([0, 10, 5_000, 90_000])) for i in range(400)}
+files |= {"many/large": chance.randbytes(1_500_000), "alone": b"in another folder"}
+for name, data in files.items():
+    os.makedirs(os.path.dirname("in/" + name), exist_ok=True)
+    with open("in/" + name, "wb") as f: f.write(data)
+with wherry.init(project="p p") as run:
+    a = wherry.Artifact("small+", type="dataset")
+    a.add_dir("in")
+    run.log_artifact(a).wait(100)
+    again = wherry.Artifact("some", type="dataset")
+    again.add_dir("in/many/003"); again.add_dir("in/many/200", name="200")
+    run.log_artifact(again).wait(100)
+"""
+
+
+@pytest.mark.xdist_group("seaweed")
+def test_small_files_travel_alone(tmp_path: Path, seaweed: Seaweed) -> None:
+    """Small files are a few packs in a bucket, which the example reads over plain HTTP; what is logged again
+    lies where it lay.
+    """
+    seaweed.make_bucket(seaweed.open_bucket)
+    address = seaweed.address(seaweed.open_bucket, "a prefix")
+    objects = S3Objects(address, seaweed.access_key, seaweed.secret_key)
+    with machine(tmp_path / "machine", address, seaweed.credentials) as on:
+        on.run(SMALL)
+        root = f"{seaweed.endpoint}/{seaweed.open_bucket}/a%20prefix"
+        for name in ("small%2B", "some"):
+            arguments = [root, "p%20p", name, "0", str(tmp_path / name)]
+            subprocess.run([sys.executable, str(EXAMPLE), *arguments], check=True)
+        assert _content(tmp_path / "small%2B") == _content(on.work / "in")
+        assert len(_content(tmp_path / "some")) == 2
+    assert len(objects.keys("p%20p/packs/")) == 1
+    assert len(objects.keys("p%20p/blobs/")) == 1
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def _check_many(machine: Machine) -> None:

@@ -148,6 +148,8 @@ second.finish()
         "registry.file.before-sync",
         "registry.file.before-rename",
         "registry.file.before-folder-sync",
+        "prepare.packs.before-save",
+        "prepare.packs.after-save",
         "prepare.manifest.before-queue",
         "prepare.manifest.after-queue",
         "prepare.request.before-fail",
@@ -156,6 +158,8 @@ second.finish()
         "transfer.manifest.after-put",
         "transfer.blob.before-put",
         "transfer.blob.after-put",
+        "transfer.pack.before-put",
+        "transfer.pack.after-put",
         "transfer.blobs.before-sync",
         "transfer.blobs.before-note",
         "transfer.blobs.after-note",
@@ -186,7 +190,8 @@ second.finish()
         "capture.sync.before-note",
         "capture.sweep.before-delete",
         "app.leave.before-end",
-        *around("stage", "accept", "link", "digests", "prepared", "store", "sent", "uploaded"),
+        *around("stage", "accept", "link", "digests", "places", "prepared", "store", "sent"),
+        *around("uploaded"),
         *around("learn", "attempt", "settle", "done", "fail"),
         *around("forget", "drop", "freed", "synced", "meta"),
     ),
@@ -247,18 +252,20 @@ run.finish()
 EMPTIED = Scene(
     program="""
 run = wherry.init(project="p")
-run.log_artifact(artifact("model", -1, x="of the store that is gone")).wait()
+run.log_artifact(artifact("model", -1, x="of the store that is gone", a="a", b="b")).wait()
 command("daemon", "stop")
 shutil.rmtree(Path(os.environ["WHERRY_HOME"], "store"))
 Path(os.environ["WHERRY_HOME"], "spool/manifests/4711.zst").touch()  # of no request
-run.log_artifact(artifact("model", 0, x="0"))
+run.log_artifact(artifact("model", 0, x="0", a="a", b="b"))  # points at bytes that are gone
 until(lambda: json.loads(command("status", "--json"))["stopped"])
 command("retry", "--lane", "p/model")
 run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
-    expected={"model": [{"x": b"0"}, {"x": b"1"}]},
+    expected={"model": [{"x": b"0", "a": b"a", "b": b"b"}, {"x": b"1"}]},
     places=(
+        "transfer.request.before-plan",
+        *around("plan"),
         "transfer.lane.before-stop",
         *around("stop", "restart"),
         "queue.closed.before-set",

@@ -91,13 +91,29 @@ def content(home: Path, name: str) -> list[dict[str, bytes]]:
 
 def files(objects: Objects, project: str, record: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of each entry of a version, every digest checked."""
+    pack, packed = "", b""  # one at a time: entries of a pack follow each other
     for entry in manifest(objects, project, record):
-        if "ref" not in entry:
-            hex_ = entry["digest"].removeprefix("sha256:")
-            body = objects.get(f"{project}/blobs/sha256/{hex_[:2]}/{hex_}")
-            assert hashlib.sha256(body).hexdigest() == hex_, f"{entry['path']} is damaged"
-            assert len(body) == entry["size"]
-            yield entry["path"], body
+        if "ref" in entry:
+            continue
+        hex_ = entry["digest"].removeprefix("sha256:")
+        if "pack" not in entry:
+            body = objects.get(key_of(project, entry))
+        else:
+            if entry["pack"] != pack:
+                pack, packed = entry["pack"], objects.get(key_of(project, entry))
+                assert hashlib.sha256(packed).hexdigest() == pack, "the pack is damaged"
+            body = packed[entry["offset"] : entry["offset"] + entry["size"]]
+        assert hashlib.sha256(body).hexdigest() == hex_, f"{entry['path']} is damaged"
+        assert len(body) == entry["size"]
+        yield entry["path"], body
+
+
+def key_of(project: str, entry: dict[str, Any]) -> str:
+    """The key of the object that holds an entry's bytes."""
+    kind, hex_ = "blobs", entry["digest"].removeprefix("sha256:")
+    if "pack" in entry:
+        kind, hex_ = "packs", entry["pack"]
+    return f"{project}/{kind}/sha256/{hex_[:2]}/{hex_}"
 
 
 def manifest(objects: Objects, project: str, record: dict[str, Any]) -> list[dict[str, Any]]:

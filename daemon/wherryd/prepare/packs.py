@@ -57,9 +57,13 @@ class Packer:
             entry = _pointed(given, known)
             if entry is not given:
                 pointed.append(Packed(entry.path, entry.pack or "", entry.pack_offset))
+            is_to_pack = _is_to_plan(entry) and entry.digest not in known
             if not self._filling.has_room(entry):
                 certain += await self.finish()
-            self._filling.add(entry, is_to_pack=_is_to_plan(entry) and entry.digest not in known)
+            if is_to_pack or self._filling.entries:
+                self._filling.add(entry, is_to_pack=is_to_pack)
+            else:
+                certain.append(entry)
         if pointed:
             await self._queue.save_places(self._request.row, pointed)
         return certain
@@ -78,7 +82,7 @@ class Packer:
 
 
 class _Filling:
-    """A pack that is not full yet, and all entries since its first."""
+    """A pack that is not full yet, and all entries since its first file."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

@@ -61,7 +61,11 @@ class Gatherer:
         pointed: set[str] = set()
         free = 0
         for entry in page:
-            if entry.source is None or entry.digest is None or entry.digest in blobs:
+            if (
+                entry.source is None
+                or entry.digest is None
+                or (entry.pack is None and entry.digest in blobs)
+            ):
                 free += entry.size
             elif entry.pack is None:
                 blobs[entry.digest] = Item(entry.digest, entry.size, (entry,), entry.size)

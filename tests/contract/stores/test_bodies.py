@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from wherry.errors import FileChanged
-from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore
+from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore, PackBody
 from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES
 
 MakeBody = Callable[..., FileBody]
@@ -136,3 +136,57 @@ async def test_a_sparse_file_loses_its_holes(store: ObjectStore, tmp_path: Path)
     sha256 = hashlib.sha256(content).digest()
     await store.put("blob", FileBody(path=str(path), offset=0, size=len(content), sha256=sha256))
     assert await _digest_of(store, "blob") == sha256
+
+
+# ── packs ──────────────────────────────────────────────────────────────────────────────────────
+def _pack(*files: FileBody, told: list[int] | None = None) -> PackBody:
+    whole = hashlib.sha256()
+    for file in files:
+        with open(file.path, "rb") as opened:
+            opened.seek(file.offset)
+            whole.update(opened.read(file.size))
+    size = sum(file.size for file in files)
+    return PackBody(files, size, whole.digest(), *([told.append] if told is not None else []))
+
+
+async def test_a_pack_arrives_otherwise(store: ObjectStore, file_body: MakeBody, kind: str) -> None:
+    """Files, and stretches of files, of all sizes land back to back; as much is told as has left."""
+    content = os.urandom(1 << 20)
+    files = [file_body(content, 3 * n, size) for n, size in enumerate((0, 1, 7, 4096, 1 << 19) * 4)]
+    shared = file_body(os.urandom(5 << 20))
+    for start in range(0, 5 << 20, 900_000):
+        part = content_of(shared)[start:][:900_000]
+        sha256 = hashlib.sha256(part).digest()
+        files.append(FileBody(shared.path, start, len(part), sha256))
+    told: list[int] = []
+    body = _pack(*files, told=told)
+    await store.put("pack", body)
+    assert (await store.head("pack")).size == body.size
+    assert await _digest_of(store, "pack") == body.sha256
+    if kind != "memory":
+        assert told[0] == 0 and sorted(told) == told and told[-1] <= body.size
+
+
+def content_of(body: FileBody) -> bytes:
+    """The bytes of a body."""
+    return Path(body.path).read_bytes()[body.offset :][: body.size]
+
+
+@pytest.mark.parametrize("how", ["other bytes", "cut", "gone"])
+async def test_a_changed_file_lands_in_a_pack(
+    store: ObjectStore, file_body: MakeBody, how: str
+) -> None:
+    """A pack one of whose files is not what it was raises, names that file, and leaves nothing."""
+    files = [file_body(os.urandom(1000)) for _ in range(5)]
+    body = _pack(*files)
+    path = Path(files[3].path)
+    match how:
+        case "other bytes":
+            path.write_bytes(os.urandom(1000))
+        case "cut":
+            os.truncate(path, 999)
+        case "gone":
+            path.unlink()
+    with pytest.raises(FileChanged, match=path.name):
+        await store.put("pack", body)
+    assert [stat async for stat in store.list("")] == []

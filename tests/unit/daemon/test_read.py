@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -26,12 +26,12 @@ from wherryd.model import (
     Tombstone,
     VersionRecord,
 )
-from wherryd.read.files import AHEAD, SMALL_BYTES, Chunk, Reader, Wanted, batches
+from wherryd.read.files import AHEAD, GAP_BYTES, SMALL_BYTES, Chunk, Reader, Wanted, batches
 from wherryd.read.versions import Versions, list_artifacts
 from wherryd.registry.manifest import ManifestWriter
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.registry.records import encode
-from wherryd.stores.base import FileBody
+from wherryd.stores.base import FileBody, PackBody
 
 
 @pytest.fixture
@@ -248,3 +248,109 @@ async def test_slow_reader_fills_memory(registry: ObjectRegistry, tmp_path: Path
         go_on.set()
     assert len(sent) == 101
     assert msgspec.structs.asdict(sent[0])["last"]
+
+
+# ── packs ──────────────────────────────────────────────────────────────────────────────────────
+class Ranges(MemoryStore):
+    """Notes which bytes of packs are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(HandClock())
+        self.asked: list[tuple[int, int | None]] = []
+
+    async def stream(
+        self, key: str, offset: int = 0, size: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        if "/packs/" in key:
+            self.asked.append((offset, size))
+        async with aclosing(super().stream(key, offset, size)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+async def _put_packed(
+    registry: ObjectRegistry, folder: Path, files: dict[str, bytes], packs: list[list[str]]
+) -> str:
+    """Put files into packs, each given by its paths, and the manifest; return the manifest's digest."""
+    places: dict[str, tuple[str, int]] = {}
+    for paths in packs:
+        whole = b"".join(files[path] for path in paths)
+        name = hashlib.sha256(whole).hexdigest()
+        file = folder / name
+        file.write_bytes(whole)
+        sha256 = bytes.fromhex(name)
+        body = FileBody(str(file), 0, len(whole), sha256)
+        await registry.put_pack("cats", name, PackBody((body,), len(whole), sha256))
+        offset = 0
+        for path in paths:
+            places[path] = name, offset
+            offset += len(files[path])
+    entries = [
+        Entry(path, len(data), digest(data), Source("gone"), None, *places[path])
+        for path, data in sorted(files.items())
+    ]
+    manifest = await anyio.to_thread.run_sync(_write_manifest, str(folder / "manifest"), entries)
+    packed = (folder / "manifest").read_bytes()
+    made = FileBody(str(folder / "manifest"), 0, len(packed), hashlib.sha256(packed).digest())
+    await registry.put_manifest("cats", manifest.manifest, made)
+    return manifest.manifest
+
+
+async def test_each_packed_file_is_asked_for(tmp_path: Path) -> None:
+    """Files that lie together in a pack are read in one go, up to 1 MiB at a time."""
+    store = Ranges()
+    registry = ObjectRegistry(store)
+    files = {f"{number:04d}": b"%04d" % number * 64 for number in range(10_000)}
+    manifest = await _put_packed(registry, tmp_path, files, [sorted(files)])
+    assert await _read(registry, manifest, Wanted()) == files
+    assert len(store.asked) == 10  # 1000 entries each, 256 bytes
+    store.asked.clear()
+    large = {f"{number:02d}": bytes([number]) * 300_000 for number in range(10)}
+    manifest = await _put_packed(registry, tmp_path, large, [sorted(large)])
+    assert await _read(registry, manifest, Wanted()) == large
+    assert store.asked == [(900_000 * n, 900_000) for n in range(3)] + [(2_700_000, 300_000)]
+
+
+async def test_far_files_are_read_together(tmp_path: Path) -> None:
+    """What lies between two files is passed over where it is little, and not read where it is much; files
+    that share bytes, are empty, or change packs come right.
+    """
+    store = Ranges()
+    registry = ObjectRegistry(store)
+    files = {
+        "a": b"a" * 10,
+        "b": b"b" * GAP_BYTES,
+        "c": b"c" * 10,
+        "d": b"d" * (GAP_BYTES + 1),
+        "e": b"e" * 10,
+        "f": b"",
+        "g": b"a" * 10,
+        "h": b"h",
+    }
+    manifest = await _put_packed(registry, tmp_path, files, [[*"abcdef"], [*"gh"]])
+    assert await _read(registry, manifest, Wanted()) == files
+    assert len(store.asked) == 2
+    store.asked.clear()
+    wanted = {path: files[path] for path in "acefh"}
+    assert await _read(registry, manifest, Wanted(paths=wanted)) == wanted
+    after_d = 10 + GAP_BYTES + 10 + GAP_BYTES + 1
+    assert store.asked == [(0, 20 + GAP_BYTES), (after_d, 10), (10, 1)]
+    assert await _read(registry, manifest, Wanted(paths=["f"])) == {"f": b""}
+
+
+@pytest.mark.parametrize("damage", ["a byte", "cut", "gone"])
+async def test_damaged_pack_is_handed_out(tmp_path: Path, damage: str) -> None:
+    """A slice that is not what its entry's digest says is an error that names the entry or the pack."""
+    store = Ranges()
+    registry = ObjectRegistry(store)
+    files = {"a": b"a" * 10, "b": b"b" * 10}
+    manifest = await _put_packed(registry, tmp_path, files, [["a", "b"]])
+    (key,) = [key for key in store._objects if "/packs/" in key]
+    if damage == "gone":
+        await store.delete(key)
+    else:
+        await store.put(key, b"a" * 10 + (b"b" * 9 + b"x" if damage == "a byte" else b"b" * 9))
+    with pytest.raises(StoreDamaged, match=key.rpartition("/")[2]):
+        await _read(registry, manifest, Wanted())
+    if damage == "a byte":
+        assert await _read(registry, manifest, Wanted(paths=["a"])) == {"a": b"a" * 10}

@@ -14,13 +14,14 @@ from tests.unit.queue.helpers import (
     OTHER_LANE,
     contact,
     memory,
+    new_entry,
     new_request,
     put,
 )
 from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
 from wherryd.model import RunInfo, State
-from wherryd.queue import changes, knowledge, looks
-from wherryd.queue.base import Filter, Known, Link, WrongState
+from wherryd.queue import changes, knowledge, looks, staging
+from wherryd.queue.base import Filter, Known, Link, Packed, WrongState
 from wherryd.queue.group import Changed
 
 HELD, ACCEPTED, PREPARED, UPLOADED = State.HELD, State.ACCEPTED, State.PREPARED, State.UPLOADED
@@ -37,6 +38,7 @@ VERBS: dict[str, tuple[Verb, tuple[State, ...], State | None]] = {
         (ACCEPTED,),
         PREPARED,
     ),
+    "plan_again": (changes.plan_again, (PREPARED,), ACCEPTED),
     "uploaded": (lambda db, row: changes.uploaded(db, row, None), (PREPARED,), UPLOADED),
     "attempt": (lambda db, row: changes.attempt(db, row, 5, b"v5"), (UPLOADED, SENDING), SENDING),
     "settle": (lambda db, row: changes.settle(db, row, 5), (UPLOADED, SENDING), SETTLED),
@@ -92,6 +94,26 @@ def test_a_change_of_a_request_that_is_gone(db: sqlite3.Connection, verb: str) -
     """A change that names no request says so by ``WrongState``."""
     with pytest.raises(WrongState, match="no request in row 77"):
         VERBS[verb][0](db, 77)
+
+
+def test_a_plan_that_outlives_its_store(db: sqlite3.Connection) -> None:
+    """A request whose manifest points at what is gone keeps its place in line and its digests, no pack."""
+    staging.stage(db, 1, [new_entry(path) for path in "ab"])
+    put(db, 1, State.ACCEPTED)
+    staging.save_digests(db, 1, [("a", "sha256:a", 1), ("b", "sha256:b", 1)])
+    staging.save_places(db, 1, [Packed("a", "p", 0), Packed("b", "q", 0)], ("p", 1))
+    changes.prepared(db, 1, MANIFEST, CONTENT)
+    before = looks.get(db, 1)
+    changes.plan_again(db, 1)
+    request = looks.get(db, 1)
+    assert (request.place, request.accepted) == (before.place, before.accepted)
+    assert (request.manifest, request.digest, request.content) == (None, None, None)
+    assert staging.packs(db, 1) == {}
+    found = looks.entries(db, 1, None, 9)
+    assert [(entry.digest, entry.pack) for entry in found] == [
+        ("sha256:a", None),
+        ("sha256:b", None),
+    ]
 
 
 def test_a_reason_that_outlives_its_wait(db: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ from tests.unit.queue.helpers import (
     put,
 )
 from wherry.errors import StoreChanged
-from wherryd.model import State
+from wherryd.model import Place, State
 from wherryd.queue import changes, knowledge, looks
 from wherryd.queue.base import Filter, Known, Sent
 
@@ -84,6 +84,22 @@ def test_a_done_record_trusted_for_another_store_or_project(db: sqlite3.Connecti
     other_project = type(LANE)(ADDRESS, "dogs", "model")
     assert knowledge.sent_already(db, other_project, wanted) == set()
     assert knowledge.sent_already(db, ELSEWHERE, wanted) == set()
+
+
+def test_bytes_are_looked_for_in_another_place(db: sqlite3.Connection) -> None:
+    """Where bytes lie is known as it was noted last, in the store that counts."""
+    contact(db)
+    digests = ["sha256:a", "sha256:b", "sha256:c"]
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1)], None, 5.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:b", 1, Place("p", 0))], None, 5.0)
+    assert knowledge.places(db, OTHER_LANE, digests) == {
+        "sha256:a": Place(),
+        "sha256:b": Place("p", 0),
+    }
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1, Place("q", 7))], None, 5.0)
+    assert knowledge.places(db, LANE, digests)["sha256:a"] == Place("q", 7)
+    knowledge.restart_lane(db, LANE, "store-2", -1, "")
+    assert knowledge.places(db, LANE, digests) == {}
 
 
 # ── stopped lanes ──────────────────────────────────────────────────────────────────────────────

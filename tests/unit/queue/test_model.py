@@ -301,6 +301,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model.requests)
     @rule(pick=picks, kill=kills)
+    def plan_again(self, pick: int, kill: str | None) -> None:
+        request = self.any_request(pick)
+        work = self.queue.plan_again(request.row)
+        after = {"state": State.ACCEPTED, "content": None}
+        self.change(work, kill, request, {State.PREPARED}, **after)
+
+    @precondition(lambda self: self.model.requests)
+    @rule(pick=picks, kill=kills)
     def uploaded(self, pick: int, kill: str | None) -> None:
         request = self.any_request(pick)
         work = self.queue.uploaded(request.row)

@@ -9,7 +9,7 @@ from tests.unit.queue.helpers import memory, new_entry, new_request, put
 from wherry.errors import NotFoundError, PathTaken
 from wherryd.model import Entry, FileStat, Reference, RunInfo, Source, State
 from wherryd.queue import changes, looks, staging
-from wherryd.queue.base import WrongState
+from wherryd.queue.base import Packed, WrongState
 
 
 @pytest.fixture
@@ -77,6 +77,29 @@ def test_digests_of_a_request_that_was_cancelled(db: sqlite3.Connection) -> None
     changes.cancel(db, 1, 1.0)
     with pytest.raises(WrongState):
         staging.save_digests(db, 1, [("a", "sha256:a", 5)])
+
+
+def test_a_place_that_is_half_written(db: sqlite3.Connection) -> None:
+    """Which packs entries lie in is written together with the pack, for a request that is accepted; all of it
+    goes when the request's entries do.
+    """
+    staging.stage(db, 1, [new_entry(path) for path in "abc"])
+    put(db, 1, State.ACCEPTED)
+    places = [Packed("a", "p1", 0), Packed("c", "p1", 3)]
+    with pytest.raises(NotFoundError):
+        staging.save_places(db, 1, [*places, Packed("d", "p1", 6)], ("p0", 9))
+    assert staging.packs(db, 1) == {}
+    for _ in range(2):
+        staging.save_places(db, 1, places, ("p1", 6))
+    staging.save_places(db, 1, [Packed("b", "other", 7)], None)
+    assert staging.packs(db, 1) == {"p1": 6}
+    found = [(entry.pack, entry.pack_offset) for entry in looks.entries(db, 1, None, 100)]
+    assert found == [("p1", 0), ("other", 7), ("p1", 3)]
+    changes.cancel(db, 1, 5.0)
+    with pytest.raises(WrongState):
+        staging.save_places(db, 1, places, None)
+    assert not staging.drop_entries(db, 1, 10).value
+    assert staging.packs(db, 1) == {}
 
 
 def test_a_cut_stream_that_takes_an_accepted_request_with_it(db: sqlite3.Connection) -> None:
