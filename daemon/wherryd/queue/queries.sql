@@ -5,8 +5,9 @@
 
 -- name: insert_entry
 INSERT INTO entries (
-    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, lookup
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
+    lookup
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_lookup
 INSERT INTO lookups (row, number, uri, server, name, max_objects) VALUES (?, ?, ?, ?, ?, ?);
@@ -206,14 +207,14 @@ LIMIT :limit;
 SELECT state, requests FROM counts;
 
 -- name: entries
-SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums
 FROM entries
 WHERE row = :row AND path > :after
 ORDER BY path
 LIMIT :limit;
 
 -- name: entries_in_place
-SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums
 FROM entries
 WHERE row = :row AND path > :after AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
 ORDER BY path

@@ -144,6 +144,7 @@ CREATE TABLE entries (
     ref_version TEXT,
     resolved TEXT,
     lookup   INTEGER,                           -- which lookup found it; NULL: the client sent it
+    sums     TEXT,                              -- JSON array: its server's further checksums; NULL: none
     PRIMARY KEY (row, path)
 ) STRICT, WITHOUT ROWID;
 
