@@ -1,7 +1,10 @@
 """References to servers, read by the daemon: their bytes, or only whether they are what was logged.
 
-Owns: asking for them, which could not be had, going on where the daemon ended. Does not own: references to
-files of this machine, where bytes are written (``download``).
+Owns: asking for them, which could not be had, going on where the daemon ended, that what came is what was
+logged. Does not own: references to files of this machine, where bytes are written (``download``).
+
+The daemon compares what a server says of an object; the bytes themselves are compared here, with those of the
+recorded checksums that Python can make (``sums``).
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from pathlib import Path
 
 from wherry import messages as pb
 from wherry.connection import connect
-from wherry.errors import ProtocolError, WherryError, from_wire
+from wherry.errors import ProtocolError, ReferenceFailed, WherryError, from_wire
 from wherry.stored import StoredEntry
+from wherry.sums import Sums
 from wherry.wire.address import credentials_from
 from wherry.wire.object_uri import server_of
+from wherry.wire.secrets import masked
 from wherry.wire.status import ConnectionLost
 
 #: Asked for in one call, so that it stays well below gRPC's 4 MiB.
@@ -65,7 +70,7 @@ def _ask(
             count = len(batch)
             chunks = _Chunks(home, batch, check_only=check_only)
             try:
-                yield from _receive(chunks, batch, write)
+                yield from _receive(chunks, batch, write, check_only=check_only)
             except ConnectionLost:  # the daemon ended: what has come is not asked for again
                 tries = tries - 1 if len(batch) == count else _TRIES
                 if not tries:
@@ -161,11 +166,18 @@ def _call(
 
 
 def _receive(
-    chunks: Iterator[pb.FileChunk], left: dict[str, StoredEntry], write: Write
+    chunks: Iterator[pb.FileChunk],
+    left: dict[str, StoredEntry],
+    write: Write,
+    *,
+    check_only: bool,
 ) -> Iterator[Failed]:
     for first in chunks:
+        data, entry = _data(first, chunks), left.get(first.path)
+        if entry is not None and entry.sums and not check_only:
+            data = _compared(entry, data)
         try:
-            write(first.path, _data(first, chunks))
+            write(first.path, data)
         except _Refused as refused:
             yield first.path, refused.error
         left.pop(first.path, None)
@@ -184,6 +196,20 @@ def _data(first: pb.FileChunk, chunks: Iterator[pb.FileChunk]) -> Iterator[bytes
         if following is None:
             raise ProtocolError(f"The daemon stopped in the middle of {first.path!r}.")
         chunk = following
+
+
+def _compared(entry: StoredEntry, data: Iterator[bytes]) -> Iterator[bytes]:
+    """Give the bytes; after the last, refuse those that are not what the checksums were of."""
+    sums = Sums(entry.sums)
+    for piece in data:
+        sums.update(piece)
+        yield piece
+    if difference := sums.difference():
+        error = ReferenceFailed(
+            f"{masked(entry.ref or '')} has changed since it was logged: {difference}",
+            hint="Log the artifact again to reference what is there now.",
+        )
+        raise _Refused(error)
 
 
 def _pass_over(path: str, data: Iterable[bytes]) -> None:
