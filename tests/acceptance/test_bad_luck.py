@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.support.machine import Machine, wait_until
+from tests.support.queue import taken
 from tests.support.reading import FolderObjects, records
 
 LOOP = """
@@ -87,6 +88,7 @@ def test_daemon_killed_in_mid_call_logs_twice_or_never(machine: Machine, moment:
     program = machine.start(LOOP, "5", env={**env, "WHERRY_FINISH": "wait"})
     program.wait_done()
     assert (machine.root / "once").exists(), f"{place} was never passed"
+    assert taken(machine.home) == 5
     kept = records(FolderObjects(machine.home / "store"), "p", "loop")
     assert [record["metadata"]["i"] for record in kept] == list(range(5))
 
