@@ -160,11 +160,11 @@ def machine(root: Path, store: str = "", env: Mapping[str, str] | None = None) -
         made.close()
 
 
-def wait_until(holds: object, timeout_s: float = 30) -> None:
-    """Return when ``holds()`` is true; fail the test after ``timeout_s``."""
+def wait_until(holds: object, timeout_s: float = 30, poll_s: float = 0.02) -> None:
+    """Return when ``holds()`` is true, asked each ``poll_s``; fail the test after ``timeout_s``."""
     assert callable(holds)
     deadline = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {holds}")
-        time.sleep(0.02)
+        time.sleep(poll_s)
