@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wherry import messages as pb
 from wherry.connection import connect
+from wherry.cut_off import CutOff
 from wherry.errors import ProtocolError, ReferenceFailed, WherryError, from_wire
 from wherry.stored import StoredEntry
 from wherry.sums import Sums
@@ -26,7 +27,6 @@ from wherry.wire.status import ConnectionLost
 #: Asked for in one call, so that it stays well below gRPC's 4 MiB.
 _CALL_BYTES = 1 << 20
 _ENTRY_BYTES = 200
-_TRIES = 4
 
 Write = Callable[[str, Iterable[bytes]], None]
 Failed = tuple[str, WherryError]
@@ -65,16 +65,16 @@ def _ask(
     home: Path, wanted: Mapping[str, StoredEntry], write: Write, *, check_only: bool
 ) -> Iterator[Failed]:
     for batch in _batches(wanted):
-        tries = _TRIES
+        cut_off = CutOff(home)
         while batch:
             count = len(batch)
             chunks = _Chunks(home, batch, check_only=check_only)
             try:
                 yield from _receive(chunks, batch, write, check_only=check_only)
-            except ConnectionLost:  # the daemon ended: what has come is not asked for again
-                tries = tries - 1 if len(batch) == count else _TRIES
-                if not tries:
-                    raise
+            except ConnectionLost as error:  # what has come is not asked for again
+                if len(batch) < count:
+                    cut_off.note_progress()
+                cut_off.wait_again(error)
             else:
                 if batch:
                     raise ProtocolError(f"The daemon told nothing of {len(batch):,} references.")
@@ -106,7 +106,7 @@ class _Chunks:
         self._chunks = _call(home, left, check_only=check_only)
         self._came = 0  # bytes of the first one that is left
         self._pass_over = 0
-        self._tries = _TRIES
+        self._cut_off = CutOff(home)
 
     def __iter__(self) -> Iterator[pb.FileChunk]:
         return self
@@ -115,10 +115,10 @@ class _Chunks:
         while True:
             try:
                 return self._noted(next(self._chunks))
-            except ConnectionLost:
-                if not (self._came and self._tries and self._can_go_on()):
+            except ConnectionLost as error:
+                if not (self._came and self._can_go_on()):
                     raise
-                self._tries -= 1
+                self._cut_off.wait_again(error)
                 self._chunks = self._rest()
 
     def _can_go_on(self) -> bool:
@@ -141,7 +141,8 @@ class _Chunks:
         if passed_over:
             chunk.data = chunk.data[passed_over:]
         self._came = 0 if chunk.last else self._came + len(chunk.data)
-        self._tries = _TRIES if chunk.data else self._tries
+        if chunk.data:
+            self._cut_off.note_progress()
         return chunk
 
 

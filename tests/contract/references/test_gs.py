@@ -11,7 +11,6 @@ from itertools import count
 
 import pytest
 
-from tests.support.fixtures import gcs
 from tests.support.servers import FakeGcs, free_ports
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
 from wherry.wire.object_uri import server_of
@@ -20,8 +19,6 @@ from wherryd.references.base import Found, Seen, Target
 from wherryd.references.gs import GsResolver
 from wherryd.references.session import Session
 from wherryd.stores.credentials import CredentialSets
-
-__all__ = ["gcs"]
 
 _BUCKETS = count()
 STRANGE = ("a b", "a+b", "a%20b", "a%", "ä€😀", "a?b", "a#b", "a&b=c", "~!'()*", "a//b")

@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from tests.support.fixtures import BUCKET, seaweed
+from tests.support.fixtures import BUCKET
 from tests.support.servers import Seaweed, free_ports
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
 from wherry.wire.object_uri import server_of
@@ -19,8 +19,6 @@ from wherryd.clock import SystemClock
 from wherryd.references.base import Found, Seen, Target
 from wherryd.references.s3 import S3Resolver
 from wherryd.stores.credentials import CredentialSets
-
-__all__ = ["seaweed"]
 
 _PREFIXES = count()
 STRANGE = (

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.client.recorder import Recorder, Refusal
-from wherry import fetching
-from wherry.errors import ReferenceFailed
+from wherry import cut_off, fetching
+from wherry.errors import CommError, ReferenceFailed
 from wherry.stored import StoredEntry
 from wherry.wire import wherry_pb2 as pb
 
@@ -121,8 +121,11 @@ def test_change_meanwhile_is_written(recorder: Recorder) -> None:
     assert "it has changed" in str(failed["big"])
 
 
-def test_daemon_that_always_ends_is_asked_for_ever(recorder: Recorder) -> None:
+def test_daemon_that_always_ends_is_asked_for_ever(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where no daemon gives anything more, it is an error; the file is not called whole."""
+    monkeypatch.setattr(cut_off, "LIMIT_S", 0.0)
     Reading(recorder, [12] + [0] * 50)
     written: list[str] = []
 
@@ -131,7 +134,7 @@ def test_daemon_that_always_ends_is_asked_for_ever(recorder: Recorder) -> None:
             pass
         written.append(path)
 
-    with pytest.raises(fetching.ConnectionLost):
+    with pytest.raises(CommError, match="ended 4 times"):
         list(fetching.fetch(recorder.home, entries(), write))  # type: ignore[arg-type]
     assert written == ["a"]
 
