@@ -1,6 +1,7 @@
 """Run the benchmarks in order, each in a process and a home of its own.
 
-Usage: python -m benchmarks [NAME...]; a name is part of a file's name: "log" for bench_log.py.
+Usage: python -m benchmarks [--quick] [NAME...]; a name is part of a file's name: "log" for bench_log.py.
+With --quick all numbers are small: it shows that the benchmarks work, and measures nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ _FOLDER = Path(__file__).parent
 
 def main() -> int:
     """Run what the arguments name, or everything; return 1 if any of it failed."""
-    wanted = sys.argv[1:]
+    wanted = [name for name in sys.argv[1:] if name != "--quick"]
+    if "--quick" in sys.argv:
+        os.environ["BENCHMARKS_QUICK"] = "1"
     names = sorted(path.stem for path in _FOLDER.glob("bench_*.py"))
     chosen = [name for name in names if not wanted or any(part in name for part in wanted)]
     if not chosen:

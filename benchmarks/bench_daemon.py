@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks.table import Figures, median, paired
+from benchmarks.table import Figures, median, paired, times
 
 MILLION = """
 import sys, wherry
@@ -33,21 +33,23 @@ def main() -> None:
     work.mkdir(exist_ok=True)
     os.chdir(work)
     figures = Figures("The daemon and the import")
-    figures.add("import wherry, over a bare interpreter (median of 15)", _import(15), "ms", 30)
+    figures.add(
+        "import wherry, over a bare interpreter (median of 15)", _import(times(15, 1)), "ms", 30
+    )
     figures.add_least(
         "hashing a large file ÷ openssl dgst -sha256, per core (paired)", _hashing(), "×", 0.9
     )
     figures.add("start of the daemon to first answer", _start(), "s", 1.5)
     figures.add(
         "first connection to a running daemon, imports included (median of 9)",
-        _connect(9),
+        _connect(times(9, 1)),
         "ms",
         100,
     )
     figures.add("daemon idle, resident", _resident("VmRSS"), "MiB", 80)
-    figures.add("daemon idle, CPU over 10 s", _idle_cpu(10), "%", 1)
+    figures.add("daemon idle, CPU over 10 s", _idle_cpu(times(10, 1)), "%", 1)
     _reset_peak()
-    took = _run(MILLION, "1000000")
+    took = _run(MILLION, str(times(1_000_000, 100)))
     figures.add("a 1,000,000-entry artifact, logged and committed", took, "s")
     figures.add("daemon's peak while it took it", _resident("VmHWM"), "MiB", 250)
     figures.add("daemon idle after it, resident", _resident("VmRSS"), "MiB")
@@ -69,14 +71,14 @@ def _hashing() -> float:
     path = Path("hash.bin")
     block = os.urandom(1 << 20)
     with path.open("wb") as file:
-        for _ in range(512):
+        for _ in range(times(512, 8)):
             file.write(block)
     size = path.stat().st_size
-    start_s = median([_openssl_s("/dev/null") for _ in range(9)])
+    start_s = median([_openssl_s("/dev/null") for _ in range(times(9, 1))])
     ratio = paired(
         lambda: 1 / anyio.run(_stage_s, path, size),
         lambda: 1 / (_openssl_s(str(path)) - start_s),
-        5,
+        times(5, 1),
     )
     path.unlink()
     return ratio

@@ -13,6 +13,7 @@ import statistics
 import time
 from pathlib import Path
 
+from benchmarks.table import times
 from wherryd.clock import SystemClock
 from wherryd.model import Entry, Lane, RunInfo, Source
 from wherryd.news import News
@@ -22,8 +23,8 @@ from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 
 CALLERS = (1, 16, 64)
-SECONDS = 4.0
-DONE = 100_000
+SECONDS = times(40, 1) / 10
+DONE = times(100_000, 100)
 
 
 class Counter:

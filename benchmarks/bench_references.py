@@ -17,21 +17,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.table import Figures, median
+from benchmarks.table import Figures, median, times
 from tests.support.servers import Seaweed
 
 if TYPE_CHECKING:
     from wherry import Run
     from wherryd.references.base import Resolver
 
-URLS = 1000
-ONE_BY_ONE = 40
+URLS = times(1000, 10)
+ONE_BY_ONE = times(40, 2)
 ANSWER_S = 0.05
-OBJECTS = 10_000
+OBJECTS = times(10_000, 1_100)
 BUCKET = "bench"
-_ROUNDS = 5
-_LOGS = 20
-_IN_A_LOOP = 50
+_ROUNDS = times(5, 1)
+_LOGS = times(20, 2)
+_IN_A_LOOP = times(50, 2)
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks.table import Figures, median
+from benchmarks.table import Figures, median, times
 from tests.support.servers import Seaweed
 
 BUCKET = "bench"
 _BODY_BYTES = 4096
-_PUTS = 500
-_ROUNDS = 5
+_PUTS = times(500, 5)
+_ROUNDS = times(5, 2)
 
 Put = Callable[[str, bytes], Awaitable[object]]
 

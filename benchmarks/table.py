@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -29,6 +30,11 @@ class Figures:
     def show(self) -> None:
         """Print the table."""
         Console(width=110).print(self._table)
+
+
+def times(full: int, quick: int) -> int:
+    """How often, or how many: the full number, or a quick one where only the code is to be tried."""
+    return quick if os.environ.get("BENCHMARKS_QUICK") == "1" else full
 
 
 def paired(first: Callable[[], float], second: Callable[[], float], rounds: int) -> float:

@@ -16,11 +16,16 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.soak import SOAK
+from tests.support.fixtures import gcs, seaweed
+from tests.support.skips import pytest_runtest_makereport
+
+__all__ = ["gcs", "pytest_runtest_makereport", "seaweed"]  # for pytest, which looks for them here
 
 # kill -USR1 shows where a test that hangs is.
 faulthandler.register(signal.SIGUSR1, all_threads=True)
 
-settings.register_profile("few", max_examples=30, deadline=None, print_blob=True)
+# The few are the same each time, so that a commit is not blamed for another's fault; the many are not.
+settings.register_profile("few", max_examples=30, deadline=None, print_blob=True, derandomize=True)
 settings.register_profile(
     "soak",
     max_examples=3_000,
@@ -56,8 +61,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     (root / "user").mkdir()
     yield home
-    if home.exists():
-        _kill_processes_of(root)
+    _kill_processes_of(root)
     shutil.rmtree(root, ignore_errors=True)
 
 

@@ -1,7 +1,8 @@
 """Calls to the daemon from any thread, in any process, before and after a fork.
 
 Owns: which connection a call gets, and repeating a call that the daemon's end has cut off. Does not own:
-HTTP/2 (``wire.transport``), Hello (``greeting``), starting the daemon (``launch``), what the calls mean.
+for how long (``cut_off``), HTTP/2 (``wire.transport``), Hello (``greeting``), starting the daemon
+(``launch``), what the calls mean.
 
 Each connection carries one call at a time; idle ones wait in a list, whose ``append`` and ``pop`` need no
 lock. A forked child drops them all, without a word to the daemon, and makes its own when it needs one.
@@ -17,10 +18,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from wherry.cut_off import CutOff
 from wherry.errors import CommError, DaemonLeaving, ProtocolError
 from wherry.greeting import SERVICE, Greeter, parsed, shut_down
 from wherry.wire import late
-from wherry.wire.status import ConnectionLost
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     _Reply = TypeVar("_Reply", bound=Message)
     _Form = TypeVar("_Form")
 
-_TRIES = 4
 _IDLE = 4
 _RESUMED = frozenset({"Wait"})
 """Streams that tell states: begun again in the middle, they tell nothing wrong."""
@@ -94,7 +94,7 @@ class Connection:
             reply_type: as in ``unary``.
             timeout_s: as in ``unary``.
         """
-        tries = _Tries(resumed=True)
+        cut_off = CutOff(self.home)
         while True:
             with self._transport() as transport:
                 try:
@@ -102,7 +102,8 @@ class Connection:
                     reply = transport.unary_reply(SERVICE + method, sent, timeout_s)
                     return parsed(reply_type, reply)
                 except CommError as error:
-                    self._note(tries, error, transport)
+                    self._let_go(error, transport)
+                    cut_off.wait_again(error)
 
     def server_stream(
         self,
@@ -125,20 +126,8 @@ class Connection:
         Raises:
             WaitTimeoutError: the time is over.
         """
-        tries = _Tries(resumed=method in _RESUMED)
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            with self._transport(end_s) as transport:
-                left_s = None if end_s is None else max(end_s - time.monotonic(), 0.001)
-                sent = (request.SerializeToString(),)
-                try:
-                    with closing(transport.replies(SERVICE + method, sent, left_s)) as replies:
-                        for reply in replies:
-                            tries.note_answer()
-                            yield parsed(reply_type, reply)
-                    return
-                except CommError as error:
-                    self._note(tries, error, transport)
+        yield from self._stream(method, request, reply_type, end_s, CutOff(self.home))
 
     @overload
     def whole_stream(
@@ -178,15 +167,14 @@ class Connection:
         Raises:
             WaitTimeoutError: the time is over.
         """
-        tries = _Tries(resumed=True)
+        cut_off = CutOff(self.home)
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            left_s = None if end_s is None else max(end_s - time.monotonic(), 0.001)
             try:
-                replies = self.server_stream(method, request, reply_type, left_s)
+                replies = self._stream(method, request, reply_type, end_s, cut_off)
                 return list(map(form, replies) if form else replies)
             except CommError as error:
-                tries.note_error(error)
+                cut_off.wait_again(error, end_s)
 
     def offer_credentials(self, store: str, values: Mapping[str, str]) -> None:
         """Hand credentials over at the next call, and at each connection made from now on.
@@ -261,28 +249,40 @@ class Connection:
                 return greeting, transport
             transport.close()
 
-    def _note(self, tries: _Tries, error: CommError, transport: Transport) -> None:
-        """Return if the call may be tried again; else raise the error."""
+    def _stream(
+        self,
+        method: str,
+        request: Message,
+        reply_type: type[_Reply],
+        end_s: float | None,
+        cut_off: CutOff,
+    ) -> Iterator[_Reply]:
+        """Hand out the answers; a cut after the first one is raised, but of what may be resumed."""
+        answered = False
+        while True:
+            with self._transport(end_s) as transport:
+                left_s = None if end_s is None else max(end_s - time.monotonic(), 0.001)
+                sent = (request.SerializeToString(),)
+                try:
+                    with closing(transport.replies(SERVICE + method, sent, left_s)) as replies:
+                        for reply in replies:
+                            if method in _RESUMED:
+                                cut_off.note_progress()
+                            else:
+                                answered = True
+                            yield parsed(reply_type, reply)
+                    return
+                except CommError as error:
+                    self._let_go(error, transport)
+                    if answered:
+                        raise
+                    cut_off.wait_again(error, end_s)
+
+    def _let_go(self, error: CommError, transport: Transport) -> None:
+        """Close what the next call must not meet."""
         if isinstance(error, (DaemonLeaving, ProtocolError)):
             transport.close()
             self.close()
-        tries.note_error(error)
-
-
-class _Tries:
-    """How often a call was cut off since it last got an answer."""
-
-    def __init__(self, *, resumed: bool) -> None:
-        self._resumed = resumed
-        self._left = _TRIES
-
-    def note_answer(self) -> None:
-        self._left = _TRIES if self._resumed else 0
-
-    def note_error(self, error: CommError) -> None:
-        self._left -= 1
-        if self._left < 1 or not isinstance(error, (ConnectionLost, DaemonLeaving)):
-            raise error
 
 
 _connections: dict[str, Connection] = {}

@@ -15,6 +15,7 @@ from wherry import fetching, references
 from wherry import messages as pb
 from wherry.connection import connect
 from wherry.copying import WriteFailed, write_all
+from wherry.cut_off import CutOff
 from wherry.errors import (
     BadURI,
     CaptureError,
@@ -30,7 +31,6 @@ from wherry.wire.status import ConnectionLost
 _CHUNK_BYTES = 1 << 20
 #: Asked for by their names in one call, so that it stays well below gRPC's 4 MiB.
 _NAMED_BYTES = 1 << 20
-_TRIES = 4
 
 
 def download(
@@ -88,16 +88,16 @@ def _fetch(
         store=record.store, project=record.project, manifest=record.manifest, paths=names
     )
     left = {path: entry for path, entry in wanted.items() if entry.ref is None}
-    tries = _TRIES
+    cut_off = CutOff(stored.home)
     while left:
         count = len(left)
         chunks = connect(stored.home).server_stream("ReadFiles", request, pb.FileChunk)
         try:
             _receive(chunks, left, target)
-        except ConnectionLost:
-            tries = tries - 1 if len(left) == count else _TRIES
-            if not tries:
-                raise
+        except ConnectionLost as error:
+            if len(left) < count:
+                cut_off.note_progress()
+            cut_off.wait_again(error)
         else:
             if left:
                 raise ProtocolError(f"The daemon did not send {len(left):,} files.")

@@ -1,7 +1,10 @@
 """References to servers, read by the daemon: their bytes, or only whether they are what was logged.
 
-Owns: asking for them, which could not be had, going on where the daemon ended. Does not own: references to
-files of this machine, where bytes are written (``download``).
+Owns: asking for them, which could not be had, going on where the daemon ended, that what came is what was
+logged. Does not own: references to files of this machine, where bytes are written (``download``).
+
+The daemon compares what a server says of an object; the bytes themselves are compared here, with those of the
+recorded checksums that Python can make (``sums``).
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ from pathlib import Path
 
 from wherry import messages as pb
 from wherry.connection import connect
-from wherry.errors import ProtocolError, WherryError, from_wire
+from wherry.cut_off import CutOff
+from wherry.errors import ProtocolError, ReferenceFailed, WherryError, from_wire
 from wherry.stored import StoredEntry
+from wherry.sums import Sums
 from wherry.wire.address import credentials_from
 from wherry.wire.object_uri import server_of
+from wherry.wire.secrets import masked
 from wherry.wire.status import ConnectionLost
 
 #: Asked for in one call, so that it stays well below gRPC's 4 MiB.
 _CALL_BYTES = 1 << 20
 _ENTRY_BYTES = 200
-_TRIES = 4
 
 Write = Callable[[str, Iterable[bytes]], None]
 Failed = tuple[str, WherryError]
@@ -60,16 +65,16 @@ def _ask(
     home: Path, wanted: Mapping[str, StoredEntry], write: Write, *, check_only: bool
 ) -> Iterator[Failed]:
     for batch in _batches(wanted):
-        tries = _TRIES
+        cut_off = CutOff(home)
         while batch:
             count = len(batch)
             chunks = _Chunks(home, batch, check_only=check_only)
             try:
-                yield from _receive(chunks, batch, write)
-            except ConnectionLost:  # the daemon ended: what has come is not asked for again
-                tries = tries - 1 if len(batch) == count else _TRIES
-                if not tries:
-                    raise
+                yield from _receive(chunks, batch, write, check_only=check_only)
+            except ConnectionLost as error:  # what has come is not asked for again
+                if len(batch) < count:
+                    cut_off.note_progress()
+                cut_off.wait_again(error)
             else:
                 if batch:
                     raise ProtocolError(f"The daemon told nothing of {len(batch):,} references.")
@@ -101,7 +106,7 @@ class _Chunks:
         self._chunks = _call(home, left, check_only=check_only)
         self._came = 0  # bytes of the first one that is left
         self._pass_over = 0
-        self._tries = _TRIES
+        self._cut_off = CutOff(home)
 
     def __iter__(self) -> Iterator[pb.FileChunk]:
         return self
@@ -110,10 +115,10 @@ class _Chunks:
         while True:
             try:
                 return self._noted(next(self._chunks))
-            except ConnectionLost:
-                if not (self._came and self._tries and self._can_go_on()):
+            except ConnectionLost as error:
+                if not (self._came and self._can_go_on()):
                     raise
-                self._tries -= 1
+                self._cut_off.wait_again(error)
                 self._chunks = self._rest()
 
     def _can_go_on(self) -> bool:
@@ -136,7 +141,8 @@ class _Chunks:
         if passed_over:
             chunk.data = chunk.data[passed_over:]
         self._came = 0 if chunk.last else self._came + len(chunk.data)
-        self._tries = _TRIES if chunk.data else self._tries
+        if chunk.data:
+            self._cut_off.note_progress()
         return chunk
 
 
@@ -161,11 +167,18 @@ def _call(
 
 
 def _receive(
-    chunks: Iterator[pb.FileChunk], left: dict[str, StoredEntry], write: Write
+    chunks: Iterator[pb.FileChunk],
+    left: dict[str, StoredEntry],
+    write: Write,
+    *,
+    check_only: bool,
 ) -> Iterator[Failed]:
     for first in chunks:
+        data, entry = _data(first, chunks), left.get(first.path)
+        if entry is not None and entry.sums and not check_only:
+            data = _compared(entry, data)
         try:
-            write(first.path, _data(first, chunks))
+            write(first.path, data)
         except _Refused as refused:
             yield first.path, refused.error
         left.pop(first.path, None)
@@ -184,6 +197,20 @@ def _data(first: pb.FileChunk, chunks: Iterator[pb.FileChunk]) -> Iterator[bytes
         if following is None:
             raise ProtocolError(f"The daemon stopped in the middle of {first.path!r}.")
         chunk = following
+
+
+def _compared(entry: StoredEntry, data: Iterator[bytes]) -> Iterator[bytes]:
+    """Give the bytes; after the last, refuse those that are not what the checksums were of."""
+    sums = Sums(entry.sums)
+    for piece in data:
+        sums.update(piece)
+        yield piece
+    if difference := sums.difference():
+        error = ReferenceFailed(
+            f"{masked(entry.ref or '')} has changed since it was logged: {difference}",
+            hint="Log the artifact again to reference what is there now.",
+        )
+        raise _Refused(error)
 
 
 def _pass_over(path: str, data: Iterable[bytes]) -> None:

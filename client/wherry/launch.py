@@ -232,7 +232,7 @@ def _spawn_lock(home: Path) -> Iterator[bool]:
         os.close(file)
 
 
-def _ended(command: list[str], code: int, log: Path, begin: int) -> Exception:
+def _ended(command: list[str], code: int, log: Path, begin: int) -> _Killed | DaemonNotStarted:
     killed = code > detach.SIGNALLED
     what = (
         f"was ended by signal {code - detach.SIGNALLED}"

@@ -22,6 +22,7 @@ class StoredEntry(NamedTuple):
     size: int | None
     ref: str | None
     version: str | None
+    sums: tuple[str, ...] = ()  # a reference's further checksums: "sha256:…"
 
 
 class StoredVersion:
@@ -124,4 +125,5 @@ def _entry(entry: pb.Entry) -> StoredEntry:
         entry.size if entry.size >= 0 else None,
         reference.uri if reference else None,
         (reference.version or None) if reference else None,
+        tuple(reference.sums) if reference else (),
     )

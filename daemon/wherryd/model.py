@@ -69,6 +69,7 @@ class Reference(msgspec.Struct, frozen=True):
     max_objects: int = 10_000
     version: str | None = None
     resolved: str | None = None  # RFC 3339
+    sums: tuple[str, ...] = ()  # its server's further checksums, as a manifest has them
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -112,6 +113,7 @@ class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     ref: str | None = None
     version: str | None = None
     resolved: str | None = None
+    sums: tuple[str, ...] = ()
     pack: str | None = None
     offset: int | None = None
 

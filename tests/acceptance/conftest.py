@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures import gcs, seaweed  # noqa: F401  (fixtures)
+from tests.support.fixtures import BUCKET
 from tests.support.machine import Machine
 from tests.support.reading import FolderObjects, Objects, S3Objects
 from tests.support.servers import Seaweed
@@ -34,7 +35,7 @@ class Place:
 
 @pytest.fixture(params=["folder", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A folder, then a bucket."""
+    """A folder, then a place in a bucket."""
     if request.param == "folder":
         root = tmp_path / "store"
         root.mkdir()
@@ -42,13 +43,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return bucket(request.getfixturevalue("seaweed"))
 
 
-_BUCKETS = iter(range(1_000_000))
+_PREFIXES = itertools.count()
 
 
 def bucket(server: Seaweed) -> Place:
-    """A new bucket on the server."""
-    name = f"bucket-{os.getpid()}-{next(_BUCKETS)}"
-    server.make_bucket(name)
-    address = server.address(name, "runs")
+    """A prefix of its own in the server's bucket: SeaweedFS has room for a dozen buckets only."""
+    if BUCKET not in server._buckets:
+        server.make_bucket(BUCKET)
+    address = server.address(BUCKET, f"runs/{os.getpid()}-{next(_PREFIXES)}")
     objects = S3Objects(address, server.access_key, server.secret_key)
     return Place(address, objects, server.credentials)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
+from tests.support.disks import small_disk
 from tests.support.machine import Machine, machine
 from tests.support.reading import FolderObjects, content, manifest, records
 from tests.support.troubles import CASES, check, outcomes
@@ -69,40 +65,16 @@ tell()
 """
 
 
-def _own_mounts() -> list[str]:
-    """A command prefix that gives a program mounts of its own; [] where that can't be had."""
-    prefix = ["unshare", "--user", "--map-root-user", "--mount"]
-    if not shutil.which("unshare") or subprocess.run([*prefix, "true"], check=False).returncode:
-        return []
-    return prefix
-
-
 def test_full_disk_takes_half_a_request(tmp_path: Path) -> None:
     """On a full disk the call raises, nothing is half-queued, the daemon goes on when there is room."""
-    prefix = _own_mounts()
-    if not prefix:
-        pytest.skip("no mounts of our own here")
     store = tmp_path / "store"
     store.mkdir()
     with machine(tmp_path / "m", f"file://{store}") as on:
-        on.home.mkdir(mode=0o700)
-        source = on.root / "full.py"
-        source.write_text(CASES + FULL)
-        mounted = (
-            'mount -t tmpfs -o size=12m,mode=700 tmpfs "$WHERRY_HOME" && "$0" "$1";'
-            'code=$?; "$0" -m wherry.cli daemon stop >/dev/null; exit $code'
-        )
-        done = subprocess.run(
-            [*prefix, "sh", "-c", mounted, sys.executable, str(source)],
-            cwd=on.work,
-            env=on.env,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found = outcomes(done.stdout)
+        on.home.mkdir()
+        with small_disk(on.home, 12 << 20) as disk:
+            on.live_on(disk)
+            found = outcomes(on.run(CASES + FULL))
+            on.close()
     brim = {name: found.pop(name) for name in ("brim", "brim_file")}
     check(
         found,

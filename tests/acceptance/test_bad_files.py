@@ -154,8 +154,8 @@ while True:
 def captured():
     return sum(len(names) for _, _, names in os.walk(os.environ["WHERRY_HOME"] + "/spool"))
 
-def unlink_soon(path, before):
-    while captured() == before: pass
+def unlink_soon(path, before, ended):
+    while captured() == before and not ended.is_set(): pass
     os.unlink(path)
 
 writer = subprocess.Popen([sys.executable, "-c", WRITER, str(SIZE)])
@@ -178,13 +178,15 @@ finally:
     writer.wait()
 for i in range(TRIES):
     open("d/9-short-lived", "w").close()
-    thread = threading.Thread(target=unlink_soon, args=("d/9-short-lived", captured()))
+    ended = threading.Event()
+    thread = threading.Thread(target=unlink_soon, args=("d/9-short-lived", captured(), ended))
     thread.start()
     try:
         a.add_dir("d", name=f"d-{i}")
     except wherry.errors.CaptureError as error:
         raised["d"] = [type(error).__name__, str(error)]
     finally:
+        ended.set()
         thread.join()
     if "d" in raised: break
     a.remove(f"d-{i}")

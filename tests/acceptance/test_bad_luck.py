@@ -11,10 +11,11 @@ import time
 import pytest
 
 from tests.support.machine import Machine, wait_until
+from tests.support.queue import taken
 from tests.support.reading import FolderObjects, records
 
 LOOP = """
-import sys, wherry
+import os, sys, time, wherry
 with wherry.init(project="p") as run:
     for i in range(int(sys.argv[1])):
         a = wherry.Artifact("loop", type="model", metadata={"i": i})
@@ -24,14 +25,24 @@ with wherry.init(project="p") as run:
 """
 
 
+#: After its first log it waits for a file.
+WAITING_LOOP = (
+    LOOP.replace("range(", "range(1, ").rstrip()
+    + """
+        while not os.path.exists("go"): time.sleep(0.01)
+"""
+)
+
+
 def test_locked_database_loses_a_request(machine: Machine) -> None:
     """While another program locks the queue for some seconds calls wait; then all arrives in order."""
     machine.run(LOOP, "1")
-    program = machine.start(LOOP.replace("range(", "range(1, "), "6")
+    program = machine.start(WAITING_LOOP, "6")
     locked = sqlite3.connect(machine.home / "queue.db", isolation_level=None, timeout=30)
     try:
         program.wait_line()
         locked.execute("BEGIN EXCLUSIVE")
+        (machine.work / "go").touch()
         with pytest.raises(subprocess.TimeoutExpired):
             program.process.wait(3)
         locked.execute("ROLLBACK")
@@ -87,6 +98,7 @@ def test_daemon_killed_in_mid_call_logs_twice_or_never(machine: Machine, moment:
     program = machine.start(LOOP, "5", env={**env, "WHERRY_FINISH": "wait"})
     program.wait_done()
     assert (machine.root / "once").exists(), f"{place} was never passed"
+    assert taken(machine.home) == 5
     kept = records(FolderObjects(machine.home / "store"), "p", "loop")
     assert [record["metadata"]["i"] for record in kept] == list(range(5))
 

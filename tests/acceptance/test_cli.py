@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -186,14 +185,34 @@ def test_healthy_machine_is_ill(machine: Machine) -> None:
     assert found["store"]["readable"] is True
 
 
-def test_killed_daemon_keeps_the_command_waiting(machine: Machine) -> None:
+#: The command, which says in a line of its own what it is told.
+TOLD = """
+import sys
+from wherry.cli import main, progress
+
+note = progress._Lines.note
+def told(self, state):
+    print(state.state, flush=True)
+    note(self, state)
+progress._Lines.note = told
+sys.exit(main())
+"""
+
+
+def test_killed_daemon_keeps_the_command_waiting(tmp_path: Path) -> None:
     """A waiting command meets the next daemon when the one that it asked is killed."""
-    (machine.work / "x").write_bytes(os.urandom(32 << 20))
-    request = _json(machine, "put", "x", "--no-wait")["request"]
-    with _started(machine, "wait", request) as waiting:
-        machine.kill_daemon()
-        out, err = waiting.communicate(timeout=60)
-    assert (waiting.returncode, out) == (0, "uncategorized/x:v0\n"), err
+    store = tmp_path / "store"
+    store.write_text("no folder")
+    with machine(tmp_path / "m", f"file://{store}") as on:
+        (on.work / "x").write_text("one")
+        request = _json(on, "put", "x", "--no-wait")["request"]
+        waiting = on.start(TOLD, "wait", request)
+        assert waiting.wait_line() in ("accepted", "prepared")
+        assert on.kill_daemon()
+        store.unlink()
+        store.mkdir()
+        on.wherry("retry", "--all")
+        assert waiting.wait_done(60).splitlines()[-2:] == ["done", "uncategorized/x:v0"]
 
 
 def test_interrupt_loses_the_request(tmp_path: Path) -> None:

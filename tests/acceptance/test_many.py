@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
+import itertools
 from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import Place
 from tests.soak import SOAK
-from tests.support.machine import Machine, Program
+from tests.support.hunting import Hunt, Pace
+from tests.support.machine import Machine, Program, wait_until
+from tests.support.machine import machine as machine_of
+from tests.support.queue import done, taken
 from tests.support.reading import files, records
 
-LOGGER = """
-import hashlib, os, random, sys
+LOGGER = (
+    """
+import hashlib, os, random, sys, time
 import wherry
 
-who, logs, names = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",")
+who, logs, names, pace = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(","), sys.argv[4]
 chance = random.Random(who)
+"""
+    + Pace.WAIT
+    + """
 with wherry.init(project="many") as run:
     for i in range(logs):
+        wait_turn(i)
         body = os.urandom(chance.choice((10, 1000, 100_000)))
         a = wherry.Artifact(
             chance.choice(names),
@@ -34,47 +41,31 @@ with wherry.init(project="many") as run:
         with a.new_file("body.bin", mode="wb") as f:
             f.write(body)
         run.log_artifact(a)
-        print(i, flush=True)
 """
+)
 
-DETACH = {"WHERRY_FINISH": "detach"}
 PROCESSES, LOGS, KILLS = (16, 50, 10) if SOAK else (8, 12, 4)
 
 
-def finish_under_kills(machines: list[Machine], programs: list[Program], kills: int) -> None:
-    """Kill daemons at random moments, half of the times while the programs run and half while what they
-    left is drained; return when all is done and so many have been hit.
-    """
-    chance = random.Random(kills)
-    ended = lambda: all(program.process.poll() is not None for program in programs)  # noqa: E731
-    hits = _kill(machines, chance, kills // 2, ended)
+def start(machine: Machine, who: str, names: list[str], pace: Pace) -> Program:
+    """Start a program that logs as much as the pace lets it, and leaves the rest to the daemon."""
+    argv = (who, str(pace.logs), ",".join(names), str(pace.file))
+    return machine.start(LOGGER, *argv, env={"WHERRY_FINISH": "detach"})
+
+
+def log_side_by_side(machines: Sequence[Machine], pace: Pace, logs: int) -> None:
+    """Let each machine's only program log so often, each time all of them at once."""
+    for _ in range(logs):
+        pace.let(1)
+        wait_until(lambda: all(done(machine.home) == pace.allowed for machine in machines))
+
+
+def finish(machines: Sequence[Machine], programs: Sequence[Program]) -> None:
+    """Wait until the programs have ended, and all that they left is done."""
     for program in programs:
-        program.wait_done(600)
-    with ThreadPoolExecutor() as pool:
-        while hits < kills:
-            drains = [pool.submit(machine.wait_all_done, 300) for machine in machines]
-            hits += _kill(
-                machines,
-                chance,
-                kills - hits,
-                lambda drains=drains: all(drain.done() for drain in drains),
-            )
-            for drain in drains:
-                drain.result()
+        program.wait_done(100)
     for machine in machines:
-        machine.wait_all_done(300)
-    assert hits == kills
-
-
-def _kill(
-    machines: list[Machine], chance: random.Random, most: int, has_ended: Callable[[], bool]
-) -> int:
-    """Kill until ``most`` daemons were hit, or it has ended; how many were."""
-    hits = 0
-    while hits < most and not has_ended():
-        time.sleep(chance.uniform(0.05, 0.6))
-        hits += chance.choice(machines).kill_daemon()
-    return hits
+        machine.wait_all_done(100)
 
 
 def check_all_arrived(place: Place, names: list[str], writers: dict[str, int]) -> None:
@@ -99,32 +90,38 @@ def check_all_arrived(place: Place, names: list[str], writers: dict[str, int]) -
 @pytest.mark.soak
 def test_kills_lose_or_reorder_versions(tmp_path: Path, place: Place) -> None:
     """Processes that log over four names while the daemon is killed: no hole, once, in order."""
-    machine = Machine(tmp_path / "machine", place.address, place.env)
     names = ["a", "b", "c", "d"]
-    try:
-        programs = [
-            machine.start(LOGGER, f"p{n}", str(LOGS), ",".join(names), env=DETACH)
-            for n in range(PROCESSES)
-        ]
-        finish_under_kills([machine], programs, KILLS)
-    finally:
-        machine.close()
+    pace = Pace(tmp_path / "pace", LOGS)
+    with machine_of(tmp_path / "machine", place.address, place.env) as machine:
+        programs = [start(machine, f"p{n}", names, pace) for n in range(PROCESSES)]
+        Hunt([machine], pace, PROCESSES).run(KILLS)
+        pace.let(pace.left)
+        finish([machine], programs)
+        assert taken(machine.home) == PROCESSES * LOGS
     check_all_arrived(place, names, {f"p{n}": LOGS for n in range(PROCESSES)})
 
 
 @pytest.mark.soak
 def test_two_homes_collide_on_one_bucket(tmp_path: Path, place: Place) -> None:
     """Two homes that log to one name, with kills: v0…vN, each once, each home's order kept."""
-    logs = 200 if SOAK else 25
-    machines = [Machine(tmp_path / f"m{n}", place.address, place.env) for n in range(2)]
-    try:
-        programs = [
-            machine.start(LOGGER, f"home{n}", str(logs), "one", env=DETACH)
-            for n, machine in enumerate(machines)
+    logs, rounds = (200, 80) if SOAK else (25, 10)
+    pace = Pace(tmp_path / "pace", logs)
+    with ExitStack() as stack:
+        machines = [
+            stack.enter_context(machine_of(tmp_path / f"m{n}", place.address, place.env))
+            for n in range(2)
         ]
-        finish_under_kills(machines, programs, KILLS)
-    finally:
         for machine in machines:
-            machine.close()
+            machine.wherry("daemon", "start")
+        programs = [start(machine, f"home{n}", ["one"], pace) for n, machine in enumerate(machines)]
+        log_side_by_side(machines, pace, rounds)
+        Hunt(machines, pace, 1).run(KILLS)
+        pace.let(pace.left)
+        finish(machines, programs)
+        assert [taken(machine.home) for machine in machines] == [logs, logs]
     check_all_arrived(place, ["one"], {"home0": logs, "home1": logs})
-    assert len(records(place.objects, "many", "one")) == 2 * logs
+    found = records(place.objects, "many", "one")
+    assert len(found) == 2 * logs
+    writers = [record["metadata"]["who"] for record in found]
+    changes = sum(before != after for before, after in itertools.pairwise(writers))
+    assert changes >= rounds, "the homes did not meet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from itertools import count
@@ -230,3 +231,50 @@ def test_new_generation_is_read(machine: Machine, gcs: FakeGcs, bucket: str) -> 
     assert "m#123 is not there" in machine.run(MOST, f"gs://{bucket}/m#123", "1", "refused")
     machine.run("import wherry; wherry.Api().artifact('p/m:v0').download('there')")
     assert (machine.work / "there/m").read_bytes() == b"old"
+
+
+def test_own_checksum_is_lost(
+    machine: Machine, seaweed: Seaweed, gcs: FakeGcs, bucket: str
+) -> None:
+    """What servers know of an object beside its digest is in the manifest and shown; it makes no version."""
+    gcs.make_bucket(bucket)
+    seaweed.put(bucket, "p/m", b"data", ChecksumAlgorithm="SHA256")
+    gcs.put(bucket, "p/m", b"data")
+    sums = {
+        "s3": [f"sha256:{hashlib.sha256(b'data').hexdigest()}"],
+        "gs": [f"md5:{hashlib.md5(b'data').hexdigest()}"],
+    }
+    for scheme, known in sums.items():
+        assert machine.run(MOST, f"{scheme}://{bucket}/p/m", "1", scheme) == "v0\n"
+        (line,) = _lines(machine, scheme)
+        assert line["sums"] == known
+        shown = json.loads(machine.wherry("show", f"p/{scheme}", "--json"))
+        assert [file["sums"] for file in shown["files"]] == [known]
+        machine.run(
+            "import sys, wherry; wherry.Api().artifact(sys.argv[1]).download('there')",
+            f"p/{scheme}:v0",
+        )
+        assert (machine.work / "there/m").read_bytes() == b"data"
+    # through its prefix, of which S3 tells no more than the ETag
+    assert machine.run(MOST, f"s3://{bucket}/p", "1", "s3") == "v0\n"
+
+
+def test_other_bytes_of_one_crc_are_taken(machine: Machine, gcs: FakeGcs, bucket: str) -> None:
+    """Other bytes of the same CRC32C and size are refused at the download by their MD5."""
+    one, other = b"30720522", b"33451918"  # both have the CRC32C 0x7ae8ff70
+    gcs.make_bucket(bucket)
+    gcs.put(bucket, "m", one)
+    assert machine.run(MOST, f"gs://{bucket}/m", "1", "m") == "v0\n"
+    gcs.put(bucket, "m", other)
+    said = machine.run(
+        """
+        import wherry
+        try: wherry.Api().artifact("p/m:v0").download("there")
+        except wherry.errors.ReferenceFailed as error: print(error.message)
+        """
+    )
+    was, now = (hashlib.md5(body).hexdigest() for body in (one, other))
+    assert said.strip() == (
+        f"gs://{bucket}/m has changed since it was logged: its md5 was {was} and is {now}"
+    )
+    assert not (machine.work / "there/m").exists()

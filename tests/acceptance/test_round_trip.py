@@ -56,7 +56,7 @@ with wherry.init(project="p") as run:
     a = wherry.Artifact("many", type="dataset")
     a.add_dir("many")
     run.log_artifact(a)
-    a.wait(300)
+    a.wait(250)
     root = run.use_artifact("many:v0").download(root="out")
     assert len(os.listdir(root)) == count
     for i in range(count):
@@ -74,7 +74,7 @@ with wherry.init(project="p") as run:
     a = wherry.Artifact("sparse", type="model")
     a.add_file("sparse")
     run.log_artifact(a)
-    a.wait(300)
+    a.wait(500)
     path = run.use_artifact("sparse:v0").download(root="out")
     assert os.path.getsize(path + "/sparse") == size
     with open(path + "/sparse", "rb") as f:
@@ -95,6 +95,7 @@ def test_odd_names_come_back_changed(tmp_path: Path, place: Place) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["folder", *(["s3"] if SOAK else [])])
 def test_many_files_are_lost(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """10,000 files in one folder, every byte of each."""
@@ -156,7 +157,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def _check_many(machine: Machine) -> None:
-    machine.run(MANY.format(count=10_000))
+    machine.start(MANY.format(count=10_000)).wait_done(280)
     (record,) = json.loads(machine.wherry("ls", "many", "--project", "p", "--json"))
     assert record["entries"] == 10_000
 
@@ -164,4 +165,4 @@ def _check_many(machine: Machine) -> None:
 @pytest.mark.timeout(600)  # it reads and writes 3 GiB several times
 def test_a_big_sparse_file_comes_back_changed(machine: Machine) -> None:
     """A 3 GiB sparse file comes back with every byte."""
-    machine.run(SPARSE)
+    machine.start(SPARSE).wait_done(580)

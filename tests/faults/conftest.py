@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.conftest import Place
 from tests.faults.stage import Stage
-from tests.support.fixtures import BUCKET, seaweed  # noqa: F401
+from tests.support.fixtures import BUCKET
 from tests.support.reading import FolderObjects, S3Objects
 from tests.support.servers import Seaweed
 

@@ -19,12 +19,14 @@ def _nothing_more(stage: Stage, objects: Objects) -> None:
 
 
 class Scene(NamedTuple):
-    """One history: ``program`` is run, then the store holds ``expected``, and ``check`` finds no fault.
+    """One history: ``program`` is run, then the queue has taken so many ``requests``, the store holds
+    ``expected``, and ``check`` finds no fault.
 
     The store is the home's own, a folder ``later`` that is not there yet, or a bucket.
     """
 
     program: str
+    requests: int
     expected: Mapping[str, Versions]
     places: tuple[str, ...]
     check: Callable[[Stage, Objects], None] = _nothing_more
@@ -114,6 +116,7 @@ never = artifact("never", 0, x="captured, and never logged")
 run.finish()
 second.finish()
 """,
+    requests=6,
     expected={
         "model": [
             {
@@ -218,6 +221,7 @@ command("retry", ids["late"])
 command("sync")
 command("drain")
 """,
+    requests=5,
     expected={"held": [{"x": b"0"}, {"x": b"1"}], "late": [{}], "unwanted": [], "seen": []},
     places=around("cancel", "acknowledge", "retry", "sync"),
 )
@@ -243,6 +247,7 @@ except wherry.errors.FileChanged:
     pass
 run.finish()
 """,
+    requests=3,
     expected={"model": [{"x": b"0"}, {"x": b"1"}], "changed": []},
     store="later",
     places=(*around("wait"), "transfer.request.before-fail"),
@@ -262,6 +267,7 @@ command("retry", "--lane", "p/model")
 run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
+    requests=3,
     expected={"model": [{"x": b"0", "a": b"a", "b": b"b"}, {"x": b"1"}]},
     places=(
         "transfer.request.before-plan",
@@ -296,6 +302,7 @@ command("daemon", "stop")
 run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
+    requests=1,  # the first is in the queue that is set aside
     expected={"model": [{"x": b"0"}, {"x": b"1"}]},
     check=_check_kept,
     places=(
@@ -332,6 +339,7 @@ until(lambda: len(requests("failed")) == 1)
 run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 """,
+    requests=3,
     expected={"model": [{"x": b"0"}, {"x": b"1"}], "lost": []},
     places=(*around("distrust"), "capture.lost.before-remove"),
 )
@@ -355,6 +363,7 @@ assert subprocess.run([sys.executable, "-c", cut], env=killed, check=False).retu
 run.log_artifact(artifact("model", 1, x="1"))
 run.finish()
 ''',
+    requests=2,
     expected={"model": [{"x": b"0"}, {"x": b"1"}], "cut": []},
     places=(*around("abandon"), "capture.sweep.before-lock-goes", "capture.sweep.lock-gone"),
 )
@@ -375,6 +384,7 @@ for n in range(2):
     run.log_artifact(made, aliases=["best"])
 run.finish()
 """,
+    requests=2,
     expected={"model": [{"small": b"%d" % n, "large.bin": _large(n)} for n in range(2)]},
     store="s3",
     places=(

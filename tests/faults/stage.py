@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.acceptance.conftest import Place
 from tests.support.machine import Machine, Program, wait_until
+from tests.support.queue import taken
 from tests.support.reading import Objects, files, records
 
 Versions = Sequence[Mapping[str, bytes]]
@@ -88,6 +89,11 @@ class Stage:
                 return
             self.machine.wherry("daemon", "start")
         raise AssertionError(f"the daemon does not end by itself:\n{self.log()}")
+
+    def check_taken(self, requests: int) -> None:
+        """The queue has taken so many requests, each under one id."""
+        found = taken(self.home)
+        assert found == requests, f"{found} requests were taken\n{self.log()}"
 
     def check_clean(self) -> None:
         """Nothing is left in the home but what failed requests and held ones still need."""

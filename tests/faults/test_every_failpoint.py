@@ -80,6 +80,7 @@ def _play(stage: Stage, scene: Scene) -> None:
     stage.run(TOOLS + scene.program)
     stage.settle()
     stage.check_clean()
+    stage.check_taken(scene.requests)
     check_versions(stage.objects, scene.expected)
     scene.check(stage, stage.objects)
 
@@ -151,6 +152,7 @@ def _logged_untold(stage: Stage, told: list[int]) -> int:
     stage.settle()
     stage.check_clean()
     found = records(stage.objects, "p", "model")
+    stage.check_taken(len(found))
     for record in found:
         held = killed_content(record["metadata"]["n"])
         assert dict(files(stage.objects, "p", record)) == held

@@ -10,6 +10,7 @@ import pytest
 from tests.soak import rounds
 from tests.support.etags import EtagServer, etag_server
 from tests.support.machine import Machine, machine, wait_until
+from tests.support.queue import taken
 from tests.support.reading import FolderObjects, manifest, records
 
 REFERENCE_PLACES = (
@@ -40,6 +41,7 @@ def test_kill_loses_or_doubles_an_answer(tmp_path: Path, place: str) -> None:
         on.run(LOG, server.url, env={"WHERRY_FINISH": "detach"})
         on.wait_all_done()
         assert once.exists(), f"{place} was not come by"
+        assert taken(on.home) == 1
         objects = FolderObjects(store)
         (record,) = records(objects, "p", "many")
         lines = manifest(objects, "p", record)
@@ -61,6 +63,7 @@ def test_random_kills_change_the_manifest(tmp_path: Path, seed: int) -> None:
         for _ in range(chance.randint(1, 5)):
             _kill_after(on, server, chance.randint(0, 90))
         on.wait_all_done()
+        assert taken(on.home) == 2
         assert _lines(store, "killed") == _lines(store, "many")
 
 

@@ -121,6 +121,7 @@ def _check(stage: Stage, slots: list[Slot]) -> None:
             if n < slots[slot].told[life]:
                 assert last.get(slot, (-1, -1)) < (life, n), f"{name} {record['version']}"
                 last[slot] = (life, n)
+    stage.check_taken(sum(map(len, seen.values())))
     for slot in slots:
         for life, told in enumerate(slot.told):
             logged = sorted(seen[slots.index(slot), life])

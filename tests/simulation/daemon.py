@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tests.simulation.contents import content_of, is_bad, manifest_of
 from tests.simulation.loop import SimClock
-from tests.simulation.store import Died, SimStore, World
+from tests.simulation.store import RESTARTED, Died, SimStore, World
 from wherry.errors import Defect, StoreError
 from wherryd.commit.committer import Committer
 from wherryd.model import Lane, Manifest, State
@@ -118,14 +118,10 @@ class Daemon:
                 )
                 self.home.crashed_stages.append(error)
 
-    @property
-    def doubts(self) -> int:
-        """How often somebody has met trouble with the store."""
-        return self._stores.doubts.of(SimStore.address)
-
     async def restart_lane(self, lane: Lane) -> None:
         """What ``wherry retry`` does for a stopped lane."""
         assert self.committer is not None and self.transferrer is not None
+        self.home.world.puts.append((self.home.name, RESTARTED, b""))
         await self.committer.restart_lane(lane)
         self.committer.nudge(lane.store)
         self.transferrer.nudge(lane.store)
@@ -294,7 +290,7 @@ class Home:
 
     def trouble(self) -> tuple[Daemon | None, int]:
         """Another value once the daemon has met trouble with the store, or is another one."""
-        return self.daemon, self.daemon.doubts if self.daemon else 0
+        return self.daemon, self.world.met[self.name]
 
     async def restart_lane(self, lane: Lane) -> None:
         """What ``wherry retry`` does for a stopped lane."""

@@ -15,6 +15,7 @@ from tests.simulation.promises import (
     Promises,
     require,
 )
+from tests.simulation.store import RESTARTED
 from wherryd.model import State
 from wherryd.queue.base import Request
 
@@ -47,7 +48,9 @@ def judge(promises: Promises, requests: Mapping[str, Sequence[Request]]) -> None
 def _judge_bytes(promises: Promises) -> None:
     sent: dict[tuple[str, str, str], bytes] = {}
     for home, key, body in promises.world.puts:
-        if VERSION.match(key) and not home.startswith("user"):
+        if key == RESTARTED:  # what was on its way then may be made anew
+            sent = {sending: first for sending, first in sent.items() if sending[0] != home}
+        elif VERSION.match(key) and not home.startswith("user"):
             request = json.loads(body)["request"]
             first = sent.setdefault((home, key, request), body)
             require(first == body, f"other bytes at a second try of {key}")

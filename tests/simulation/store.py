@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -62,6 +63,9 @@ class Faults:
     slow_s: float = 5.0
 
 
+RESTARTED = "(wherry retry)"
+
+
 @dataclass
 class World:
     """What all daemons, users and readers share."""
@@ -72,12 +76,14 @@ class World:
     objects: dict[str, tuple[bytes, str, float]] = field(default_factory=dict)
     history: list[Change] = field(default_factory=list)
     watchers: list[Callable[[Change], None]] = field(default_factory=list)
-    #: (home, key, body) of every conditional put that was sent, and those under way.
+    #: (home, key, body) of every conditional put that was sent, and those under way; a key is ``RESTARTED``
+    #: where a user of the home has said `wherry retry`.
     puts: list[tuple[str, str, bytes]] = field(default_factory=list)
     flying: dict[tuple[str, str], int] = field(default_factory=dict)
     overlaps: list[str] = field(default_factory=list)
-    #: The store does not answer; how often it became another one.
+    #: The store does not answer; how often each home has met that; how often it became another one.
     is_away: bool = False
+    met: Counter[str] = field(default_factory=Counter)
     #: The way leads to another store, in which these objects lie.
     is_elsewhere: bool = False
     others: dict[str, tuple[bytes, str, float]] = field(default_factory=dict)
@@ -227,9 +233,15 @@ class SimStore:
     async def _read_way(self) -> None:
         self._step()
         await self._pass_time()
-        if self._world.is_away or self._happens(self._world.faults.unavailable):
+        self._check_away(StoreUnavailable("time-out"))
+        if self._happens(self._world.faults.unavailable):
             raise StoreUnavailable("503")
         self._step()
+
+    def _check_away(self, error: StoreUnavailable) -> None:
+        if self._world.is_away:
+            self._world.met[self._home] += 1
+            raise error
 
     async def _write_way(
         self, key: str, body: bytes, act: Callable[[], str], *, is_conditional: bool = True
@@ -250,8 +262,7 @@ class SimStore:
     async def _deliver(self, key: str, act: Callable[[], str], is_conditional: bool) -> str:
         faults = self._world.faults
         await self._pass_time()
-        if self._world.is_away:
-            raise OutcomeUnknown("time-out")
+        self._check_away(OutcomeUnknown("time-out"))
         if self._happens(faults.unavailable) or self._happens(faults.lost_request):
             raise OutcomeUnknown("503")
         if is_conditional and self._happens(faults.conflict):

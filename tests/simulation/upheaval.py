@@ -100,9 +100,10 @@ class Upheavals:
         """Nobody meets an error; but nobody asks for longer than what was seen counts."""
         self._world.may_upload.clear()
         await self._log_everywhere()
-        while await self._is_committing():
+        quiet_s = 0  # long enough for what has begun to go up, and for steps of what was cancelled
+        while quiet_s < LONGEST_UPLOAD_S:
             await asyncio.sleep(1)
-        await asyncio.sleep(AWAY_S)  # for steps that are done for what was cancelled meanwhile
+            quiet_s = 0 if await self._is_committing() else quiet_s + 1
         async with self._one_at_a_time:
             self._change(kind)
         await asyncio.sleep(QUIET_S)

@@ -1,8 +1,12 @@
-"""Fixtures that several suites share; a suite's conftest imports those that it wants."""
+"""Servers that suites share. ``tests/conftest.py`` imports them, and nobody else: each import would be
+a fixture of its own, with a server of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,13 +18,27 @@ BUCKET = "wherry-tests"
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """A SeaweedFS for the whole session, with the bucket ``BUCKET``; use a prefix of your own in it."""
-    with Seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+    folder = tmp_path_factory.mktemp("seaweed")
+    with ExitStack() as stack:
+        with _belongs_to_no_test(folder):
+            server = stack.enter_context(Seaweed(folder))
         server.make_bucket(BUCKET)
         yield server
 
 
 @pytest.fixture(scope="session")
-def gcs() -> Iterator[FakeGcs]:
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGcs]:
     """A fake-gcs-server for the whole session; use a bucket of your own."""
-    with FakeGcs() as server:
+    with ExitStack() as stack:
+        with _belongs_to_no_test(tmp_path_factory.mktemp("gcs")):
+            server = stack.enter_context(FakeGcs())
         yield server
+
+
+@contextmanager
+def _belongs_to_no_test(folder: Path) -> Iterator[None]:
+    """What is started here is not ended with the test that asks for it first: see ``home``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        patch.delenv("WHERRY_HOME", raising=False)
+        yield

@@ -13,8 +13,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.support.disks import SmallDisk
 
 
 class Machine:
@@ -45,12 +47,18 @@ class Machine:
             "PYTHONUNBUFFERED": "1",
             **(env or {}),
         }
+        #: What every command of this machine begins with.
+        self.prefix: list[str] = []
         self._programs: list[subprocess.Popen[str]] = []
+
+    def live_on(self, disk: SmallDisk) -> None:
+        """Let programs and daemon run where that disk is the home."""
+        self.prefix, self.home = disk.prefix, disk.outside
 
     def start(self, source: str, *args: str, env: Mapping[str, str] | None = None) -> Program:
         """Start a program in a process of its own."""
         process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(source), *args],
+            [*self.prefix, sys.executable, "-c", textwrap.dedent(source), *args],
             cwd=self.work,
             env={**self.env, **(env or {})},
             stdout=subprocess.PIPE,
@@ -68,7 +76,7 @@ class Machine:
     def wherry(self, *args: str, check: bool = True, timeout_s: float = 60) -> str:
         """Run the command line; return what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "wherry.cli", *args],
+            [*self.prefix, sys.executable, "-m", "wherry.cli", *args],
             cwd=self.work,
             env=self.env,
             capture_output=True,
@@ -84,12 +92,12 @@ class Machine:
 
     def daemon_pid(self) -> int | None:
         """The pid of the daemon that runs for this home, None where there is none."""
+        lock = self.home / "daemon.lock"
         try:
-            pid = int((self.home / "daemon.lock").read_text().split()[0])
-            os.kill(pid, 0)
+            pid = int(lock.read_text().split()[0])
+            return pid if _has_open(pid, lock.stat()) else None
         except (OSError, ValueError, IndexError):
             return None
-        return None if _is_zombie(pid) else pid
 
     def kill_daemon(self) -> bool:
         """End the daemon by SIGKILL; False where there was none."""
@@ -142,12 +150,13 @@ class Program:
         self.process.wait()
 
 
-def _is_zombie(pid: int) -> bool:
-    """Whether it has ended, and the first process takes its time to notice."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    """Whether a process has a file open; the number of one that was killed may be another's by now."""
+    for opened in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # it may be closed meanwhile
+            if os.path.samestat(opened.stat(), file):
+                return True
+    return False
 
 
 @contextmanager
@@ -160,11 +169,11 @@ def machine(root: Path, store: str = "", env: Mapping[str, str] | None = None) -
         made.close()
 
 
-def wait_until(holds: object, timeout_s: float = 30) -> None:
-    """Return when ``holds()`` is true; fail the test after ``timeout_s``."""
+def wait_until(holds: object, timeout_s: float = 30, poll_s: float = 0.02) -> None:
+    """Return when ``holds()`` is true, asked each ``poll_s``; fail the test after ``timeout_s``."""
     assert callable(holds)
     deadline = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {holds}")
-        time.sleep(0.02)
+        time.sleep(poll_s)

@@ -19,6 +19,7 @@ class FakeResolver:
         self.errors: dict[str, list[Exception]] = {}  # by URI: raised one after the other
         self.gates: dict[str, anyio.Event] = {}  # by URI: no answer before
         self.asked: list[tuple[str, str | None]] = []  # URI, where a listing goes on
+        self.sums: dict[str, tuple[str, ...]] = {}  # by URI: of a single object
         self.page = 2
 
     def host(self, target: Target) -> str:
@@ -28,7 +29,8 @@ class FakeResolver:
         await self._note(target.uri, None)
         etag = self.objects.get(target.uri)
         if etag is not None:
-            return Found(target.uri, target.uri.rpartition("/")[2], f"etag:{etag}", len(etag))
+            path, sums = target.uri.rpartition("/")[2], self.sums.get(target.uri, ())
+            return Found(target.uri, path, f"etag:{etag}", len(etag), sums=sums)
         if target.uri.startswith("bucket:"):
             return None
         raise ReferenceFailed(f"{self.host(target)} answers 404 for {target.uri}")

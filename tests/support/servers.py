@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -173,10 +173,27 @@ class Seaweed:
             Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
         )
 
-    def put(self, bucket: str, key: str, body: bytes = b"x") -> str:
-        """Write an object; its version id, "" where the bucket keeps none."""
-        told = self._kept_client().put_object(Bucket=bucket, Key=key, Body=body)
+    def put(self, bucket: str, key: str, body: bytes = b"x", **more: str) -> str:
+        """Write an object; its version id, "" where the bucket keeps none. ``more`` is botocore's."""
+        told = self._kept_client().put_object(Bucket=bucket, Key=key, Body=body, **more)
         return str(told.get("VersionId", ""))
+
+    def put_in_parts(self, bucket: str, key: str, parts: Sequence[bytes], kind: str) -> None:
+        """Write an object by an upload in parts, with the checksum CRC32 of this kind.
+
+        Args:
+            kind: FULL_OBJECT or COMPOSITE.
+        """
+        client, there = self._kept_client(), {"Bucket": bucket, "Key": key}
+        checksum = {"ChecksumAlgorithm": "CRC32"}
+        there["UploadId"] = client.create_multipart_upload(**there, **checksum, ChecksumType=kind)[
+            "UploadId"
+        ]
+        done = []
+        for number, body in enumerate(parts, 1):
+            told = client.upload_part(**there, **checksum, PartNumber=number, Body=body)
+            done.append({"PartNumber": number} | {k: told[k] for k in ("ETag", "ChecksumCRC32")})
+        client.complete_multipart_upload(**there, MultipartUpload={"Parts": done})
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object, or put a delete marker over it."""

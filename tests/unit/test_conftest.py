@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,6 @@ def test_environment_is_clean(home):
     assert Path.home() != Path(os.environ["OUTER_HOME"])
 
 def test_leaves_a_process(home):
-    home.mkdir()
     command = [sys.executable, "-c", "import time; time.sleep(300)"]
     pid = os.posix_spawn(sys.executable, command, os.environ)
     Path(os.environ["CHILD"]).write_text(f"{pid} {home}")
@@ -51,6 +51,17 @@ async def test_may_block():
 
 def test_blocks_without_a_loop():
     blocker.block()
+
+def test_is_skipped():
+    pytest.skip("there is no mount")
+
+@pytest.mark.skipif(True, reason="there is no systemd")
+def test_is_marked():
+    pass
+
+@pytest.mark.skipif(True, reason="there is no systemd")
+def test_systemd_misunderstands_the_unit():
+    pass
 """
 
 
@@ -61,6 +72,7 @@ def inner_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     (folder / "tests").mkdir()
     for name in ("conftest.py", "soak.py"):
         shutil.copy(_REPOSITORY / "tests" / name, folder / "tests")
+    shutil.copytree(_REPOSITORY / "tests/support", folder / "tests/support")
     shutil.copy(_REPOSITORY / "pyproject.toml", folder)
     (folder / "tests/test_program.py").write_text(_PROGRAM)
     (folder / "wherryd").mkdir()
@@ -74,6 +86,7 @@ def inner_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
         "AWS_PROFILE": "somebody",
         "https_proxy": "http://127.0.0.1:1",
         "WHERRY_STORE": "file:///somewhere",
+        "WHERRY_NO_SKIPS": "1",
     }
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests"],
@@ -114,10 +127,26 @@ def test_soak_has_no_test() -> None:
     assert {path for path in asking if "mark.soak" not in texts[path]} == set()
 
 
+def test_server_is_started_for_each_suite() -> None:
+    """The servers of a session are imported in one place, so that each is one fixture."""
+    texts = {path: path.read_text() for path in (_REPOSITORY / "tests").rglob("*.py")}
+    wanted = re.compile(r"^from tests\.support\.fixtures import .*\b(seaweed|gcs)\b", re.MULTILINE)
+    importing = [path for path, text in texts.items() if wanted.search(text)]
+    assert importing == [_REPOSITORY / "tests/conftest.py"]
+
+
 def test_blocking_on_the_loop_goes_unnoticed(inner_run: tuple[str, Path]) -> None:
     """An async test fails when the daemon's code makes a blocking call on the loop."""
     assert "::test_blocks FAILED" in inner_run[0]
     assert "BlockingError" in inner_run[0]
+
+
+def test_skipped_test_goes_unnoticed(inner_run: tuple[str, Path]) -> None:
+    """In CI a test that is skipped fails, however it is skipped, unless it is on the list."""
+    assert "::test_is_skipped FAILED" in inner_run[0]
+    assert "::test_is_marked ERROR" in inner_run[0]
+    assert "test_is_marked must not be skipped here: there is no systemd" in inner_run[0]
+    assert "::test_systemd_misunderstands_the_unit SKIPPED" in inner_run[0]
 
 
 def test_process_outlives_its_test(inner_run: tuple[str, Path]) -> None:

@@ -79,7 +79,8 @@ def show(
     description, metadata, aliases, tags, entries (how many), size, digest,
     content, manifest, request, created, run (id, name, group, job_type),
     inputs, client; and files, an array by path of path, digest, size, and for
-    a reference ref (its URI), scheme, version, resolved.
+    a reference ref (its URI), scheme, version, resolved, sums (an array of
+    the further checksums that its server gave).
     """
     daemon = Daemon(settings(project, store))
     meant = params.target(artifact, daemon.settings.project)
@@ -229,6 +230,7 @@ def _entry_json(entry: pb.Entry) -> dict[str, object]:
             "scheme": _scheme(reference.uri),
             "version": reference.version or None,
             "resolved": reference.resolved or None,
+            "sums": list(reference.sums),
         }
     return shown
 

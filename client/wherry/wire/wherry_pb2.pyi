@@ -226,20 +226,22 @@ class Stat(_message.Message):
     def __init__(self, device: _Optional[int] = ..., inode: _Optional[int] = ..., size: _Optional[int] = ..., mtime_ns: _Optional[int] = ...) -> None: ...
 
 class Reference(_message.Message):
-    __slots__ = ("uri", "checksum", "max_objects", "version", "resolved", "named")
+    __slots__ = ("uri", "checksum", "max_objects", "version", "resolved", "named", "sums")
     URI_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     MAX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RESOLVED_FIELD_NUMBER: _ClassVar[int]
     NAMED_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
     uri: str
     checksum: bool
     max_objects: int
     version: str
     resolved: str
     named: bool
-    def __init__(self, uri: _Optional[str] = ..., checksum: bool = ..., max_objects: _Optional[int] = ..., version: _Optional[str] = ..., resolved: _Optional[str] = ..., named: bool = ...) -> None: ...
+    sums: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, uri: _Optional[str] = ..., checksum: bool = ..., max_objects: _Optional[int] = ..., version: _Optional[str] = ..., resolved: _Optional[str] = ..., named: bool = ..., sums: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LookupBatch(_message.Message):
     __slots__ = ("lookups",)

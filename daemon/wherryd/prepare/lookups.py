@@ -246,7 +246,9 @@ def _entries(prefix: str, objects: Sequence[Found], asked: float) -> list[Entry]
 
 
 def _entry(path: str, found: Found, resolved: str) -> Entry:
-    reference = Reference(uri=found.uri, max_objects=1, version=found.version, resolved=resolved)
+    reference = Reference(
+        uri=found.uri, max_objects=1, version=found.version, resolved=resolved, sums=found.sums
+    )
     size = -1 if found.size is None else found.size
     return Entry(check_path(path), size, found.digest, reference=reference)
 

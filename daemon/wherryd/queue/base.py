@@ -288,7 +288,7 @@ class Queue(Protocol):
 
     # ── transfer ───────────────────────────────────────────────────────────────────────────────
     async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
-        """Which of these the lane's project is known to hold in the store that counts now."""
+        """Which of these the lane's project is known to hold, as objects, in the store that counts now."""
         ...
 
     async def packs(self, row: int) -> dict[str, int]:

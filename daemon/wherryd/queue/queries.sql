@@ -5,8 +5,9 @@
 
 -- name: insert_entry
 INSERT INTO entries (
-    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, lookup
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
+    lookup
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_lookup
 INSERT INTO lookups (row, number, uri, server, name, max_objects) VALUES (?, ?, ?, ?, ?, ?);
@@ -211,16 +212,16 @@ LIMIT :limit;
 SELECT state, requests FROM counts;
 
 -- name: entries
-SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, pack,
-    pack_offset
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
+    pack, pack_offset
 FROM entries
 WHERE row = :row AND path > :after
 ORDER BY path
 LIMIT :limit;
 
 -- name: entries_in_place
-SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, pack,
-    pack_offset
+SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
+    pack, pack_offset
 FROM entries
 WHERE row = :row AND path > :after AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
 ORDER BY path
@@ -379,11 +380,12 @@ ON CONFLICT (address) DO UPDATE SET store_id = excluded.store_id;
 UPDATE stores SET probed = store_id WHERE address = :address;
 
 -- name: sent_already
+-- What lies in a pack is no object of its own.
 SELECT digest
 FROM json_each(:digests) AS wanted CROSS JOIN stores CROSS JOIN blobs
     ON blobs.address = stores.address AND blobs.store_id = stores.store_id
         AND blobs.project = :project AND blobs.digest = wanted.value
-WHERE stores.address = :address;
+WHERE stores.address = :address AND blobs.pack IS NULL;
 
 -- name: places
 SELECT digest, pack, pack_offset

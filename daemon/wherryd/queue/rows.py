@@ -17,6 +17,7 @@ from wherryd.queue.queries import Value
 _STRINGS = msgspec.json.Decoder(list[str])
 _RUN = msgspec.json.Decoder(RunInfo)
 _STAT = msgspec.json.Decoder(FileStat)
+_SUMS = msgspec.json.Decoder(tuple[str, ...])
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -122,13 +123,14 @@ def request_values(request: NewRequest) -> dict[str, Value]:
 def entry_of(row: sqlite3.Row) -> Entry:
     """Read a row of the query ``entries``."""
     # By position: a million of these are read for one artifact.
-    path, size, digest, file, offset, stat, uri, checksum, max_objects, version, resolved = row[:11]
+    path, size, digest, file, offset, stat, uri, checksum, most, version, resolved, sums = row[:12]
     source = reference = None
     if file is not None:
         source = Source(file, offset, None if stat is None else _STAT.decode(stat))
     if uri is not None:
-        reference = Reference(uri, bool(checksum), max_objects, version, resolved)
-    return Entry(path, size, digest, source, reference, row[11], row[12] or 0)
+        found = () if sums is None else _SUMS.decode(sums)
+        reference = Reference(uri, bool(checksum), most, version, resolved, found)
+    return Entry(path, size, digest, source, reference, row[12], row[13] or 0)
 
 
 def entry_values(row: int, entry: Entry, lookup: int | None = None) -> tuple[Value, ...]:
@@ -150,8 +152,9 @@ def _source(entry: Entry) -> tuple[Value, ...]:
 def _reference(entry: Entry) -> tuple[Value, ...]:
     given = entry.reference
     if given is None:
-        return None, None, None, None, None
-    return given.uri, given.checksum, given.max_objects, given.version, given.resolved
+        return None, None, None, None, None, None
+    sums = json(given.sums) if given.sums else None
+    return given.uri, given.checksum, given.max_objects, given.version, given.resolved, sums
 
 
 def lookup_of(row: sqlite3.Row) -> Lookup:

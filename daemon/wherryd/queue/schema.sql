@@ -145,6 +145,7 @@ CREATE TABLE entries (
     ref_version TEXT,
     resolved TEXT,
     lookup   INTEGER,                           -- which lookup found it; NULL: the client sent it
+    sums     TEXT,                              -- JSON array: its server's further checksums; NULL: none
     pack     TEXT,                              -- the pack that holds its bytes, <hex>; NULL: none
     pack_offset INTEGER,                        -- where in the pack they begin
     PRIMARY KEY (row, path)

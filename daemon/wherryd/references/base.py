@@ -27,6 +27,9 @@ class Found(msgspec.Struct, frozen=True):
     digest: str | None  # "etag:…", "crc32c:…"; None where the server gives no checksum
     size: int | None  # bytes
     version: str | None = None  # S3 version id, GCS generation
+    #: Further checksums of the whole object, as a manifest has them (docs/store-format.md, "Manifests").
+    #: References are not compared by them.
+    sums: tuple[str, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True):

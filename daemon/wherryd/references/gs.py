@@ -3,8 +3,9 @@
 Owns: what of a URI is object or prefix, what a version records of an object, reading it back. Does not own:
 requests and credentials (``gs_bucket``, ``gs_identity``).
 
-The checksum is the CRC32C: every object has one, composite objects have no MD5. The generation is recorded in
-any bucket; where it is gone, and the object is the same by checksum and size, that counts as unchanged.
+The digest is the CRC32C: every object has one. Composite objects have no MD5; that of others is recorded
+beside it. The generation is recorded in any bucket; where it is gone, and the object is the same by digest
+and size, that counts as unchanged.
 """
 
 from __future__ import annotations
@@ -165,4 +166,4 @@ def _uri_of(parts: ObjectURI, key: str) -> str:
 
 
 def _found(uri: str, path: str, item: Item) -> Found:
-    return Found(uri, path, item.digest, int(item.size), item.generation)
+    return Found(uri, path, item.digest, int(item.size), item.generation, item.sums)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import aiohttp
 import msgspec
 
+from wherryd.references.sums import sum_of
+
 
 class Item(msgspec.Struct, frozen=True):
     """An object as the server describes it."""
@@ -17,11 +19,18 @@ class Item(msgspec.Struct, frozen=True):
     size: str
     generation: str
     crc32c: str = ""  # missing where a customer's own key encrypts it
+    md5: str = msgspec.field(default="", name="md5Hash")  # of composite objects there is none
 
     @property
     def digest(self) -> str | None:
         """The checksum that is recorded."""
         return f"crc32c:{self.crc32c}" if self.crc32c else None
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """What is recorded beside it."""
+        md5 = sum_of("md5", self.md5)
+        return (md5,) if md5 else ()
 
     @property
     def is_marker(self) -> bool:

@@ -34,7 +34,7 @@ from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSourc
 _Answer = TypeVar("_Answer")
 
 _GOOGLE = "https://storage.googleapis.com"
-_FIELDS = "name,size,crc32c,generation"
+_FIELDS = "name,size,crc32c,md5Hash,generation"
 #: Objects that are kept compressed are given as they are.
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip"}
 _PAYER = "GS_USER_PROJECT"

@@ -3,10 +3,13 @@
 Owns: what of a URI is object or prefix, what a version records of an object, reading it back. Does not own:
 which requests that takes (``s3_bucket``), whose credentials sign them (``stores.s3.sender``).
 
-The checksum is always the ETag: a listing gives nothing else, and an object has one checksum whether it was
-referenced by itself or through a prefix. A bucket that is open to everybody is asked without a signature when
-there are no credentials, or none that it takes. Who pays for a bucket of which the requester pays says so as
-GDAL's users do: ``AWS_REQUEST_PAYER=requester``, beside the credentials.
+The digest is always the ETag: a listing gives nothing else, and an object has one digest whether it was
+referenced by itself or through a prefix. Of one that is referenced by itself, what more its server knows is
+recorded beside it (``sums``).
+
+A bucket that is open to everybody is asked without a signature when there are no credentials, or none that it
+takes. Who pays for a bucket of which the requester pays says so as GDAL's users do:
+``AWS_REQUEST_PAYER=requester``, beside the credentials.
 """
 
 from __future__ import annotations
@@ -62,7 +65,7 @@ class S3Resolver:
             return None
         bucket = self._bucket(target)
         try:
-            item = await bucket.find(parts.key, parts.version, asked)
+            item = await bucket.find(parts.key, parts.version, asked, with_sums=True)
         except ReferenceFailed as error:
             # who may list the prefix alone is refused what may be its name
             is_refused = isinstance(error.__cause__, AccessRefused) and not parts.version
@@ -147,7 +150,7 @@ def _uri_of(parts: ObjectURI, key: str) -> str:
 
 
 def _found(uri: str, path: str, item: Item) -> Found:
-    return Found(uri, path, item.digest, item.size, item.version)
+    return Found(uri, path, item.digest, item.size, item.version, item.sums)
 
 
 def _headers_for(source: CredentialSource) -> Mapping[str, str]:

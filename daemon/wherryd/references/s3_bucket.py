@@ -1,7 +1,7 @@
 """One S3 bucket's questions for references.
 
-Owns: which requests an answer takes: HEAD, a GET where HEAD does not say why, listings with versions. Does
-not own: URIs and what is made of the answers (``s3``), credentials, regions and signatures
+Owns: which requests an answer takes: heads, listings with versions. Does not own: what a head takes
+(``s3_head``), URIs and what is made of the answers (``s3``), credentials, regions and signatures
 (``stores.s3.sender``).
 
 Keys come from ListObjectsV2, which every server gives completely. Where the bucket keeps versions, their ids
@@ -22,17 +22,15 @@ import msgspec
 
 from wherry.errors import AccessRefused, ReferenceFailed
 from wherryd.clock import Clock
-from wherryd.references.answers import size_of
+from wherryd.references.s3_head import head, item_of
 from wherryd.references.s3_pages import (
     Cursor,
     Item,
     NoListing,
     Objects,
     Versions,
-    digest_of,
     read_objects,
     read_versions,
-    version_of,
 )
 from wherryd.references.s3_refusals import Asked
 from wherryd.stores.credentials import CredentialSource
@@ -45,7 +43,6 @@ PAGE = 1000
 _WORTH = 16
 #: Objects that are asked for one by one, at once.
 _AT_ONCE = 32
-_FIRST_BYTE = {"Range": "bytes=0-0"}
 
 
 class Bucket:
@@ -72,19 +69,25 @@ class Bucket:
         self._page = page
         self._keeps_versions: bool | None = None  # None: nobody knows yet
 
-    async def find(self, key: str, version: str | None, asked: Asked) -> Item | None:
+    async def find(
+        self, key: str, version: str | None, asked: Asked, *, with_sums: bool = False
+    ) -> Item | None:
         """Ask about one object; None where there is none.
+
+        Args:
+            with_sums: ask for its further checksums as well.
 
         Raises ``ReferenceFailed``, ``ReferenceUnavailable``.
         """
         with asked.translated():
-            answer = await self._head(self._object_call("HEAD", key, version))
+            call = self._object_call("HEAD", key, version)
+            answer = await head(self._sender, call, with_sums=with_sums)
         if answer.code in ("NoSuchKey", "NoSuchVersion"):
             return None
         if not answer.is_good:
             raise asked.refusal(answer, self._clock.now())
         self._keeps_versions = self._keeps_versions or "x-amz-version-id" in answer.headers
-        item = _item(key, answer, asked)
+        item = item_of(key, answer, asked)
         # a server that keeps no versions may give the object instead
         return item if version in (None, "null", item.version) else None
 
@@ -136,22 +139,6 @@ class Bucket:
     async def aclose(self) -> None:
         """Give back the connections."""
         await self._sender.aclose()
-
-    async def _head(self, call: Call) -> Answer:
-        """Send a HEAD, whose refusals have no code; a GET tells it where it matters, or answers."""
-        try:
-            answer = await self._sender.send(call)
-        except AccessRefused:
-            pass
-        else:
-            if answer.status == 404 and not call.query:
-                return msgspec.structs.replace(answer, code="NoSuchKey")
-            if answer.status not in (400, 404, 405):
-                return answer
-        headers = {**call.headers, **_FIRST_BYTE}
-        return await self._sender.send(
-            msgspec.structs.replace(call, method="GET", headers=headers, streamed=True)
-        )
 
     async def _objects(
         self, prefix: str, cursor: Cursor, asked: Asked, most: int | None = None
@@ -239,10 +226,3 @@ class Bucket:
     def _listing(self, prefix: str, most: int | None = None) -> dict[str, str]:
         most = most or self._page
         return {"prefix": prefix, "encoding-type": "url", "max-keys": str(most)}
-
-
-def _item(key: str, answer: Answer, asked: Asked) -> Item:
-    digest, size = digest_of(answer.headers.get("ETag", "")), size_of(answer.headers)
-    if digest is None or size is None:
-        raise asked.is_no_server("it gives an object without ETag and size")
-    return Item(key, digest, size, version_of(answer.headers.get("x-amz-version-id")))

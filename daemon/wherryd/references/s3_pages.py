@@ -28,6 +28,7 @@ class Item(msgspec.Struct, frozen=True):
     digest: str | None  # None where the server does not tell the ETag
     size: int
     version: str | None = None
+    sums: tuple[str, ...] = ()  # further checksums; listings have none
 
     @property
     def is_marker(self) -> bool:

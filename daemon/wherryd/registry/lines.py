@@ -4,8 +4,9 @@ Owns: the rules for a single entry (``docs/store-format.md``), for writing and f
 Does not own: order, files, compression (``manifest``, ``manifest_reader``).
 
 Three kinds of line: a blob of its own (``digest``, ``size``), a slice of a pack (``pack`` and ``offset``
-too), a reference (``ref``). A reference whose server gives no checksum has ``digest`` null and no
-``version``, and ``size`` null where the server gives none: so two of them are equal if URI and size are.
+too), a reference (``ref``). A reference whose server gives no checksum has ``digest`` null and neither
+``version`` nor ``sums``, and ``size`` null where the server gives none: so two of them are equal if URI and
+size are.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def line_of(entry: Entry) -> ManifestEntry:
         ref=reference.uri,
         version=reference.version if entry.digest else None,
         resolved=reference.resolved,
+        sums=reference.sums if entry.digest else (),
     )
 
 
@@ -57,8 +59,21 @@ def _reference_problem(line: ManifestEntry) -> str | None:
     if not line.ref:
         return "its reference is empty"
     if line.digest is None:
-        return "a version without a checksum" if line.version is not None else None
-    return None if _CHECKSUM.fullmatch(line.digest) else f"{line.digest!r} is no checksum"
+        if line.version is not None:
+            return "a version without a checksum"
+        return "further checksums without one" if line.sums else None
+    if not _CHECKSUM.fullmatch(line.digest):
+        return f"{line.digest!r} is no checksum"
+    return _sums_problem(line.sums) if line.sums else None
+
+
+def _sums_problem(sums: tuple[str, ...]) -> str | None:
+    if not all(map(_CHECKSUM.fullmatch, sums)):
+        return f"{sums} are not all checksums"
+    algorithms = [each.partition(":")[0] for each in sums]
+    if algorithms != sorted(set(algorithms)):
+        return f"the checksums {sums} are out of order, or two are of one algorithm"
+    return None
 
 
 def _bytes_problem(line: ManifestEntry) -> str | None:
@@ -68,6 +83,8 @@ def _bytes_problem(line: ManifestEntry) -> str | None:
         return "it has no size"
     if line.version is not None:
         return "only a reference has a version"
+    if line.sums:
+        return "only a reference has further checksums"
     if (line.pack is None) != (line.offset is None):
         return "pack and offset belong together"
     if line.pack is not None and not HEX.fullmatch(line.pack):

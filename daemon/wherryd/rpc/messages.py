@@ -261,6 +261,7 @@ def entry_message(entry: ManifestEntry) -> pb.Entry:
             checksum=entry.digest is not None,
             version=entry.version or "",
             resolved=entry.resolved or "",
+            sums=entry.sums,
         )
     size = -1 if entry.size is None else entry.size
     return pb.Entry(path=entry.path, digest=entry.digest or "", size=size, reference=reference)

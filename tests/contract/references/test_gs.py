@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
@@ -10,7 +11,6 @@ from itertools import count
 
 import pytest
 
-from tests.support.fixtures import gcs
 from tests.support.servers import FakeGcs, free_ports
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
 from wherry.wire.object_uri import server_of
@@ -19,8 +19,6 @@ from wherryd.references.base import Found, Seen, Target
 from wherryd.references.gs import GsResolver
 from wherryd.references.session import Session
 from wherryd.stores.credentials import CredentialSets
-
-__all__ = ["gcs"]
 
 _BUCKETS = count()
 STRANGE = ("a b", "a+b", "a%20b", "a%", "ä€😀", "a?b", "a#b", "a&b=c", "~!'()*", "a//b")
@@ -98,10 +96,12 @@ async def content(resolver: GsResolver, seen: Seen, start: int = 0) -> bytes:
 
 
 async def test_object_is_described_otherwise(place: Place) -> None:
-    """An object's CRC32C, size and generation are recorded."""
+    """An object's CRC32C, size and generation are recorded, and its MD5; by a listing as well."""
     generation = place.put("models/m.h5", b"old")
-    target = place.target("models/m.h5")
-    assert await place.resolver.look(target) == Found(target.uri, "m.h5", OLD, 3, generation)
+    target, sums = place.target("models/m.h5"), (f"md5:{hashlib.md5(b'old').hexdigest()}",)
+    found = Found(target.uri, "m.h5", OLD, 3, generation, sums)
+    assert await place.resolver.look(target) == found
+    assert await listed(place.resolver, place.target("models")) == [found]
     assert place.resolver.host(target) == f"127.0.0.1:{place.server.port}"
     assert place.resolver.host(Target("gs://b/x", "gs://b")) == "gs://b"
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
+import zlib
 from collections.abc import AsyncIterator, Iterable
 from itertools import count
 
 import pytest
 
-from tests.support.fixtures import BUCKET, seaweed
+from tests.support.fixtures import BUCKET
 from tests.support.servers import Seaweed, free_ports
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
 from wherry.wire.object_uri import server_of
@@ -17,8 +19,6 @@ from wherryd.clock import SystemClock
 from wherryd.references.base import Found, Seen, Target
 from wherryd.references.s3 import S3Resolver
 from wherryd.stores.credentials import CredentialSets
-
-__all__ = ["seaweed"]
 
 _PREFIXES = count()
 STRANGE = (
@@ -57,9 +57,9 @@ class Place:
         uri = f"s3://{self.name}/{self.root}/{key}"
         return Target(uri, server_of(uri, self.environ))
 
-    def put(self, key: str, body: bytes = b"x") -> str:
+    def put(self, key: str, body: bytes = b"x", **more: str) -> str:
         """Write an object; its version id."""
-        return self.server.put(self.name, f"{self.root}/{key}", body)
+        return self.server.put(self.name, f"{self.root}/{key}", body, **more)
 
     def fill(self, keys: Iterable[str]) -> None:
         """Write many objects; each holds its key."""
@@ -101,6 +101,11 @@ def etag(body: bytes) -> str:
     return f"etag:{hashlib.md5(body).hexdigest()}"
 
 
+def crc32(body: bytes) -> str:
+    """The checksum that botocore uploads an object with unless it is told otherwise."""
+    return f"crc32:{base64.b64encode(zlib.crc32(body).to_bytes(4, 'big')).decode()}"
+
+
 @pytest.fixture
 async def plain(seaweed: Seaweed) -> AsyncIterator[Place]:
     """In a bucket that keeps no versions."""
@@ -138,7 +143,35 @@ async def test_object_is_described_otherwise(plain: Place) -> None:
     plain.put("models/model.h5", b"weights")
     target = plain.target("models/model.h5")
     found = await plain.resolver.look(target)
-    assert found == Found(target.uri, "model.h5", etag(b"weights"), 7)
+    assert found == Found(target.uri, "model.h5", etag(b"weights"), 7, sums=(crc32(b"weights"),))
+
+
+async def test_own_checksum_is_left_out(place: Place) -> None:
+    """Beside the ETag there is the checksum that the object was uploaded with; a listing has none."""
+    body = b"weights"
+    wanted = {
+        "SHA256": f"sha256:{hashlib.sha256(body).hexdigest()}",
+        "SHA1": f"sha1:{hashlib.sha1(body).hexdigest()}",
+        "CRC32": crc32(body),
+    }
+    for algorithm in wanted:
+        place.put(f"p/{algorithm}", body, ChecksumAlgorithm=algorithm)
+    for algorithm, sum_ in wanted.items():
+        found = await place.resolver.look(place.target(f"p/{algorithm}"))
+        assert found is not None
+        assert (found.digest, found.sums) == (etag(body), (sum_,))
+    below = await listed(place.resolver, place.target("p"))
+    assert [(each.digest, each.sums) for each in below] == [(etag(body), ())] * 3
+
+
+async def test_parts_have_the_objects_checksum(plain: Place) -> None:
+    """Of an upload in parts, a checksum of all bytes is recorded, one of the parts' checksums is not."""
+    parts = (b"x" * (5 << 20), b"the rest")
+    for kind, sums in (("FULL_OBJECT", (crc32(b"".join(parts)),)), ("COMPOSITE", ())):
+        plain.server.put_in_parts(plain.name, f"{plain.root}/{kind}", parts, kind)
+        found = await plain.resolver.look(plain.target(kind))
+        assert found is not None
+        assert (found.size, found.sums) == (5 * 2**20 + 8, sums)
 
 
 async def test_version_is_not_recorded(versioned: Place) -> None:

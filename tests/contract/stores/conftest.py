@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures import BUCKET, seaweed
+from tests.support.fixtures import BUCKET
 from tests.support.memory import MemoryStore
 from tests.support.servers import Seaweed
 from wherry.wire.address import normalize_store
@@ -18,8 +18,6 @@ from wherryd.clock import SystemClock
 from wherryd.stores.base import FileBody, ObjectStore
 from wherryd.stores.credentials import StoreCredentials
 from wherryd.stores.opening import open_store
-
-__all__ = ["seaweed"]
 
 _PREFIXES = itertools.count()
 

@@ -10,11 +10,12 @@ What a call does is said in its request:
 
 * Hello answers with the server's pid; Status with what the Hellos brought.
 * Log counts the entries' bytes. By the header's ``name``: "refuse" is refused at once; "slow" never
-  answered; "die" ends the process by SIGKILL, and "leave" makes it refuse and leave, once.
+  answered; "die" ends the process by SIGKILL, and "leave" makes it refuse and leave, once; "die:<times>"
+  so often.
 * GetVersion echoes ``name``; with ``version`` "error:<class>", "code:<gRPC code>", "raise:" it fails, with
   "slow:<seconds>" it takes that long.
 * Wait tells as many states as ``every_s`` says; with the request id "hang" it is silent after them.
-* ReadFiles sends one chunk of as many bytes as each path says.
+* ReadFiles sends one chunk of as many bytes as each path says; at the path "die" the process ends.
 """
 
 from __future__ import annotations
@@ -80,27 +81,28 @@ async def log(messages: AsyncIterator[pb.LogMessage], context: Any) -> pb.LogRep
     return pb.LogReply(request_id=request_id, place=size)
 
 
-async def _misbehave(name: str, context: Any) -> None:
+async def _misbehave(said: str, context: Any) -> None:
+    name, _, times = said.partition(":")
     if name == "refuse":
         await _fail(
             context, "TypeTaken", "The name belongs to another type – é.\n  Choose another."
         )
     elif name == "slow":
         await asyncio.sleep(3600)
-    elif name == "die" and _once():
+    elif name == "die" and _at_first(int(times or 1)):
         os.kill(os.getpid(), signal.SIGKILL)
-    elif name == "leave" and _once():
+    elif name == "leave" and _at_first(1):
         OPTIONS["draining"] = "1"
         asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGTERM)
         await _fail(context, "DaemonLeaving", "leaving", grpc.StatusCode.UNAVAILABLE)
 
 
-def _once() -> bool:
-    mark = Path(OPTIONS["socket"] + ".once")
-    if mark.exists():
-        return False
-    mark.touch()
-    return True
+def _at_first(times: int) -> bool:
+    """Whether this was asked no more than so often, of whichever server at this socket."""
+    with open(OPTIONS["socket"] + ".asked", "ab") as asked:
+        asked.write(b".")
+        asked.flush()
+        return asked.tell() <= times
 
 
 async def _fail(
@@ -135,6 +137,8 @@ async def wait(request: pb.WaitRequest, context: Any) -> AsyncIterator[pb.Reques
 async def read_files(request: pb.ReadFilesRequest, context: Any) -> AsyncIterator[pb.FileChunk]:
     """Send zeros."""
     for path in request.paths:
+        if path == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         yield pb.FileChunk(path=path, data=bytes(int(path)))
 
 

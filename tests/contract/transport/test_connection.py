@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak import rounds
-from wherry import errors
+from wherry import cut_off, errors
 from wherry.connection import Connection, connect
 from wherry.wire import places
 from wherry.wire import wherry_pb2 as pb
@@ -226,23 +226,26 @@ def test_leaving_daemon_fails_the_call(connection: Connection, daemon: Pids) -> 
     assert len(daemon()) == 2
 
 
-def test_crash_loop_is_endless(connection: Connection, home: Path, daemon: Pids) -> None:
-    """A call that ends the daemon each time fails after a few tries."""
-    keep_dying = threading.Event()
+def test_many_kills_fail_the_call(connection: Connection, daemon: Pids) -> None:
+    """A call is repeated however often its daemon is killed, while that does not last too long."""
+    assert log(connection, "die:6") == 30
+    assert len(daemon()) == 7
 
-    def clear_mark() -> None:
-        while not keep_dying.wait(0.01):
-            Path(f"{home / places.SOCKET}.once").unlink(missing_ok=True)
 
-    clearing = threading.Thread(target=clear_mark)
-    clearing.start()
-    try:
-        with pytest.raises(errors.CommError):
-            log(connection, "die")
-    finally:
-        keep_dying.set()
-        clearing.join()
-    assert 1 < len(daemon()) < 10
+@pytest.mark.parametrize("call", ["log", "list"])
+def test_crash_loop_is_endless(
+    connection: Connection, daemon: Pids, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A call that ends the daemon each time fails when the time is over, and says what to do."""
+    monkeypatch.setattr(cut_off, "LIMIT_S", 0.0)
+    with pytest.raises(errors.CommError, match="ended 4 times") as caught:
+        if call == "log":
+            log(connection, "die:1000")
+        else:
+            request = pb.ReadFilesRequest(paths=["1", "die"])
+            connection.whole_stream("ReadFiles", request, pb.FileChunk)
+    assert "wherry daemon logs" in str(caught.value)
+    assert len(daemon()) == 4
 
 
 def test_wait_ends_with_the_daemon(connection: Connection, daemon: Pids) -> None:
@@ -312,8 +315,8 @@ def test_interrupted_call_spoils_the_next(connection: Connection, daemon: Pids) 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         assert get_version(connection, "first").name == "first"
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             get_version(connection, "interrupted", "slow:60")
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.disks import small_disk
 from tests.support.machine import Machine, wait_until
 from wherry.wire import places
 from wherryd.queue.reserve import SIZE_BYTES, Reserve
@@ -51,23 +50,12 @@ print(run.log_artifact(artifact).wait().version)
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine whose home is a small disk, and whose store's folder is not there yet."""
-    root = tmp_path / "machine"
-    disk = root / "home"
-    disk.mkdir(0o700, parents=True)
-    options = f"size={_DISK_BYTES},mode=0700,uid={os.getuid()}"
-    command = ["mount", "-t", "tmpfs", "-o", options, "wherry-test", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount here")
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    machine = Machine(root, store=f"file://{tmp_path}/far/store")
-    try:
+    machine = Machine(tmp_path / "machine", store=f"file://{tmp_path}/far/store")
+    machine.home.mkdir()
+    with small_disk(machine.home, _DISK_BYTES) as disk:
+        machine.live_on(disk)
         yield machine
-    finally:
-        machine.kill_daemon()
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        machine.close()
 
 
 def _fill_up(machine: Machine) -> None:

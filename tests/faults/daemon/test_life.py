@@ -201,8 +201,8 @@ def slow(descriptor, buffers, offset):
     return _preadv(descriptor, buffers, offset)
 os.preadv = slow
 """
-#: The contract: a daemon leaves within 10 s; and a moment for who waits for it to hear of it.
-_LEAVES_S = 10.5
+#: The contract: a daemon leaves within 10 s; and what a machine takes that does other things as well.
+_LEAVES_S = 12.0
 
 
 def test_work_under_way_keeps_a_leaving_daemon(home: Path, seaweed: Seaweed) -> None:

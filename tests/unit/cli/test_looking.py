@@ -41,7 +41,9 @@ _REFERENCE = pb.Entry(
     path="images/cat.png",
     digest="etag:9b2c",
     size=812,
-    reference=pb.Reference(uri="s3://b/cat.png", version="x1", resolved=_RESOLVED),
+    reference=pb.Reference(
+        uri="s3://b/cat.png", version="x1", resolved=_RESOLVED, sums=["sha256:5e"]
+    ),
 )
 
 
@@ -77,6 +79,7 @@ def test_record_lacks_a_key(daemon: FakeDaemon, as_json: Callable[..., Any]) -> 
                 "scheme": "s3",
                 "version": "x1",
                 "resolved": _RESOLVED,
+                "sums": ["sha256:5e"],
             },
             {"path": "model.pt", "digest": "sha256:" + "a" * 64, "size": 4096},
         ],

@@ -372,6 +372,7 @@ def test_missing_entry_is_none(project: Path) -> None:
     with pytest.raises(KeyError):
         artifact.manifest.entries["x"]
     assert artifact.manifest.entries.get("x") is None
+    artifact.get("x")  # no object of this name, and no error
 
 
 def test_manifest_cuts_names(project: Path) -> None:
@@ -388,7 +389,6 @@ def test_manifest_cuts_names(project: Path) -> None:
         assert [entry.path for entry in entries] == ["data/a", "data/deep/b"]
     assert manifest.get_entries_in_directory("nowhere") == []
     assert len(manifest.get_entries_in_directory("")) == 4
-    artifact.get("x")  # no object of this name, and no error
 
 
 def test_digest_is_not_that_of_the_format(project: Path) -> None:

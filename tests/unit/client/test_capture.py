@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import wherry
+from tests.support.disks import small_disk
 from tests.unit.client.test_adding import content
 from wherry import capture, copying, errors, stillness
 from wherry.rows import Kind
@@ -358,40 +359,43 @@ def test_full_spool_keeps_half_a_file(program: Program) -> None:
     program(_FULL)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 4 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_full_disk_spoils_the_artifact(
-    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_spoils_the_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a full disk the call raises ``SpoolFull``; with room again the same artifact goes on."""
-    monkeypatch.setenv("WHERRY_HOME", str(small_disk / "home"))
+    disk = tmp_path / "small"
+    disk.mkdir()
+    monkeypatch.setenv("WHERRY_HOME", str(disk / "home"))
+    code = f"from {__name__} import fill_a_disk; from pathlib import Path; fill_a_disk(Path({str(disk)!r}))"
+    with small_disk(disk, 4 << 20) as made:
+        done = subprocess.run(
+            [*made.prefix, sys.executable, "-c", code],
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+
+
+def fill_a_disk(disk: Path) -> None:
+    """What is done in a process to which ``disk`` is one of 4 MiB."""
+    small, big = disk.with_name("small-file"), disk.with_name("big")
+    small.write_bytes(b"s" * 1000)
+    big.write_bytes(b"b" * (3 << 20))
     artifact = make()
-    (tmp_path / "small-file").write_bytes(b"s" * 1000)
-    (tmp_path / "big").write_bytes(b"b" * (3 << 20))
-    artifact.add_file("small-file")
-    ballast = small_disk / "ballast"
+    artifact.add_file(str(small))
+    ballast = disk / "ballast"
     ballast.write_bytes(bytes(2 << 20))
     for _ in range(3):
         with pytest.raises(errors.SpoolFull, match="No space left"):
-            artifact.add_file("big")
+            artifact.add_file(str(big))
     ballast.unlink()
-    artifact.add_file("big")
+    artifact.add_file(str(big))
     assert content(artifact, "big") == b"b" * (3 << 20)
     assert content(artifact, "small-file") == b"s" * 1000
     with pytest.raises(errors.SpoolFull), artifact.new_file("n", mode="wb") as file:
         file.write(bytes(2 << 20))
     assert list(artifact.manifest.entries) == ["big", "small-file"]
-    assert spooled_bytes(small_disk / "home") == artifact.size
+    assert spooled_bytes(disk / "home") == artifact.size
 
 
 def test_spool_that_is_a_file_is_a_riddle(home: Path, tmp_path: Path) -> None:

@@ -225,6 +225,21 @@ def test_reference_is_not_fetched(recorder: Recorder, tmp_path: Path) -> None:
     assert files_below(tmp_path / "again") == {"plain": b"p"}
 
 
+def test_damaged_reference_is_written(recorder: Recorder, tmp_path: Path) -> None:
+    """A reference whose bytes have another checksum than was recorded is not written."""
+    artifact = _refer(recorder, "s3://bucket/ref", b"data")
+    recorder.manifest[-1].reference.sums.append(f"md5:{hashlib.md5(b'data').hexdigest()}")
+    recorder.read_references = lambda _: iter(  # type: ignore[attr-defined]
+        [pb.FileChunk(path="ref", data=b"dat"), pb.FileChunk(data=b"E", last=True)]
+    )
+    with pytest.raises(
+        errors.ReferenceFailed, match=r"s3://bucket/ref has changed .*: its md5 was"
+    ):
+        artifact.download("root")
+    artifact.download("root", allow_missing_references=True)
+    assert files_below(tmp_path / "root") == {"plain": b"p"}
+
+
 def test_unchecked_reference_is_compared(recorder: Recorder, tmp_path: Path) -> None:
     """A reference without a checksum is copied as it is."""
     (tmp_path / "f").write_bytes(b"whatever")

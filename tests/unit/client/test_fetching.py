@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.unit.client.recorder import Recorder, Refusal
-from wherry import fetching
-from wherry.errors import ReferenceFailed
+from wherry import cut_off, fetching
+from wherry.errors import CommError, ReferenceFailed
 from wherry.stored import StoredEntry
 from wherry.wire import wherry_pb2 as pb
 
 FILES = {"a": b"small", "big": os.urandom(50_000), "c": b"", "d": os.urandom(3_000)}
+HASHES = ("md5", "sha1", "sha256", "sha512")
 _PIECE = 1000
 
 
@@ -56,11 +60,20 @@ class Reading:
         yield pb.FileChunk(path=path, start=start, last=True)
 
 
-def entries(digest: str | None = "etag:e") -> dict[str, StoredEntry]:
+def entries(
+    digest: str | None = "etag:e", sums: Callable[[bytes], Sequence[str]] = lambda _: ()
+) -> dict[str, StoredEntry]:
     return {
-        path: StoredEntry(digest, len(data), f"http://h/{path}", None)
+        path: StoredEntry(digest, len(data), f"http://h/{path}", None, tuple(sums(data)))
         for path, data in FILES.items()
     }
+
+
+def all_sums(data: bytes) -> list[str]:
+    """Every checksum that is looked at, and one that is not."""
+    made = [f"{name}:{hashlib.new(name, data).hexdigest()}" for name in HASHES]
+    crc = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    return [f"crc32:{crc}", "crc64nvme:AAAAAAAAAAA=", *made]
 
 
 def fetch(home: Path, wanted: Mapping[str, StoredEntry]) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -108,8 +121,11 @@ def test_change_meanwhile_is_written(recorder: Recorder) -> None:
     assert "it has changed" in str(failed["big"])
 
 
-def test_daemon_that_always_ends_is_asked_for_ever(recorder: Recorder) -> None:
+def test_daemon_that_always_ends_is_asked_for_ever(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where no daemon gives anything more, it is an error; the file is not called whole."""
+    monkeypatch.setattr(cut_off, "LIMIT_S", 0.0)
     Reading(recorder, [12] + [0] * 50)
     written: list[str] = []
 
@@ -118,6 +134,42 @@ def test_daemon_that_always_ends_is_asked_for_ever(recorder: Recorder) -> None:
             pass
         written.append(path)
 
-    with pytest.raises(fetching.ConnectionLost):
+    with pytest.raises(CommError, match="ended 4 times"):
         list(fetching.fetch(recorder.home, entries(), write))  # type: ignore[arg-type]
     assert written == ["a"]
+
+
+# ── checksums ──────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("goes_on", [True, False], ids=["goes on", "begins anew"])
+def test_good_bytes_are_refused(recorder: Recorder, *, goes_on: bool) -> None:
+    """Bytes of which the recorded checksums are right are written, also those that come in two answers."""
+    Reading(recorder, [12, 7, 3], goes_on=goes_on)
+    assert fetch(recorder.home, entries(sums=all_sums)) == (FILES, {})
+
+
+@pytest.mark.parametrize("name", ["crc32", *HASHES])
+def test_other_bytes_are_written(recorder: Recorder, name: str) -> None:
+    """Bytes of another checksum are an error that names both, of that reference alone."""
+    Reading(recorder, [])
+
+    def sums(data: bytes) -> list[str]:
+        was = all_sums(b"other" if data == FILES["big"] else data)
+        return [each for each in was if each.startswith(f"{name}:")]
+
+    written, failed = fetch(recorder.home, entries(sums=sums))
+    assert written == {path: data for path, data in FILES.items() if path != "big"}
+    (was,), (now,) = sums(FILES["big"]), sums_of(FILES["big"], name)
+    said = f"its {name} was {was.partition(':')[2]} and is {now.partition(':')[2]}"
+    assert f"http://h/big has changed since it was logged: {said}" in failed["big"]
+    assert list(failed) == ["big"]
+
+
+def sums_of(data: bytes, name: str) -> list[str]:
+    return [each for each in all_sums(data) if each.startswith(f"{name}:")]
+
+
+def test_check_misses_bytes(recorder: Recorder) -> None:
+    """Where only the server is asked there are no bytes to compare."""
+    Reading(recorder, [])
+    wanted = entries(sums=lambda _: all_sums(b"whatever"))
+    assert list(fetching.check(recorder.home, {"c": wanted["c"]})) == []

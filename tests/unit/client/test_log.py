@@ -6,14 +6,16 @@ import gc
 import json
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import wherry
-from tests.unit.client.recorder import Recorder
+from tests.unit.client.recorder import Recorder, Refusal
 from wherry import errors, recent, spool, submit
 from wherry.wire import places
+from wherry.wire import wherry_pb2 as pb
 
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -183,6 +185,36 @@ def test_refused_request_comes_under_another_id(recorder: Recorder, run: wherry.
     run.log_artifact(artifact, aliases=["a"])
     assert len(recorder.logged) == len(sent) == 1
     assert recorder.linked == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_second_try_is_another_request(
+    recorder: Recorder, run: wherry.Run, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A call that is cut off, before or after the daemon took it, is repeated under its id, byte by byte."""
+    Path("f").write_text("x")
+    artifact = make(metadata={"a": 1})
+    for number in range(2500):  # so that the entries need more than one message
+        artifact.add_file("f", name=f"{number:0200}")
+    tries: list[list[bytes]] = []
+    log = recorder.log
+
+    def cut_off_twice(messages: Iterator[pb.LogMessage]) -> pb.LogReply:
+        whole = list(messages)
+        tries.append([message.SerializeToString() for message in whole])
+        if len(tries) == 3:
+            return log(iter(whole))
+        if moment == "after":
+            log(iter(whole))
+        raise Refusal("ConnectionLost")
+
+    monkeypatch.setattr(recorder, "log", cut_off_twice)
+    run.log_artifact(artifact)
+    (logged,) = recorder.logged
+    first = pb.LogMessage.FromString(tries[0][0]).header
+    assert first.request_id == logged.header.request_id
+    assert len(tries[0]) > 3
+    assert tries[0] == tries[1] == tries[2]
 
 
 def test_second_logging_makes_another_request(recorder: Recorder, run: wherry.Run) -> None:

@@ -53,6 +53,9 @@ SIGNATURES = {
     "Artifact.get": "name",
     "Run.log_model": "path name=None aliases=None",
     "Run.use_model": "name",
+    "entries.ManifestEntry.download": "root=None",
+    "entries.ManifestEntry.ref_target": "",
+    "entries.ManifestEntry.ref_url": "",
     "Api.artifact_exists": "name type=None",
     "Api.artifact_collection_exists": "name type",
 }

@@ -29,6 +29,7 @@ async def test_reference_is_recorded_otherwise(bench: Bench) -> None:
     """An object becomes one entry, a prefix one for each object below it, beside files."""
     objects = bench.resolver.objects
     objects.update({"http://h/a.txt": "e1", "bucket://b/model": "e2"})
+    bench.resolver.sums["http://h/a.txt"] = ("md5:0a", "sha1:0b")
     objects.update({f"bucket://b/img/{n}.png": f"i{n}" for n in range(5)})
     request = await bench.log(
         {"z": b"zz"},
@@ -48,6 +49,7 @@ async def test_reference_is_recorded_otherwise(bench: Bench) -> None:
     (text,) = [e for e in await bench.queue.entries(request.row) if e.path == "text"]
     assert text.reference is not None
     assert text.reference.resolved == rfc3339(bench.clock.now())
+    assert text.reference.sums == ("md5:0a", "sha1:0b")
 
 
 async def test_manifest_is_made_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,20 @@ async def test_known_pack_is_sent_again(bench: Bench) -> None:
     assert (len(_packs(bench)), store.puts) == (1, 1)
 
 
+async def test_slice_passes_for_a_blob(bench: Bench) -> None:
+    """A file that is planned as a blob is sent as one, though its bytes came to lie in a pack meanwhile."""
+    bench.preparer()
+    packed = await bench.log({"a": b"one", "b": b"two"}, name="packed")
+    alone = await bench.log({"a": b"one"}, name="alone")
+    for request in (packed, alone):
+        await bench.wait_state(request, State.PREPARED)
+    bench.transferrer(at_once=1)
+    for request in (packed, alone):
+        await _arrived(bench, request)
+    again = await bench.log({"a": b"one", "b": b"two"}, name="again")
+    await _arrived(bench, again)
+
+
 async def test_bytes_of_a_store_that_is_gone_are_pointed_at(bench: Bench) -> None:
     """A manifest that points at packs of another store than counts now is made again, and all is sent."""
     bench.preparer()

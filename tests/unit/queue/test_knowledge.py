@@ -98,6 +98,7 @@ def test_bytes_are_looked_for_in_another_place(db: sqlite3.Connection) -> None:
     }
     knowledge.note_sent(db, LANE, [Sent("sha256:a", 1, Place("q", 7))], None, 5.0)
     assert knowledge.places(db, LANE, digests)["sha256:a"] == Place("q", 7)
+    assert knowledge.sent_already(db, LANE, digests) == set(), "no object of their own"
     knowledge.restart_lane(db, LANE, "store-2", -1, "")
     assert knowledge.places(db, LANE, digests) == {}
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.queue.helpers import memory, put
 from wherry.errors import QueueTooNew
-from wherryd.model import State
+from wherryd.model import Entry, Reference, State
 from wherryd.queue import looks, migrations
 
 
@@ -62,6 +62,21 @@ def test_an_older_database_that_is_not_brought_up(monkeypatch: pytest.MonkeyPatc
     assert looks.get(db, 1).id == "r1"
     assert db.execute("SELECT note FROM requests").fetchone()["note"] == "seen"
     migrations.bring_up(db)
+
+
+def test_a_queue_of_before_sums_that_is_lost() -> None:
+    """References that an older daemon kept are there after the update, without further checksums."""
+    db = empty()
+    for number, script in migrations.migrations().items():
+        if number < 3:
+            db.executescript(f"{script}\nPRAGMA user_version = {number};")
+    db.execute(
+        "INSERT INTO entries (row, path, size, digest, uri, checksum, max_objects) "
+        "VALUES (1, 'x', 3, 'etag:e', 's3://b/x', 1, 1)"
+    )
+    migrations.bring_up(db)
+    (entry,) = looks.entries(db, 1, None, 10)
+    assert entry == Entry("x", 3, "etag:e", None, Reference("s3://b/x", max_objects=1))
 
 
 def test_a_migration_that_is_half_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.soak import rounds
 from tests.unit.queue.helpers import ADDRESS, ALL, MANIFEST, StillClock, new_entry, new_request
 from wherry.errors import QueueError, RequestIdTaken, TypeTaken
 from wherryd.model import Lane, State
@@ -543,4 +544,5 @@ def _start_over(request: Modelled) -> None:
 def test_a_queue_that_differs_from_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is done in whatever order, with kills around any commit, the queue is as its model."""
     monkeypatch.setattr(streams, "HELD_PER_STREAM", HELD)
-    run_state_machine_as_test(QueueMachine, settings=settings(stateful_step_count=40))
+    long = settings(stateful_step_count=40, max_examples=rounds(200, 3_000))
+    run_state_machine_as_test(QueueMachine, settings=long)

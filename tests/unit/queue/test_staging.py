@@ -33,6 +33,7 @@ def test_an_entry_that_loses_a_field(db: sqlite3.Connection) -> None:
             "ref", 9, "etag:1", None, Reference("s3://b/k", False, 5, "v1", "2026-01-01T00:00:00Z")
         ),
         Entry("ref, plain", 0, None, None, Reference("s3://b/k")),
+        Entry("ref, sums", 0, "etag:1", None, Reference("s3://b/k", sums=("crc32:A", "md5:b c"))),
     ]
     staging.stage(db, 1, given)
     assert looks.entries(db, 1, None, 100) == given

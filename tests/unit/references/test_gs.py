@@ -92,6 +92,16 @@ async def test_sets_are_tried_in_another_order(monkeypatch: pytest.MonkeyPatch) 
         assert shown(server) == ["Bearer A", "Bearer own", None, None]
 
 
+async def test_composite_object_has_an_md5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server gives no MD5, none is recorded; it is asked for by name."""
+    async with asked(monkeypatch, {}, GOOD) as (resolver, server):
+        found = await resolver.look(TARGET)
+        assert found
+        assert (found.digest, found.sums) == ("crc32c:c", ())
+        (fields,) = parse_qs(server.seen[0].target.partition("?")[2])["fields"]
+        assert "md5Hash" in fields.split(",")
+
+
 @pytest.mark.parametrize(
     ("tokens", "script", "kind", "said"),
     [

@@ -83,8 +83,8 @@ def page(name: str, held: str, more: str) -> bytes:
     return answer(200, body.encode())
 
 
-def head(version: str = "", etag: str = '"e"') -> bytes:
-    more = {"x_amz_version_id": version} if version else {}
+def head(version: str = "", etag: str = '"e"', **more: str) -> bytes:
+    more |= {"x_amz_version_id": version} if version else {}
     return answer(200, b"", ETag=etag, **more).replace(b"Content-Length: 0", b"Content-Length: 1")
 
 
@@ -93,7 +93,7 @@ def head(version: str = "", etag: str = '"e"') -> bytes:
 
 async def test_denied_object_is_asked_for_again() -> None:
     """AccessDenied is final, and names what is missing."""
-    async with asked(NO_CODE, NO_CODE, DENIED, DENIED, DENIED, DENIED) as made:
+    async with asked(*[NO_CODE] * 4, DENIED, DENIED, DENIED, DENIED) as made:
         with pytest.raises(ReferenceFailed, match="refuses s3://bucket/k: AccessDenied") as caught:
             await made.look()
         assert "s3:GetObject" in str(caught.value)
@@ -101,7 +101,7 @@ async def test_denied_object_is_asked_for_again() -> None:
 
 async def test_right_to_list_is_not_enough() -> None:
     """Who may list a prefix alone is refused its name, and gets the listing."""
-    script = (NO_CODE, NO_CODE, DENIED, DENIED, objects("k/a"))
+    script = (*[NO_CODE] * 4, DENIED, DENIED, objects("k/a"))
     async with asked(*script) as made:
         assert await made.look() is None
         assert "prefix=k%2F" in made.server.seen[-1].target
@@ -111,7 +111,7 @@ async def test_right_to_list_is_not_enough() -> None:
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
 async def test_bad_keys_are_final(code: str) -> None:
     """Keys that are no good may be followed by others."""
-    async with asked(NO_CODE, NO_CODE, error(403, code), DENIED) as made:
+    async with asked(*[NO_CODE] * 4, error(403, code), DENIED) as made:
         with pytest.raises(ReferenceUnavailable, match=code) as caught:
             await made.look()
         assert "AWS_PROFILE" in str(caught.value)
@@ -120,7 +120,7 @@ async def test_bad_keys_are_final(code: str) -> None:
 
 async def test_no_keys_are_final() -> None:
     """Without any credentials the bucket is asked without a signature, and others may come."""
-    async with asked(NO_CODE, DENIED, keys={}) as made:
+    async with asked(NO_CODE, NO_CODE, DENIED, keys={}) as made:
         with pytest.raises(ReferenceUnavailable, match="and there are none"):
             await made.look()
         assert not any("authorization" in seen.headers for seen in made.server.seen)
@@ -203,6 +203,53 @@ async def test_requester_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
         async with asked(head(), keys=keys) as made:
             await made.look()
             assert made.server.seen[0].headers.get("x-amz-request-payer") == pays
+
+
+# ── further checksums ────────────────────────────────────────────────────────────────────────────
+MODE = "x-amz-checksum-mode"
+CRC = {"x_amz_checksum_crc32": "NSRBwg=="}
+
+
+@pytest.mark.parametrize(
+    "refusals", [[NO_CODE, NO_CODE], [answer(400), answer(400)], [answer(501)]], ids=str
+)
+async def test_right_to_use_a_key_is_asked_for(refusals: list[bytes]) -> None:
+    """An object whose checksums may not be seen, or can't be asked for, is recorded by its ETag."""
+    async with asked(*refusals, head("v1", **CRC)) as made:
+        found = await made.look()
+        assert found == Found("s3://bucket/k", "k", "etag:e", 1, "v1", ("crc32:NSRBwg==",))
+        modes = [seen.headers.get(MODE) for seen in made.server.seen]
+        assert modes == ["ENABLED"] * len(refusals) + [None]
+
+
+async def test_missing_object_is_asked_for_twice() -> None:
+    """Where the first answer says all there is to say, no other question follows."""
+    for said in (head(), answer(404)):
+        async with asked(said) as made:
+            await made.look()
+            assert made.lines == ["HEAD /bucket/k"]
+
+
+async def test_part_is_taken_for_the_whole() -> None:
+    """A checksum that comes with one byte of an object, or of its parts, is not the object's."""
+    part = answer(206, b"x", ETag='"e"', Content_Range="bytes 0-0/1", **CRC)
+    for said in (
+        (answer(405), part),
+        (head(**CRC, x_amz_checksum_type="COMPOSITE"),),
+        (head(x_amz_checksum_crc32="NSRBwg==-2"),),
+    ):
+        async with asked(*said) as made:
+            found = await made.look()
+            assert found
+            assert found.sums == ()
+
+
+async def test_prefix_asks_for_checksums() -> None:
+    """What a listing leaves open is asked for without checksums: they may take further rights."""
+    bare = page("ListBucketResult", f"<Contents>{item('p/a', etag='')}</Contents>", "")
+    async with asked(bare, head(), head()) as made:
+        assert [each.sums for each in (await made.list()).objects] == [()]
+        assert not any(MODE in seen.headers for seen in made.server.seen)
 
 
 # ── a listing ────────────────────────────────────────────────────────────────────────────────────

@@ -43,6 +43,7 @@ LINES = [
         ref="s3://b/images/cat.png",
         version="x1.4",
         resolved="2026-11-23T13:59:58.020Z",
+        sums=("sha256:77af778b51abd4a3c51c5ddd97204a9c3ae614ebccb75a606c3b6865aed6744e",),
     ),
     ManifestEntry(
         "labels.csv",

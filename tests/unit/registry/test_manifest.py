@@ -33,7 +33,14 @@ SEGMENTS = st.text(
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=3).map("/".join)
 SIZES = st.integers(0, 2**63)
 REFERENCES = st.builds(
-    Reference, uri=TEXT, version=st.none() | TEXT, resolved=st.none() | TEXT, checksum=st.booleans()
+    Reference,
+    uri=TEXT,
+    version=st.none() | TEXT,
+    resolved=st.none() | TEXT,
+    checksum=st.booleans(),
+    sums=st.lists(st.sampled_from(["crc32:AAAAAA==", "md5:0a", "x1:é "]), unique=True)
+    .map(sorted)
+    .map(tuple),
 )
 FILES = st.builds(Entry, PATHS, SIZES, st.sampled_from([A, B]))
 REFERRED = st.builds(
@@ -119,6 +126,42 @@ def test_where_bytes_lie_and_when_is_no_content(tmp_path: Path) -> None:
     here = example.write_manifest(tmp_path / "here")
     assert here.digest == there.digest
     assert here.manifest != there.manifest
+
+
+def test_further_checksums_are_no_content(tmp_path: Path) -> None:
+    """What more a server tells of an object makes no other version; it stands in the line."""
+    entries = [
+        Entry("a", 1, "etag:x", reference=Reference("s3://b/a", sums=sums))
+        for sums in ((), ("crc32:AAAAAA==", "md5:0a"))
+    ]
+    without, with_ = (write(tmp_path / str(n), [each]) for n, each in enumerate(entries))
+    assert without.digest == with_.digest
+    (line,) = read(tmp_path / "1", with_.manifest)
+    assert line.sums == ("crc32:AAAAAA==", "md5:0a")
+    assert b"sums" not in msgspec.json.encode(line_of(entries[0]))
+
+
+def test_further_checksums_of_what_has_none_are_left_out(tmp_path: Path) -> None:
+    """What is equal by URI and size alone may have other bytes, which old checksums would refuse."""
+    entry = Entry("a", 1, None, reference=Reference("s3://b/a", sums=("md5:0a",)))
+    (line,) = read(tmp_path / "m", write(tmp_path / "m", [entry]).manifest)
+    assert line.sums == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (ManifestEntry("a", A, 1, sums=("md5:0a",)), "only a reference"),
+        (ManifestEntry("a", None, 1, ref="s3://b", sums=("md5:0a",)), "without one"),
+        (ManifestEntry("a", "etag:x", 1, ref="s3://b", sums=("MD5:0a",)), "not all checksums"),
+        (ManifestEntry("a", "etag:x", 1, ref="s3://b", sums=("md5:",)), "not all checksums"),
+        (ManifestEntry("a", "etag:x", 1, ref="s3://b", sums=("md5:1", "crc:1")), "out of order"),
+        (ManifestEntry("a", "etag:x", 1, ref="s3://b", sums=("md5:1", "md5:2")), "of one"),
+    ],
+)
+def test_bad_further_checksums_are_taken(line: ManifestEntry, said: str) -> None:
+    """Only a reference with a checksum has further ones: one of each algorithm, in their names' order."""
+    assert said in (problem(line) or "")
 
 
 def test_references_without_a_checksum_are_equal_if_uri_and_size_are(tmp_path: Path) -> None:

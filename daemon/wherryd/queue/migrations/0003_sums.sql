@@ -1,0 +1,2 @@
+-- Further checksums that a reference's server gave.
+ALTER TABLE entries ADD COLUMN sums TEXT;
