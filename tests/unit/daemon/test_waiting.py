@@ -157,14 +157,15 @@ async def test_repeated_trouble_is_not_told_to_the_commit(
     since, and the lane's worker asks it once more.
     """
     bench.preparer()
+    first = await bench.wait_state(await bench.log({"a": b"1"}), State.PREPARED)
+    request = await bench.log({"a": b"2"})  # so that the lane's worker stays
+    await bench.wait_state(request, State.PREPARED)
     bench.transferrer(at_once=1)
     opened = bench.opened
     committer = Committer(
         bench.queue, opened.registry, bench.clock, bench.news, doubts=opened.doubts
     )
     bench.start(committer.run())
-    first = await bench.log({"a": b"1"})
-    request = await bench.log({"a": b"2"})  # so that the worker stays
     with anyio.fail_after(10):
         await store.halfway.wait()
     second, store.second = store.second, anyio.Event()
