@@ -1,4 +1,4 @@
-"""Ten thousand small files, from ``add_dir`` to committed: beside ``cp -r`` on a folder, beside s5cmd on S3."""
+"""Ten thousand small files, from ``add_dir`` to committed: beside ``cp -r`` on a folder, s5cmd on S3."""
 
 from __future__ import annotations
 

@@ -32,6 +32,8 @@ _OTHERS = ("commit.", "queue.", "registry.", "stores.folder.")
 #: What this history does not come by.
 _ELSEWHERE = (
     "transfer.lane.",
+    "transfer.request.before-plan",
+    "queue.plan.",
     "capture.lost.",
     "capture.manifests.",
     "prepare.lookups.",
@@ -133,7 +135,7 @@ def _live(history: History) -> None:
     session = history.session
     history.done = artifacts = [
         session.artifact(metadata=b'{"n":%d}' % n, aliases=["best"])
-        .add("large", os.urandom(100_000))
+        .add("large", os.urandom(1_100_000))
         .add_packed({"a": b"%d" % n, "b": b"same"})
         for n in range(2)
     ]

@@ -25,7 +25,7 @@ from wherryd.clock import SystemClock
 from wherryd.log import configure
 from wherryd.model import Entry, Manifest, RunInfo, Source
 from wherryd.news import News
-from wherryd.queue.base import Finding, Known, NewRequest, Sent
+from wherryd.queue.base import Finding, Known, NewRequest, Packed, Sent
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.queue.streams import HELD_PER_STREAM
@@ -114,6 +114,13 @@ class Worker:
     async def digests(self) -> None:
         await self.queue.save_found(self.row, [Finding(0, [], found=0)])
         await self.queue.save_digests(self.row, [(path, f"sha256:{path}", 3) for path in PATHS])
+
+    async def place(self) -> None:
+        places = [Packed(path, "aa", 3 * number) for number, path in enumerate(PATHS)]
+        await self.queue.save_places(self.row, places, ("aa", 9))
+
+    async def plan_again(self) -> None:
+        await self.queue.plan_again(self.row)
 
     async def prepare(self) -> None:
         await self.queue.prepared(self.row, Manifest("sha256:m", "sha256:d", 3, 9), "sha256:c")

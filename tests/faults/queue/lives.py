@@ -17,6 +17,7 @@ LIVES: dict[str, list[tuple[str, str]]] = {
     "whole": [
         ("accept", "accepted"),
         ("digests", "accepted"),
+        ("place", "accepted"),
         ("prepare", "prepared"),
         ("send", "prepared"),
         ("upload", "uploaded"),
@@ -47,6 +48,7 @@ LIVES: dict[str, list[tuple[str, str]]] = {
         ("attempt", "sending"),
         ("stop", "sending"),
         ("restart", "prepared"),
+        ("plan_again", "accepted"),
         ("fail", "failed"),
     ],
     "forgotten": [("accept", "accepted"), ("cancel", "cancelled"), ("forget", "")],
