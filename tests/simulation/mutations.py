@@ -667,7 +667,11 @@ def _without_random_id() -> Applied:
         yield
 
 
-@mutation("a user's move that does not raise 'highest'", "taken back by logging", **_ALIAS_PLAN)
+@mutation(
+    "a user's move that does not raise 'highest'",
+    "taken back by logging",
+    **_ALIAS_PLAN | {"moves": 16},
+)
 def _not_raised() -> Applied:
     original = naming.moved_by_user
 
