@@ -33,8 +33,8 @@ class Object(msgspec.Struct, frozen=True):
     body: bytes
 
 
-def _tell_nobody(_: int) -> None:
-    pass
+def tell_nobody(_: int) -> None:
+    """How many bytes have left is of no interest."""
 
 
 class FileBody(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class FileBody(msgspec.Struct, frozen=True):
     size: int
     sha256: bytes  # 32 bytes; the store checks what arrives against it
     #: Told how many of its bytes have left, from any thread; a try that is repeated begins again at 0.
-    told: Callable[[int], None] = _tell_nobody
+    told: Callable[[int], None] = tell_nobody
 
 
 class PackBody(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class PackBody(msgspec.Struct, frozen=True):
     files: tuple[FileBody, ...]
     size: int  # of all of them
     sha256: bytes  # of all of them
-    told: Callable[[int], None] = _tell_nobody
+    told: Callable[[int], None] = tell_nobody
 
 
 Body = bytes | FileBody | PackBody

@@ -16,7 +16,7 @@ import zstandard
 from wherry.errors import FileChanged, FileMissing
 from wherryd.model import Entry
 from wherryd.queue.base import Request
-from wherryd.stores.base import FileBody, PackBody
+from wherryd.stores.base import FileBody, PackBody, tell_nobody
 
 _READ_BYTES = 1 << 18
 _WINDOW_BYTES = 8 << 20
@@ -40,7 +40,7 @@ def manifests_in(folder: str) -> ManifestOf:
     return manifest_of
 
 
-def entry_body(entry: Entry, told: Callable[[int], None]) -> FileBody:
+def entry_body(entry: Entry, told: Callable[[int], None] = tell_nobody) -> FileBody:
     """Make the body of an entry whose digest is known and that is no reference.
 
     Args:
@@ -63,12 +63,8 @@ def pack_body(
         pack: its name, ``<hex>``.
         told: how many bytes have left; see ``FileBody``.
     """
-    files = tuple(entry_body(entry, _tell_nobody) for entry in entries)
+    files = tuple(entry_body(entry) for entry in entries)
     return PackBody(files, size, bytes.fromhex(pack), told)
-
-
-def _tell_nobody(_: int) -> None:
-    pass
 
 
 def manifest_body(path: str, manifest: str) -> FileBody:
