@@ -82,7 +82,9 @@ class Blobs:
         Raises ``StoreError``, ``Exchanged`` among them; ``FileChanged`` or ``FileUnreadable`` where the bytes
         are not what was captured; ``Leaving``; ``Astray``; ``WrongState`` where another store counts by now.
         """
-        gatherer = Gatherer(await self._queue.packs(job.request.row))
+        # One file has no company, so that no pack is made: most requests of a loop need not ask.
+        own = await self._queue.packs(job.request.row) if job.request.entries > 1 else {}
+        gatherer = Gatherer(own)
         page = await self._queue.entries(job.request.row, None, PAGE)
         while len(page) == PAGE:
             await self._send_page(job, gatherer.take(page), is_last=False)
