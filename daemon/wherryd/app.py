@@ -190,7 +190,7 @@ async def _wire(
         news,
         clock,
         progress,
-        lambda: life.is_pressed,
+        lambda: life.stand_back_s,
         reserve.give_up,
     )
     contacts = Contacts(stores, lambda store: probe(store, clock), queue, clock)
@@ -202,7 +202,7 @@ async def _wire(
         news,
         clock,
         progress,
-        lambda: life.is_pressed,
+        lambda: life.stand_back_s,
     )
     committer = Committer(queue, stores.registry, clock, news, doubts=stores.doubts)
 

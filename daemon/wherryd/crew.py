@@ -26,12 +26,13 @@ from wherryd.news import News, Watch
 from wherryd.public import public_name
 from wherryd.queue.base import Filter, Queue, Request, WrongState
 
-#: Requests looked at beyond those that are worked on.
-LOOK_AHEAD = 64
+#: Requests looked at beyond those that are worked on; and when none of them could be started.
+LOOK_AHEAD = 16
+LOOK_FURTHER = 64
 LOOK_AHEAD_IN_LANE = 16
-#: While many requests come in at once: a pause before each look, and so few starts after it.
-_COURTESY_S = 0.1
+#: While many requests come in: so few starts after each look.
 _COURTESY_STARTS = 2
+_COURTESY_STEP_S = 0.1
 #: The disk is full, say: longest pause before the same step is tried again.
 _QUEUE_PAUSE_S = 2.0
 #: After a defect the request rests for up to 1, 2, 4, … 600 s; all others go on.
@@ -54,7 +55,7 @@ class Crew:
         left_out: addresses of stores whose requests are not to be looked at now.
         asking: only requests with lookups that are not done, or only those without; None: all.
         is_blocked: whether a lane's requests can't be started now, for a reason finer than its store.
-        is_pressed: whether to stand back for requests that come in: training waits for those.
+        stand_back_s: how long to wait before the next look, for requests that come in.
         note_defect: is told of exceptions that nobody expected.
     """
 
@@ -68,7 +69,7 @@ class Crew:
         clock: Clock,
         left_out: Callable[[], tuple[str, ...]] = tuple,
         is_blocked: Callable[[Lane], bool] = lambda _: False,
-        is_pressed: Callable[[], bool] = lambda: False,
+        stand_back_s: Callable[[], float] = lambda: 0.0,
         asking: bool | None = None,
         note_defect: NoteDefect = note_defect,
     ) -> None:
@@ -81,7 +82,7 @@ class Crew:
         self._clock = clock
         self._left_out = left_out
         self._is_blocked = is_blocked
-        self._is_pressed = is_pressed
+        self._stand_back_s = stand_back_s
         self._note_defect = note_defect
         self._busy: dict[int, tuple[Request, anyio.CancelScope]] = {}
         self._defects: dict[int, int] = {}  # how many a request's row has met
@@ -90,6 +91,7 @@ class Crew:
         self._tasks: TaskGroup | None = None
         self._leaving = False
         self._is_more = False  # the last look saw more than could be started
+        self._is_stuck = False  # it saw some, and none could be
         self._idle = anyio.Event()
         self._log = get_logger(str(state))
 
@@ -102,8 +104,7 @@ class Crew:
             with self._news.watch(self._state) as self._watch:
                 while True:
                     await self._watch.wait_news()
-                    if self._is_pressed():
-                        await self._clock.sleep(_COURTESY_S)
+                    await self._stand_back()
                     if not self._leaving:
                         await self._start_tasks(tasks)
 
@@ -143,29 +144,45 @@ class Crew:
         await self._clock.sleep(seconds)
         self.wake()
 
+    async def _stand_back(self) -> None:
+        waited_s = 0.0
+        while waited_s < self._stand_back_s():
+            await self._clock.sleep(_COURTESY_STEP_S)
+            waited_s += _COURTESY_STEP_S
+
     async def _start_tasks(self, tasks: TaskGroup) -> None:
-        # One that ends while the queue is asked may be in the answer all the same.
-        begun = set(self._busy)
         try:
-            found = await self._find()
+            chosen = await self._choose_next()
         except QueueError as error:
             await self._pause(error)
             self.wake()
             return
-        candidates = [each for each in found if each.row not in begun]
-        chosen = self._choose(candidates, [request for request, _ in self._busy.values()])
-        if self._is_pressed():
+        if self._stand_back_s():
+            self._is_more |= len(chosen) > _COURTESY_STARTS
             chosen = chosen[:_COURTESY_STARTS]
-        self._is_more = len(chosen) < len(candidates) or len(found) >= LOOK_AHEAD
         for request in chosen:
             scope = anyio.CancelScope()
             self._busy[request.row] = request, scope
             tasks.start_soon(self._run_task, request, scope)
 
-    async def _find(self) -> list[Request]:
+    async def _choose_next(self) -> Sequence[Request]:
+        # One that ends while the queue is asked may be in the answer all the same.
+        begun = set(self._busy)
         now = self._clock.monotonic()
         self._resting = {row: until for row, until in self._resting.items() if now < until}
-        limit = len(self._busy) + len(self._resting) + LOOK_AHEAD
+        found, is_all = await self._find(LOOK_FURTHER if self._is_stuck else LOOK_AHEAD)
+        candidates = [each for each in found if each.row not in begun]
+        if not candidates and not is_all:
+            found = await self._find_beyond()
+            candidates = [each for each in found if each.row not in begun]
+        chosen = self._choose(candidates, [request for request, _ in self._busy.values()])
+        self._is_more = not is_all or len(chosen) < len(candidates)
+        self._is_stuck = self._is_more and not chosen
+        return chosen
+
+    async def _find(self, ahead: int) -> tuple[list[Request], bool]:
+        """Look at the first requests; gives those that are free, and whether there are no others."""
+        limit = len(self._busy) + len(self._resting) + ahead
         wanted = Filter(
             states=(self._state,),
             without_stores=self._left_out(),
@@ -173,10 +190,7 @@ class Crew:
             limit=limit,
         )
         found = await self._queue.find(wanted)
-        free = self._free(found)
-        if len(found) < limit or any(request.row not in self._busy for request in free):
-            return free
-        return await self._find_beyond()
+        return self._free(found), len(found) < limit
 
     async def _find_beyond(self) -> list[Request]:
         """Look lane by lane: all that stands in front is blocked."""

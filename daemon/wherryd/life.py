@@ -18,8 +18,13 @@ from wherryd.news import News
 
 #: Topic of the news that the daemon begins to leave.
 LEAVING = "leaving"
-#: So many requests within so many seconds.
+#: So many requests within so many seconds: other work stands back a little.
 _PRESSURE, _PRESSURE_S = 4, 0.1
+_PRESSED_S = 0.1
+#: So many: what the machine can do is theirs, until this has lasted so long. A queue must not only grow.
+_CROWD = 10
+_CROWDED_S = 1.0
+_LONGEST_CROWD_S = 10.0
 #: Whoever logs again within this time most likely logs in a loop.
 _FOLLOWS_S = 0.05
 
@@ -31,7 +36,8 @@ class Life:
         self._clock = clock
         self._news = news
         self._calls = 0
-        self._requests = deque([float("-inf")] * _PRESSURE, maxlen=_PRESSURE)
+        self._requests = deque([float("-inf")] * _CROWD, maxlen=_CROWD)
+        self._crowded_since = float("-inf")
         self._last_call = clock.monotonic()
         self._leaving = anyio.Event()
         self._call_ended = anyio.Event()
@@ -55,13 +61,23 @@ class Life:
 
     def note_request(self) -> None:
         """Count a request that is coming in."""
-        self._requests.append(self._clock.monotonic())
+        now = self._clock.monotonic()
+        if now - self._requests[-1] >= _PRESSURE_S:
+            self._crowded_since = now
+        self._requests.append(now)
 
     @property
-    def is_pressed(self) -> bool:
-        """Whether requests come in so fast that other work should stand back a little."""
-        oldest = self._requests[0]
-        return self._clock.monotonic() - oldest < _PRESSURE_S
+    def stand_back_s(self) -> float:
+        """How long other work should stand back for requests that come in: training waits for those."""
+        now = self._clock.monotonic()
+        if now - self._requests[-_PRESSURE] >= _PRESSURE_S:
+            return 0.0
+        is_crowded = now - self._requests[0] < _PRESSURE_S
+        return (
+            _CROWDED_S
+            if is_crowded and now - self._crowded_since < _LONGEST_CROWD_S
+            else _PRESSED_S
+        )
 
     @property
     def is_receiving(self) -> bool:

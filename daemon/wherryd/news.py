@@ -31,8 +31,8 @@ class Watch:
 class News:
     """Topics are states (``model.State``), request ids and lanes.
 
-    The queue tells a state whenever a request has entered it, durably, and the request's id and its
-    lane at every change of its row.
+    The queue tells a state whenever a request has entered it, durably; a request's id at every change of
+    its row; and a lane when a request in it was uploaded, or has left the line without a version.
     """
 
     def __init__(self) -> None:

@@ -138,10 +138,13 @@ def _with_record(head: Request, record: bytes) -> Request:
     "number and bytes not in the queue before the send",
     "is cancelled",
     homes=1,
-    lives=3,
-    cancels=4,
+    lives=0,
+    processes=1,
+    logs=3,
+    cancels=8,
     contents=100,
-    faults={"late": 0.5, "lost_answer": 0.2},
+    spread_s=3.0,
+    faults={"latency_s": 1.0},
 )
 def _not_queued() -> Applied:
     async def attempt(self: LaneWorker, head: Request, number: int) -> Request:

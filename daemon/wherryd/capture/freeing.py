@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -125,29 +125,43 @@ class Freer:
             _log.warning("stray manifests are left", error=str(error))
 
     async def _free_all(self, ended: list[Request]) -> None:
-        """A few at once share the queue's syncs."""
+        """A few at once share the queue's syncs, and a thread."""
         for start in range(0, len(ended), _SHARING):
-            chunk = ended[start : start + _SHARING]
-            await all_of(*(partial(self._free, request) for request in chunk))
+            await self._free(ended[start : start + _SHARING])
 
-    async def _free(self, request: Request) -> None:
-        try:
-            await self._free_now(request)
-        except WrongState:
-            pass  # a further run gave it an alias meanwhile: it comes again when it is done again
-
-    async def _free_now(self, request: Request) -> None:
+    async def _free(self, requests: Sequence[Request]) -> None:
         _BEFORE_ROWS()
-        await self._queue.drop_entries(request.row)
+        dropped = await all_of(*(partial(self._drop, request) for request in requests))
+        left = [request for request in dropped if request is not None]
         _BEFORE_FILES()
-        try:
-            await anyio.to_thread.run_sync(self._remove_files, request)
-        except OSError as error:
-            _log.warning("files can't be deleted", request=request.id, error=str(error))
-            self._stuck[request.row] = self._clock.monotonic() + _AGAIN_S
-            return
+        removed = await anyio.to_thread.run_sync(self._remove_all, left)
+        stuck_until = self._clock.monotonic() + _AGAIN_S
+        self._stuck |= {request.row: stuck_until for request in left if request not in removed}
         _BEFORE_NOTE()
-        await self._queue.note_freed(request.row)
+        await all_of(*(partial(self._note, request) for request in removed))
+
+    async def _drop(self, request: Request) -> Request | None:
+        """Delete its entries; None where a further run gave it an alias meanwhile: it ends once more."""
+        try:
+            await self._queue.drop_entries(request.row)
+        except WrongState:
+            return None
+        return request
+
+    async def _note(self, request: Request) -> None:
+        with suppress(WrongState):
+            await self._queue.note_freed(request.row)
+
+    def _remove_all(self, requests: Sequence[Request]) -> list[Request]:
+        removed = []
+        for request in requests:
+            try:
+                self._remove_files(request)
+            except OSError as error:
+                _log.warning("files can't be deleted", request=request.id, error=str(error))
+            else:
+                removed.append(request)
+        return removed
 
     def _remove_files(self, request: Request) -> None:
         self._remove_manifest(request.row)

@@ -79,15 +79,21 @@ class Committer:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        states = (State.UPLOADED, State.SENDING, State.SETTLED)
         self._working, self._naming = {}, set()  # those of an earlier call have ended with it
         async with anyio.create_task_group() as tasks:
-            with self._news.watch(*states) as watch:
+            # What is being sent at the start is found by the first look.
+            tasks.start_soon(self._keep_starting, State.UPLOADED, self._start_workers)
+            await self._keep_starting(State.SETTLED, self._start_naming)
+
+    async def _keep_starting(
+        self, state: State, start: Callable[[TaskGroup, Watch], Awaitable[None]]
+    ) -> None:
+        async with anyio.create_task_group() as tasks:
+            with self._news.watch(state) as watch:
                 while True:
                     await watch.wait_news()
                     try:
-                        await self._start_workers(tasks, watch)
-                        await self._start_naming(tasks, watch)
+                        await start(tasks, watch)
                     except QueueError as error:
                         _log.warning("queue can't be read", error=str(error))
                         await self._clock.sleep(_PAUSE_S)

@@ -89,23 +89,24 @@ class LaneWorker:
         """Work until the lane has no request left, or is stopped."""
         while True:
             await watch.wait_news()
-            while head := await self._look():
+            while line := await self._look():
+                head = line[0]
+                if head.state not in (State.UPLOADED, State.SENDING):
+                    break
                 if not await self._advance(head):
                     return
-            if not await self._queue.line(self._lane, limit=1):
+            if not line:
                 return
 
-    async def _look(self) -> Request | None:
-        """Look at the lane's first request; None where there is none or it can't go yet.
+    async def _look(self) -> list[Request]:
+        """Look at the beginning of the lane.
 
-        The second is noticed as well, before the first is sent, so that what this worker writes
-        counts as seen after the second was accepted.
+        The second request is noticed as well, before the first is sent, so that what this worker
+        writes counts as seen after the second was accepted.
         """
         line = await self._queue.line(self._lane, limit=2)
         self._memory.notice(line)
-        if line and line[0].state in (State.UPLOADED, State.SENDING):
-            return line[0]
-        return None
+        return line
 
     async def _advance(self, head: Request) -> bool:
         """Do steps until the request has ended or something is in the way; False: lane stopped."""

@@ -3,7 +3,8 @@
 Owns: how entries are cut into pieces of work, how many threads work at once, when digests go into the
 queue. Does not own: reading and hashing (``hashing``), which request is next (``stage``).
 
-A killed daemon has lost at most half a GiB's digests of each request; they are made again.
+A killed daemon has lost at most half a GiB's digests of each request; they are made again. The last few of
+a request may go into the queue together with what follows from them, which saves a change of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from wherryd.together import all_of
 PIECE_BYTES = 64 << 20
 #: Bytes hashed before the digests are kept.
 KEEP_BYTES = 512 << 20
+#: So many digests, of ``PIECE_BYTES`` together, may be left to the caller.
+FEW = 32
 
 _BEFORE_SAVE = failpoint("prepare.digests.before-save")
 _AFTER_SAVE = failpoint("prepare.digests.after-save")
@@ -44,20 +47,31 @@ class Hashers:
         self._limiter = anyio.CapacityLimiter(threads)
 
     async def make_digests(
-        self, entries: Sequence[Entry], save: Save, count: Callable[[int], None]
+        self,
+        entries: Sequence[Entry],
+        save: Save,
+        count: Callable[[int], None],
+        left: list[Digest] | None = None,
     ) -> dict[str, Digest]:
         """Hash entries that have a source, several at once, and keep the digests.
 
         Args:
             save: keeps digests durably.
             count: is told of bytes as they are hashed.
+            left: takes digests that are not kept, if they are few; the caller keeps them.
 
         Raises ``CaptureError`` (``hashing``) at the first file that is not as it was captured.
         """
         pieces = cut(entries)
         keeper = _Keeper(save)
-        await all_of(*[partial(self._work, pieces, keeper, count)] * self._threads)
-        await keeper.flush()
+        if len(entries) == 1:
+            await self._work(pieces, keeper, count)
+        else:
+            await all_of(*[partial(self._work, pieces, keeper, count)] * self._threads)
+        if left is not None and keeper.has_few:
+            left += keeper.take()
+        else:
+            await keeper.flush()
         return keeper.made
 
     async def digest_pack(self, entries: Sequence[Entry]) -> str:
@@ -103,13 +117,20 @@ class _Keeper:
         if self._unsaved_bytes >= KEEP_BYTES:
             await self.flush()
 
+    @property
+    def has_few(self) -> bool:
+        return len(self._unsaved) <= FEW and self._unsaved_bytes <= PIECE_BYTES
+
     async def flush(self) -> None:
-        unsaved, self._unsaved, self._unsaved_bytes = self._unsaved, [], 0
-        if unsaved:
+        if unsaved := self.take():
             _BEFORE_SAVE()
             await self._save(unsaved)
             _AFTER_SAVE()
+
+    def take(self) -> list[Digest]:
+        unsaved, self._unsaved, self._unsaved_bytes = self._unsaved, [], 0
         self.made.update((digest[0], digest) for digest in unsaved)
+        return unsaved
 
 
 def cut(entries: Sequence[Entry], piece_bytes: int = PIECE_BYTES) -> Iterator[Sequence[Entry]]:

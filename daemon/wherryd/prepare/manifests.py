@@ -32,6 +32,15 @@ from wherryd.queue.base import Queue, Request
 from wherryd.registry.manifest import ManifestWriter
 
 PAGE = 1000
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A manifest whose file is there, and the digests that went into it and are not kept yet."""
+
+    manifest: Manifest
+    digests: list[Digest]
+
+
 _T = TypeVar("_T")
 
 
@@ -51,46 +60,53 @@ class ManifestMaker:
         self._progress = progress
         self._clock = clock
 
-    async def make(self, request: Request) -> Manifest:
+    async def make(self, request: Request) -> Made:
         """Make all missing digests, and the manifest's file.
 
         Raises ``CaptureError``, ``ReferenceFailed`` or ``BadPath`` where the request can't succeed, and
         ``SpoolFull`` where there is no room for the file now.
         """
+        left: list[Digest] = []
         packer = Packer(request, self._queue, self._hashers.digest_pack)
         async with _File(os.path.join(self._folder, f"{request.row}.zst")) as file:
             page = await self._queue.entries(request.row, None, PAGE)
             while len(page) == PAGE:
-                await file.add(await packer.add(await self._complete(request, page)))
+                await file.add(await packer.add(await self._complete(request, page, None)))
                 page = await self._queue.entries(request.row, page[-1].path, PAGE)
-            last = await packer.add(await self._complete(request, page))
-            return await file.finish(last + await packer.finish())
+            last = await packer.add(await self._complete(request, page, left))
+            return Made(await file.finish(last + await packer.finish()), left)
 
-    async def _complete(self, request: Request, page: Sequence[Entry]) -> list[Entry]:
-        """The page's entries with their digests."""
+    async def _complete(
+        self, request: Request, page: Sequence[Entry], left: list[Digest] | None
+    ) -> list[Entry]:
+        """The page's entries with their digests; ``left`` takes those that are not kept."""
         missing = [entry for entry in page if entry.digest is None]
         self._count(request.row, sum(entry.size for entry in page if entry.digest is not None))
-        made = await self._hash(request.row, [entry for entry in missing if entry.source])
+        made = await self._hash(request.row, [entry for entry in missing if entry.source], left)
         checked = [entry for entry in missing if _is_local(entry)]
-        made |= await self._resolve(request.row, checked)
+        made |= await self._resolve(request.row, checked, left)
         return [_completed(entry, made, self._clock.now(), request.accepted) for entry in page]
 
-    async def _resolve(self, row: int, entries: Sequence[Entry]) -> dict[str, Digest]:
+    async def _resolve(
+        self, row: int, entries: Sequence[Entry], left: list[Digest] | None
+    ) -> dict[str, Digest]:
         if not entries:
             return {}
         located = await anyio.to_thread.run_sync(partial(locate, entries))
         try:
-            return await self._hash(row, located)
+            return await self._hash(row, located, left)
         except (FileChanged, FileMissing, FileUnreadable) as exc:
             raise ReferenceFailed(
                 f"a reference changed while it was read: {exc.message}", hint="Then: wherry retry"
             ) from exc
 
-    async def _hash(self, row: int, entries: Sequence[Entry]) -> dict[str, Digest]:
+    async def _hash(
+        self, row: int, entries: Sequence[Entry], left: list[Digest] | None
+    ) -> dict[str, Digest]:
         if not entries:
             return {}
         save = partial(self._queue.save_digests, row)
-        return await self._hashers.make_digests(entries, save, partial(self._count, row))
+        return await self._hashers.make_digests(entries, save, partial(self._count, row), left)
 
     def _count(self, row: int, size_bytes: int) -> None:
         self._progress.add(row, size_bytes)

@@ -79,7 +79,7 @@ class Preparer:
         news: News,
         clock: Clock,
         progress: Progress,
-        is_pressed: Callable[[], bool] = lambda: False,
+        stand_back_s: Callable[[], float] = lambda: 0.0,
         make_room: Callable[[], object] = lambda: None,
     ) -> None:
         self._queue = queue
@@ -98,7 +98,7 @@ class Preparer:
                 queue,
                 news,
                 clock,
-                is_pressed=is_pressed,
+                stand_back_s=stand_back_s,
                 asking=asking,
             )
             for chooser, work, asking in (
@@ -136,7 +136,7 @@ class Preparer:
     async def _prepare(self, request: Request) -> bool:
         self._progress.start(request.row)
         try:
-            manifest = await self._maker.make(request)
+            made = await self._maker.make(request)
         except SpoolFull as error:
             await self._wait_for_room(request, error)
             return False
@@ -146,9 +146,10 @@ class Preparer:
         finally:
             self._progress.end(request.row)
         metadata = msgspec.json.decode(request.metadata)
+        manifest = made.manifest
         content = content_digest(manifest.digest, request.type, request.description, metadata)
         _BEFORE_QUEUE()
-        await self._queue.prepared(request.row, manifest, content)
+        await self._queue.prepared(request.row, manifest, content, made.digests)
         _AFTER_QUEUE()
         return True
 

@@ -282,8 +282,18 @@ class Queue(Protocol):
         """
         ...
 
-    async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
-        """accepted → prepared."""
+    async def prepared(
+        self,
+        row: int,
+        manifest: Manifest,
+        content: str,
+        digests: Sequence[tuple[str, str, int]] = (),
+    ) -> None:
+        """accepted → prepared.
+
+        Args:
+            digests: those that were not kept before, as ``save_digests`` takes them; a few.
+        """
         ...
 
     # ── transfer ───────────────────────────────────────────────────────────────────────────────

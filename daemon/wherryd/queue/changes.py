@@ -21,6 +21,8 @@ from wherryd.queue.rows import Head, head_of, json, lane_values, request_values,
 UNSENT = (State.HELD, State.ACCEPTED, State.PREPARED, State.UPLOADED)
 ENDED = (State.DONE, State.FAILED, State.CANCELLED)
 GOING = tuple(state for state in State if state not in ENDED)
+#: A request that enters one of these may be, or may make room for, the first of its lane that can go.
+_MOVES_LANE = (State.UPLOADED, State.FAILED, State.CANCELLED)
 
 
 def head(db: sqlite3.Connection, row: int, *states: State) -> Head:
@@ -55,7 +57,7 @@ def accept(db: sqlite3.Connection, row: int, request: NewRequest, now: float) ->
         floor_store=there.store_id,
         now=now,
     )
-    return Changed(Accepted(row, place, again=False), (state, request.id, request.lane))
+    return Changed(Accepted(row, place, again=False), (state, request.id))
 
 
 def _same_again(before: sqlite3.Row, request: NewRequest) -> Accepted:
@@ -108,9 +110,9 @@ def link(
     change(db, "upsert_link", request=request_id, run_id=run.id, run=json(run), aliases=own)
     request = head_of(found)
     if not change(db, "add_aliases", row=request.row, aliases=json(list(aliases))):
-        return Changed(None, (request_id, request.lane))
+        return Changed(None, (request_id,))
     if request.state is not State.DONE:
-        return Changed(None, (request_id, request.lane))
+        return Changed(None, (request_id,))
     change(db, "set_settled_again", row=request.row)
     return _entered(State.SETTLED, request)
 
@@ -199,7 +201,7 @@ def wait_until(
     """Note why a request waits."""
     request = head(db, row, *GOING)
     change(db, "set_waiting", row=row, error=error, reason=reason, next_try=next_try)
-    return Changed(None, (request.id, request.lane))
+    return Changed(None, (request.id,))
 
 
 def fail(db: sqlite3.Connection, row: int, error: str, reason: str, now: float) -> Changed[None]:
@@ -222,7 +224,7 @@ def retry(db: sqlite3.Connection, row: int, now: float) -> Changed[int]:
     place = _next_place(db)
     change(db, "set_retried", row=row, place=place, now=now)
     change(db, "begin_lookups_anew", row=row)
-    return Changed(place, (State.ACCEPTED, request.id, request.lane))
+    return Changed(place, (State.ACCEPTED, request.id))
 
 
 def sync(db: sqlite3.Connection, rows: Sequence[int], now: float) -> Changed[int]:
@@ -238,8 +240,7 @@ def acknowledge(db: sqlite3.Connection, rows: Sequence[int]) -> Changed[int]:
     failed = [found for row in set(rows) if (found := _in_state(db, row, State.FAILED))]
     for request in failed:
         change(db, "set_acknowledged", row=request.row)
-    topics = (topic for request in failed for topic in (request.id, request.lane))
-    return Changed(len(failed), tuple(topics))
+    return Changed(len(failed), tuple(request.id for request in failed))
 
 
 def _in_state(db: sqlite3.Connection, row: int, state: State) -> Head | None:
@@ -248,8 +249,9 @@ def _in_state(db: sqlite3.Connection, row: int, state: State) -> Head | None:
 
 
 def _entered(state: State, request: Head) -> Changed[None]:
-    return Changed(None, (state, request.id, request.lane))
+    lane = (request.lane,) if state in _MOVES_LANE else ()
+    return Changed(None, (state, request.id, *lane))
 
 
 def _entered_all(state: State, requests: Sequence[Head]) -> tuple[object, ...]:
-    return (*((state,) if requests else ()), *(r.id for r in requests), *(r.lane for r in requests))
+    return (*((state,) if requests else ()), *(request.id for request in requests))

@@ -67,7 +67,7 @@ def commit_group(db: sqlite3.Connection, members: Sequence[Member]) -> list[Outc
     """
     db.execute("BEGIN IMMEDIATE")
     try:
-        outcomes = [_run_one(db, change) for _, change in members]
+        outcomes = _run_all(db, members)
         for kind, _ in members:
             _pass(kind.before_commit)
         db.execute("COMMIT")
@@ -83,6 +83,17 @@ def commit_group(db: sqlite3.Connection, members: Sequence[Member]) -> list[Outc
 def _pass(places: Sequence[Failpoint]) -> None:
     for place in places:
         place()
+
+
+def _run_all(db: sqlite3.Connection, members: Sequence[Member]) -> list[Outcome]:
+    """Run the changes; where one raises, which is rare, all once more, each with a way back of its own."""
+    try:
+        return [change(db) for _, change in members]
+    except Exception:  # noqa: BLE001 - whatever it is, it is met again, and told to its caller
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        db.execute("BEGIN IMMEDIATE")
+    return [_run_one(db, change) for _, change in members]
 
 
 def _run_one(db: sqlite3.Connection, change: Change[object]) -> Outcome:

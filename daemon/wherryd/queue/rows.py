@@ -6,7 +6,10 @@ Owns: which column holds which field. Does not own: which rows are read or writt
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any
 
 import msgspec
 
@@ -18,6 +21,14 @@ _STRINGS = msgspec.json.Decoder(list[str])
 _RUN = msgspec.json.Decoder(RunInfo)
 _STAT = msgspec.json.Decoder(FileStat)
 _SUMS = msgspec.json.Decoder(tuple[str, ...])
+#: The columns of a ``Request``, in the order of its fields.
+_REQUEST = (
+    *("row", "id", "place", "state", "address", "project", "name"),
+    *("type", "description", "metadata", "aliases", "tags", "inputs", "run", "client", "folder"),
+    *("accepted", "floor", "floor_store", "entries", "size", "manifest", "digest", "content"),
+    *("number", "record", "version", "error", "reason", "next_try", "acknowledged", "ended"),
+    *("logged", "lookups"),
+)
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -56,45 +67,38 @@ def head_of(row: sqlite3.Row) -> Head:
 
 def request_of(row: sqlite3.Row) -> Request:
     """Read a whole row of ``requests``."""
-    return Request(
-        row=row["row"],
-        id=row["id"],
-        place=row["place"],
-        state=State(row["state"]),
-        lane=lane_of(row),
-        type=row["type"],
-        description=row["description"],
-        metadata=row["metadata"],
-        aliases=strings(row["aliases"]),
-        tags=strings(row["tags"]),
-        inputs=strings(row["inputs"]),
-        run=_RUN.decode(row["run"]),
-        client=row["client"],
-        folder=row["folder"],
-        accepted=row["accepted"],
-        floor=row["floor"],
-        floor_store=row["floor_store"],
-        entries=row["entries"],
-        size=row["size"],
-        manifest=row["manifest"],
-        digest=row["digest"],
-        content=row["content"],
-        number=row["number"],
-        record=row["record"],
-        version=row["version"],
-        error=row["error"],
-        reason=row["reason"],
-        next_try=row["next_try"],
-        acknowledged=bool(row["acknowledged"]),
-        ended=row["ended"],
-        logged=row["logged"],
-        lookups=row["lookups"],
-    )
+    (request,) = requests_of([row])
+    return request
 
 
 def requests_of(rows: Sequence[sqlite3.Row]) -> list[Request]:
     """Read whole rows of ``requests``."""
-    return [request_of(row) for row in rows]
+    if not rows:
+        return []
+    # By position: for each name a row goes through its columns.
+    pick = _picker(tuple(rows[0].keys()))
+    return [_request(pick(row)) for row in rows]
+
+
+def _request(values: Sequence[Any]) -> Request:
+    """Make a request out of the columns in ``_REQUEST``."""
+    fields: Sequence[Any] = (
+        *values[:3],
+        State(values[3]),
+        Lane(*values[4:7]),
+        *values[7:10],
+        *(strings(column) for column in values[10:13]),
+        _RUN.decode(values[13]),
+        *values[14:30],
+        bool(values[30]),
+        *values[31:],
+    )
+    return Request(*fields)
+
+
+@cache
+def _picker(names: tuple[str, ...]) -> Callable[[sqlite3.Row], Sequence[Any]]:
+    return itemgetter(*(names.index(name) for name in _REQUEST))
 
 
 def request_values(request: NewRequest) -> dict[str, Value]:

@@ -71,6 +71,10 @@ _SYNCED = Kind.named("synced")
 _DISTRUST = Kind.named("distrust")
 _META = Kind.named("meta")
 
+#: Up to so many rows are asked for on the loop: a millisecond at most.
+_FEW_ROWS = 32
+_FEW_REQUESTS = 200
+
 _log = get_logger("queue")
 
 
@@ -151,28 +155,29 @@ class SqliteQueue:
 
     # ── looking ────────────────────────────────────────────────────────────────────────────────
     async def find(self, filter_: Filter) -> list[Request]:
-        return await self._look(partial(looks.find, wanted=filter_))
+        ask = self._look if filter_.limit <= _FEW_REQUESTS else self._read
+        return await ask(partial(looks.find, wanted=filter_))
 
     async def get(self, row: int) -> Request:
         return await self._look(partial(looks.get, row=row))
 
     async def counts(self) -> dict[State, int]:
-        return await self._look(looks.counts)
+        return await self._read(looks.counts)
 
     async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
-        return await self._look(partial(looks.entries, row=row, after=after, limit=limit))
+        return await self._some(partial(looks.entries, row=row, after=after), limit)
 
     async def entries_in_place(
         self, row: int, spool: str, after: str | None = None, limit: int = 1000
     ) -> list[Entry]:
-        look = partial(looks.entries_in_place, row=row, spool=spool, after=after, limit=limit)
-        return await self._look(look)
+        look = partial(looks.entries_in_place, row=row, spool=spool, after=after)
+        return await self._some(look, limit)
 
     async def ahead(self, row: int) -> int:
-        return await self._look(partial(looks.ahead, row=row))
+        return await self._read(partial(looks.ahead, row=row))
 
     async def folders(self) -> set[str]:
-        return await self._look(looks.folders)
+        return await self._read(looks.folders)
 
     # ── prepare ────────────────────────────────────────────────────────────────────────────────
     async def save_digests(self, row: int, digests: Sequence[tuple[str, str, int]]) -> None:
@@ -184,7 +189,7 @@ class SqliteQueue:
         return await self._look(findings.last_place)
 
     async def lookups(self, row: int, after: int = -1, limit: int = 1000) -> list[Lookup]:
-        return await self._look(partial(findings.lookups, row=row, after=after, limit=limit))
+        return await self._some(partial(findings.lookups, row=row, after=after), limit)
 
     async def save_found(self, row: int, findings_: Sequence[Finding]) -> None:
         save = partial(findings.save_found, row=row, findings=findings_)
@@ -195,7 +200,8 @@ class SqliteQueue:
         await self._while_some_left(_FOUND, forget)
 
     async def places(self, lane: Lane, digests: Sequence[str]) -> dict[str, Place]:
-        return await self._look(partial(knowledge.places, lane=lane, digests=digests))
+        ask = self._look if len(digests) <= _FEW_ROWS else self._read
+        return await ask(partial(knowledge.places, lane=lane, digests=digests))
 
     async def save_places(
         self, row: int, places: Sequence[Packed], pack: tuple[str, int] | None = None
@@ -203,13 +209,22 @@ class SqliteQueue:
         save = partial(staging.save_places, row=row, places=places, pack=pack)
         await self._bulk(_PLACES, save, len(places))
 
-    async def prepared(self, row: int, manifest: Manifest, content: str) -> None:
-        prepared = partial(changes.prepared, row=row, manifest=manifest, content=content)
+    async def prepared(
+        self,
+        row: int,
+        manifest: Manifest,
+        content: str,
+        digests: Sequence[tuple[str, str, int]] = (),
+    ) -> None:
+        prepared = partial(
+            staging.prepared, row=row, manifest=manifest, content=content, digests=digests
+        )
         await self._writer.change(_PREPARED, prepared)
 
     # ── transfer ───────────────────────────────────────────────────────────────────────────────
     async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
-        return await self._look(partial(knowledge.sent_already, lane=lane, digests=digests))
+        ask = self._look if len(digests) <= _FEW_ROWS else self._read
+        return await ask(partial(knowledge.sent_already, lane=lane, digests=digests))
 
     async def packs(self, row: int) -> dict[str, int]:
         return await self._look(partial(staging.packs, row=row))
@@ -229,7 +244,7 @@ class SqliteQueue:
 
     # ── commit ─────────────────────────────────────────────────────────────────────────────────
     async def lanes(self) -> list[Lane]:
-        return await self._look(looks.lanes)
+        return await self._read(looks.lanes)
 
     async def line(self, lane: Lane, limit: int = 100) -> list[Request]:
         return await self._look(partial(looks.line, lane=lane, limit=limit))
@@ -325,7 +340,7 @@ class SqliteQueue:
         return await self._look(partial(looks.some, query="unfreed", limit=limit))
 
     async def going_on(self, rows: Sequence[int]) -> set[int]:
-        return await self._look(partial(looks.going_on, rows=rows))
+        return await self._read(partial(looks.going_on, rows=rows))
 
     async def drop_entries(self, row: int) -> None:
         await self._while_some_left(_DROP, partial(staging.drop_entries, row=row, limit=BULK_ROWS))
@@ -364,9 +379,22 @@ class SqliteQueue:
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────
     async def _look(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask for a few rows."""
+        return await until_free(
+            partial(self._database.look, look), self._clock, lambda: self._closing
+        )
+
+    async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask for many rows, or go through many for a few."""
         return await until_free(
             partial(self._database.read, look), self._clock, lambda: self._closing
         )
+
+    async def _some(self, look: Callable[..., list[T]], limit: int) -> list[T]:
+        """Ask for up to ``limit`` rows, which mostly are few."""
+        if len(few := await self._look(partial(look, limit=min(limit, _FEW_ROWS)))) < _FEW_ROWS:
+            return few
+        return await self._read(partial(look, limit=limit)) if limit > _FEW_ROWS else few
 
     async def _bulk(
         self, kind: Kind, change_: Callable[[sqlite3.Connection], Changed[T]], rows: int
@@ -382,7 +410,7 @@ class SqliteQueue:
     async def _sweep(self, first_row: int) -> None:
         """Delete what streams left that were cut by the end of an earlier start."""
         try:
-            for row in await self._look(partial(staging.orphans, below=first_row)):
+            for row in await self._read(partial(staging.orphans, below=first_row)):
                 await self.abandon(row)
         except QueueError as error:
             _log.warning("cut streams not swept; the next start tries again", error=str(error))

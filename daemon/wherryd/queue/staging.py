@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from wherry.errors import NotFoundError
-from wherryd.model import Entry, FileStat, Lookup, State
+from wherryd.model import Entry, FileStat, Lookup, Manifest, State
 from wherryd.queue import changes
 from wherryd.queue.base import Accepted, NewRequest, Packed, WrongState
 from wherryd.queue.changes import head
@@ -94,6 +94,19 @@ def save_digests(
     if change_many(db, "set_digest", values) != len(digests):
         raise NotFoundError(f"row {row} has no entry for some of {len(digests)} digests")
     return Changed(None)
+
+
+def prepared(
+    db: sqlite3.Connection,
+    row: int,
+    manifest: Manifest,
+    content: str,
+    digests: Sequence[tuple[str, str, int]],
+) -> Changed[None]:
+    """accepted → prepared, with the digests that were not kept before."""
+    if digests:
+        save_digests(db, row, digests)
+    return changes.prepared(db, row, manifest, content)
 
 
 def save_places(

@@ -88,7 +88,7 @@ class Transferrer:
         news: News,
         clock: Clock,
         progress: Progress,
-        is_pressed: Callable[[], bool] = lambda: False,
+        stand_back_s: Callable[[], float] = lambda: 0.0,
         note_defect: NoteDefect = note_defect,
     ) -> None:
         self._manifest_of = manifest_of
@@ -109,7 +109,7 @@ class Transferrer:
             clock,
             left_out=self.troubles.paused_stores,
             is_blocked=self._is_blocked,
-            is_pressed=is_pressed,
+            stand_back_s=stand_back_s,
             note_defect=note_defect,
         )
 

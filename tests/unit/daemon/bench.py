@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
 from tests.support.memory import MemoryStore
 from tests.support.resolving import FakeResolver
@@ -76,6 +77,12 @@ class HandClock:
         self._sleepers = [(at, event) for at, event in self._sleepers if at > self._now]
         for event in due:
             event.set()
+
+
+async def _let_others_go_on() -> None:
+    """Let whoever changed a row begin the pause after it, so that the clock may be moved on."""
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
 
 
 class Bench:
@@ -163,6 +170,7 @@ class Bench:
                 await watch.wait_news()
                 now = await self.queue.get(request.row)
                 if holds(now):
+                    await _let_others_go_on()
                     return now
 
     async def states(self) -> dict[str, State]:
@@ -171,17 +179,19 @@ class Bench:
         return {each.lane.name: each.state for each in found}
 
     # ── stages ─────────────────────────────────────────────────────────────────────────────────
-    def preparer(self, is_pressed: Callable[[], bool] = lambda: False) -> Preparer:
+    def preparer(self, is_receiving: Callable[[], bool] = lambda: False) -> Preparer:
         """The stage ``prepare``, running."""
-        stage = self.preparer_stage(is_pressed)
+        stage = self.preparer_stage(is_receiving)
         self.start(stage.run())
         return stage
 
-    def preparer_stage(self, is_pressed: Callable[[], bool] = lambda: False) -> Preparer:
+    def preparer_stage(self, is_receiving: Callable[[], bool] = lambda: False) -> Preparer:
         """The stage ``prepare``."""
         resolvers = Resolvers(self.clock, {scheme: lambda _: self.resolver for scheme in _SCHEMES})
         asker = Asker(self.clock, self.queue.last_place)
-        lookups = Lookups(self.queue, resolvers, asker, self.clock, REFERENCE_TIMEOUT_S, is_pressed)
+        lookups = Lookups(
+            self.queue, resolvers, asker, self.clock, REFERENCE_TIMEOUT_S, is_receiving
+        )
         return Preparer(
             str(self.manifests),
             2,
@@ -190,7 +200,7 @@ class Bench:
             self.news,
             self.clock,
             self.progress,
-            is_pressed,
+            lambda: 1.0 if is_receiving() else 0.0,
         )
 
     def transferrer(self, at_once: int = 8) -> Transferrer:

@@ -138,11 +138,31 @@ def test_a_few_requests_are_pressure() -> None:
     life = Life(clock, News())
     for _ in range(3):
         life.note_request()
-    assert not life.is_pressed
+    assert life.stand_back_s == 0.0
     life.note_request()
-    assert life.is_pressed
+    assert life.stand_back_s > 0.0
     clock.advance(0.2)
-    assert not life.is_pressed
+    assert life.stand_back_s == 0.0
+
+
+def test_a_crowd_that_never_ends_stops_the_work() -> None:
+    """Work all but stops for a crowd of requests, and goes on beside it when it lasts."""
+    clock = HandClock()
+    life = Life(clock, News())
+    for _ in range(4):
+        life.note_request()
+    pressed_s = life.stand_back_s
+    stood_back = []
+    for _ in range(1500):
+        clock.advance(0.01)
+        life.note_request()
+        stood_back.append(life.stand_back_s)
+    assert max(stood_back) > pressed_s
+    assert stood_back[-1] == pressed_s
+    clock.advance(0.2)
+    for _ in range(10):
+        life.note_request()
+    assert life.stand_back_s > pressed_s
 
 
 def test_request_is_forgotten_at_once() -> None:

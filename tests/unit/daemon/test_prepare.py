@@ -155,7 +155,8 @@ async def test_leaving_stage_starts_more(bench: Bench) -> None:
     await bench.wait_state(first, State.PREPARED)
     await stage.crew.leave()
     second = await bench.log({"a": b"1"}, name="second")
-    for _ in range(20):  # each goes to the queue and back, behind whatever the stage asks
+    for _ in range(20):
+        await anyio.wait_all_tasks_blocked()
         assert (await bench.states())["second"] is State.ACCEPTED
         assert bench.progress.done(second.row) is None
 
@@ -163,10 +164,12 @@ async def test_leaving_stage_starts_more(bench: Bench) -> None:
 async def test_pressure_stops_the_work(bench: Bench) -> None:
     """While many requests come in, work stands back for them, and goes on all the same."""
     requests = [await bench.log({"a": b"1"}, name=f"n{number}") for number in range(10)]
-    bench.preparer(is_pressed=lambda: True)
+    bench.preparer(is_receiving=lambda: True)
     for _ in range(20):
+        await anyio.wait_all_tasks_blocked()
         assert set((await bench.states()).values()) == {State.ACCEPTED}
     with anyio.fail_after(20):
         while set((await bench.states()).values()) != {State.PREPARED}:
             bench.clock.advance(0.1)
+            await anyio.wait_all_tasks_blocked()
     assert all([(await bench.queue.get(request.row)).manifest for request in requests])

@@ -79,18 +79,21 @@ async def test_a_function_that_sees_others_statements(database: ThreadDatabase) 
     assert (await database.read(look))[0] == before + 1
 
 
-async def test_a_look_that_writes(database: ThreadDatabase) -> None:
+@pytest.mark.parametrize("verb", ["read", "look"])
+async def test_a_look_that_writes(database: ThreadDatabase, verb: str) -> None:
     """A look can't write."""
     with pytest.raises(QueueError, match="readonly"):
-        await database.read(lambda db: db.execute("DELETE FROM meta"))
+        await getattr(database, verb)(lambda db: db.execute("DELETE FROM meta"))
 
 
-async def test_a_look_that_raises(database: ThreadDatabase) -> None:
+@pytest.mark.parametrize("verb", ["read", "look"])
+async def test_a_look_that_raises(database: ThreadDatabase, verb: str) -> None:
     """After a look that raised the next one sees the newest state."""
+    look = getattr(database, verb)
     with pytest.raises(LookupError):
-        await database.read(lambda _: {}["missing"])
+        await look(lambda _: {}["missing"])
     await database.run(lambda db: db.execute("INSERT INTO meta VALUES ('new', 'x')"))
-    rows = await database.read(lambda db: db.execute("SELECT * FROM meta").fetchall())
+    rows = await look(lambda db: db.execute("SELECT * FROM meta").fetchall())
     assert "new" in {row["key"] for row in rows}
 
 

@@ -116,10 +116,14 @@ async def test_a_watcher_that_misses_what_is_durable(
         for watch in (states, ids, lanes):
             await watch.wait_news()  # the first look
         accepting = asyncio.create_task(accept(queue))
-        for watch in (states, ids, lanes):
+        for watch in (states, ids):
             await watch.wait_news()
             assert [r.id for r in await queue.find(Filter(states=(State.ACCEPTED,)))] == ["r1"]
-        await accepting
+        row = await accepting
+        cancelling = asyncio.create_task(queue.cancel(row))
+        await lanes.wait_news()
+        assert await queue.line(LANE) == []
+        await cancelling
     await queue.aclose()
 
 
@@ -289,6 +293,17 @@ async def test_a_look_that_waits_behind_the_writer(
     async with held(database.run):
         async with asyncio.timeout(30):
             assert len(await queue.find(Filter())) == 1
+
+
+@pytest.mark.parametrize("many", [31, 32, 33, 100])
+async def test_a_page_that_is_cut_where_few_rows_become_many(queue: SqliteQueue, many: int) -> None:
+    """However many there are, a page has as many as were asked for, in order."""
+    row = await accept(queue, paths=[f"{number:03}" for number in range(many)])
+    everything = await queue.entries(row)
+    assert [entry.path for entry in everything] == [f"{number:03}" for number in range(many)]
+    for limit in (1, 31, 32, 33):
+        assert await queue.entries(row, None, limit) == everything[:limit]
+        assert await queue.entries(row, "010", limit) == everything[11 : 11 + limit]
 
 
 async def test_a_verb_after_the_end(path: Path, clock: StillClock) -> None:
