@@ -104,7 +104,7 @@ again = run.log_artifact(artifact("model", 1, small="1"), aliases=["same"])
 lost = refer(artifact("lost", 0, x="lost"), "gone.txt")
 os.remove("gone.txt")
 run.log_artifact(lost)
-run.log_artifact(artifact("data", 1, x="data 1"))
+run.log_artifact(artifact("data", 1, x="data 1", **{f"many {n:02}": str(n) for n in range(33)}))
 second = wherry.init(project="p", id="second")
 second.log_artifact(first, aliases=["again"])
 assert [made.wait().version for made in (first, again)] == ["v0", "v1"]
@@ -128,7 +128,10 @@ second.finish()
             },
             {"small": b"1"},
         ],
-        "data": [{"x": b"data 0"}, {"x": b"data 1"}],
+        "data": [
+            {"x": b"data 0"},
+            {"x": b"data 1"} | {f"many {n:02}": b"%d" % n for n in range(33)},
+        ],
         "lost": [],
         "never": [],
     },

@@ -23,6 +23,7 @@ from tests.support.daemon import (
 )
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.failpoints import DECLARED
+from wherryd.prepare.digests import FEW
 
 T = TypeVar("T")
 
@@ -131,12 +132,16 @@ def test_kill_loses_or_doubles_a_request(home: Path, place: str) -> None:
         history.daemon.kill()
 
 
+#: More than go into the queue together with the manifest.
+_MANY = {f"many/{number:02}": b"%d" % number for number in range(FEW)}
+
+
 def _live(history: History) -> None:
     session = history.session
     history.done = artifacts = [
         session.artifact(metadata=b'{"n":%d}' % n, aliases=["best"])
         .add("large", os.urandom(1_100_000))
-        .add_packed({"a": b"%d" % n, "b": b"same"})
+        .add_packed({"a": b"%d" % n, "b": b"same", **_MANY})
         for n in range(2)
     ]
     for artifact in artifacts:
