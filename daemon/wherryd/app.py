@@ -27,7 +27,7 @@ from wherryd.capture.sessions import Sweeper
 from wherryd.capture.streams import Streams
 from wherryd.clock import Clock, SystemClock
 from wherryd.commit.committer import Committer
-from wherryd.config import Config
+from wherryd.config import Config, ConfigFile
 from wherryd.defects import keep_going
 from wherryd.life import Life
 from wherryd.log import get_logger
@@ -48,6 +48,7 @@ from wherryd.references.table import Resolvers
 from wherryd.rpc.calls import Calls
 from wherryd.rpc.meeting import Identity
 from wherryd.rpc.server import Server
+from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import ObjectStore
 from wherryd.stores.credentials import CredentialSets
 from wherryd.stores.opening import make_folder, open_store
@@ -55,6 +56,7 @@ from wherryd.stores.probe import probe
 from wherryd.together import all_of
 from wherryd.transfer.bodies import manifests_in
 from wherryd.transfer.contact import Contacts
+from wherryd.transfer.given_up import Reclaimer
 from wherryd.transfer.stage import Transferrer
 from wherryd.upkeep import Upkeep
 
@@ -86,6 +88,7 @@ class Daemon(msgspec.Struct, frozen=True):
     server: Server
     preparer: Preparer
     transferrer: Transferrer
+    reclaimer: Reclaimer
     committer: Committer
     freer: Freer
     durability: Durability
@@ -117,6 +120,7 @@ async def serve(
         tasks.start_soon(keep_going, partial(_prepare, daemon), "Preparer", daemon.clock)
         for part in (
             daemon.transferrer,
+            daemon.reclaimer,
             daemon.committer,
             daemon.freer,
             daemon.durability,
@@ -150,12 +154,22 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
         end.push_async_callback(queue.aclose)
         _QUEUE_OPEN()
         credentials = CredentialSets()
-        stores = OpenedStores(partial(_open_store, config, credentials, clock), clock)
+        bandwidth = Bandwidth(clock, config.max_bandwidth)
+        stores = OpenedStores(partial(_open_store, config, credentials, clock, bandwidth), clock)
         end.push_async_callback(stores.aclose)
         resolvers = await anyio.to_thread.run_sync(open_resolvers, clock, credentials)
         end.push_async_callback(resolvers.aclose)
         daemon = await _wire(
-            config, holds_home, clock, news, queue, stores, resolvers, credentials, reserve
+            config,
+            holds_home,
+            clock,
+            news,
+            queue,
+            stores,
+            resolvers,
+            credentials,
+            reserve,
+            bandwidth,
         )
         end.push_async_callback(daemon.server.stop, 0.0)
         await daemon.durability.check_boot()
@@ -172,6 +186,7 @@ async def _wire(
     resolvers: Resolvers,
     credentials: CredentialSets,
     reserve: Reserve,
+    bandwidth: Bandwidth,
 ) -> Daemon:
     progress, streams, life = Progress(), Streams(), Life(clock, news)
     spool, manifests = str(config.spool), str(config.manifests)
@@ -214,6 +229,9 @@ async def _wire(
         transferrer.nudge(address)
         committer.nudge(address)
 
+    def heed(changed: Config) -> None:
+        bandwidth.rate = changed.max_bandwidth
+
     async def restart_lane(lane: Lane) -> None:
         await committer.restart_lane(lane)
         nudge(lane.store)
@@ -247,6 +265,7 @@ async def _wire(
         server=server,
         preparer=preparer,
         transferrer=transferrer,
+        reclaimer=Reclaimer(contacts, queue, news, clock),
         committer=committer,
         freer=freer,
         durability=Durability(spool, await anyio.to_thread.run_sync(boot_id), queue, news, clock),
@@ -260,17 +279,24 @@ async def _wire(
             life,
             clock,
             reserve.renew,
+            ConfigFile(config.home, heed).look,
         ),
     )
 
 
 async def _open_store(
-    config: Config, credentials: CredentialSets, clock: Clock, address: str
+    config: Config,
+    credentials: CredentialSets,
+    clock: Clock,
+    bandwidth: Bandwidth,
+    address: str,
 ) -> ObjectStore:
     if address == config.default_store:
         await make_folder(address)
     # In a thread, since an S3 store's libraries take a tenth of a second to import.
-    return await anyio.to_thread.run_sync(open_store, address, credentials.source(address), clock)
+    return await anyio.to_thread.run_sync(
+        open_store, address, credentials.source(address), clock, bandwidth
+    )
 
 
 def _make_folders(config: Config) -> None:

@@ -6,14 +6,18 @@ Owns: which settings concern the daemon. Does not own: reading them (``wherry.wi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from wherry.errors import BadSetting
 from wherry.wire import places
 from wherry.wire.address import normalize_store
 from wherry.wire.settings import load
+from wherryd.log import get_logger
+
+_log = get_logger("config")
 
 #: A big file's four parts under way, each with a connection and the file.
 _FILES_PER_TRANSFER = 8
@@ -26,6 +30,7 @@ class Config(msgspec.Struct, frozen=True):
     store: str  # address that counts where a client names none
     default_store: str  # the one that the daemon makes where it is missing
     max_transfers: int
+    max_bandwidth: int | None  # bytes a second; None: no limit
     idle_timeout_s: float
     reference_timeout_s: float
     log_level: str
@@ -66,12 +71,47 @@ def read_config(home: Path, environ: Mapping[str, str] | None = None) -> Config:
         store=settings.store,
         default_store=normalize_store(str(home / places.STORE), {}),
         max_transfers=settings.max_transfers,
+        max_bandwidth=settings.max_bandwidth,
         idle_timeout_s=settings.idle_timeout_s,
         reference_timeout_s=settings.reference_timeout_s,
         log_level=settings.log_level,
         unknown=settings.unknown,
         without_effect=settings.without_effect,
     )
+
+
+class ConfigFile:
+    """Notices when somebody changes the home's ``config.toml`` while the daemon runs.
+
+    Args:
+        changed: is told of what counts from then on. Only what may change at any time is to be heeded.
+    """
+
+    def __init__(self, home: Path, changed: Callable[[Config], object]) -> None:
+        self._home = home
+        self._changed = changed
+        self._seen = self._stamp()
+
+    def look(self) -> None:
+        """Look at the file; one that can't be used changes nothing, and is told of in the log. Blocks."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            config = read_config(self._home)
+        except BadSetting as error:
+            _log.warning("config.toml is not heeded", error=str(error))
+            return
+        _log.info("config.toml has changed", max_bandwidth=config.max_bandwidth)
+        self._changed(config)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            seen = os.stat(self._home / places.CONFIG)
+        except OSError:
+            return None
+        return seen.st_ino, seen.st_size, seen.st_mtime_ns
 
 
 def most_transfers(wanted: int, files: int) -> int:

@@ -4,7 +4,8 @@ Owns: reading spool files (and the user's, where ``immutable`` shares them) and 
 not what was captured. Does not own: which thread does it, or when digests are kept (``prepare``).
 
 Everything here blocks; hashlib lets other threads run while it works on a buffer. Each spool file is
-opened once for all entries that lie in it back to back.
+opened once for all entries that lie in it back to back. Parts of a big file are hashed beside the whole,
+out of the same buffers: on two cores that takes no longer, and no part can have other bytes than the whole.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from types import TracebackType
 from typing import Self
@@ -23,6 +25,8 @@ from wherryd.model import Entry, FileStat, Source
 
 #: Larger buffers were measured to be no faster, and leave the processor's cache.
 _BUFFER_BYTES = 1 << 19
+#: Where two threads hash, so much at a time: they meet after each.
+_SHARED_BYTES = 2 << 20
 
 #: (path, digest, size), as ``queue.save_digests`` takes them.
 Digest = tuple[str, str, int]
@@ -74,7 +78,7 @@ class SourceFile:
 
     def feed(self, offset: int, size: int, *hashes: hashlib._Hash) -> None:
         """Hash ``size`` bytes from ``offset``. Raises ``FileChanged`` if they are not there."""
-        buffer = _buffer()
+        buffer = _buffer(_BUFFER_BYTES)
         while size:
             count = self._read(buffer[:size], offset)
             if not count:
@@ -85,6 +89,27 @@ class SourceFile:
                 each.update(buffer[:count])
             offset, size = offset + count, size - count
 
+    def feed_both(
+        self,
+        offset: int,
+        size: int,
+        hashes: tuple[hashlib._Hash, hashlib._Hash],
+        beside: ThreadPoolExecutor,
+    ) -> None:
+        """As ``feed``, with the first hash in another thread, out of the same buffer."""
+        first, second = hashes
+        buffer = _buffer(_SHARED_BYTES)
+        while size:
+            count = self._read(buffer[:size], offset)
+            if not count:
+                raise FileChanged(
+                    f"{self.path} ends at byte {offset}: it was cut off after capture"
+                )
+            other = beside.submit(first.update, buffer[:count])
+            second.update(buffer[:count])
+            other.result()
+            offset, size = offset + count, size - count
+
     def _read(self, buffer: memoryview, offset: int) -> int:
         try:
             return os.preadv(self._descriptor, [buffer], offset)
@@ -93,21 +118,35 @@ class SourceFile:
 
 
 class SlowHash:
-    """The digest of one large entry, made in steps, so that small ones get their turn between them."""
+    """The digest of one large entry, made in steps, so that small ones get their turn between them.
 
-    def __init__(self, entry: Entry) -> None:
+    Args:
+        part_bytes: the digests of parts of this size are made as well; 0: none.
+    """
+
+    def __init__(self, entry: Entry, part_bytes: int = 0) -> None:
         self._entry = entry
         self._source = source_of(entry)
         self._sha256 = hashlib.sha256()
         self._done = 0
+        self._parts = _Parts(part_bytes) if part_bytes else None
         self._file = SourceFile(self._source.file)
+
+    @property
+    def sums(self) -> bytes:
+        """The digests of the parts, 32 bytes each, back to back."""
+        return self._parts.sums if self._parts else b""
 
     def step(self, limit_bytes: int) -> int:
         """Hash up to ``limit_bytes`` more and return how many; 0: all is hashed."""
         if not self._done:
             self._file.check(self._entry)
         size = min(limit_bytes, self._entry.size - self._done)
-        self._file.feed(self._source.offset + self._done, size, self._sha256)
+        offset = self._source.offset + self._done
+        if self._parts is None:
+            self._file.feed(offset, size, self._sha256)
+        else:
+            self._parts.feed(self._file, offset, size, self._sha256)
         self._done += size
         return size
 
@@ -119,6 +158,35 @@ class SlowHash:
     def close(self) -> None:
         """Give the descriptor back."""
         self._file.close()
+        if self._parts is not None:
+            self._parts.close()
+
+
+class _Parts:
+    """The digests of a file's parts, made beside that of the whole."""
+
+    def __init__(self, part_bytes: int) -> None:
+        self._each = self._left = part_bytes
+        self._sha256 = hashlib.sha256()
+        self._done: list[bytes] = []
+        self._beside = ThreadPoolExecutor(1, "hash")
+
+    @property
+    def sums(self) -> bytes:
+        begun = [self._sha256.digest()] if self._left < self._each else []
+        return b"".join([*self._done, *begun])
+
+    def feed(self, file: SourceFile, offset: int, size: int, whole: hashlib._Hash) -> None:
+        while size:
+            count = min(size, self._left)
+            file.feed_both(offset, count, (whole, self._sha256), self._beside)
+            offset, size, self._left = offset + count, size - count, self._left - count
+            if not self._left:
+                self._done.append(self._sha256.digest())
+                self._sha256, self._left = hashlib.sha256(), self._each
+
+    def close(self) -> None:
+        self._beside.shutdown(wait=False)
 
 
 def digest_batch(entries: Sequence[Entry]) -> list[Digest]:
@@ -170,9 +238,9 @@ def _digest_file(path: str, entries: Iterator[Entry], *more: hashlib._Hash) -> I
 _of_thread = threading.local()
 
 
-def _buffer() -> memoryview:
-    """The thread's own buffer, made once."""
-    buffer: memoryview | None = getattr(_of_thread, "buffer", None)
-    if buffer is None:
-        buffer = _of_thread.buffer = memoryview(bytearray(_BUFFER_BYTES))
-    return buffer
+def _buffer(size_bytes: int) -> memoryview:
+    """The thread's own buffer of this size, made once."""
+    buffers: dict[int, memoryview] = _of_thread.__dict__.setdefault("buffers", {})
+    if size_bytes not in buffers:
+        buffers[size_bytes] = memoryview(bytearray(size_bytes))
+    return buffers[size_bytes]

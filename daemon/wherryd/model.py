@@ -104,6 +104,22 @@ class Place(msgspec.Struct, frozen=True):
     offset: int = 0
 
 
+class PartSums(msgspec.Struct, frozen=True):
+    """What the parts of a big file have to be, made when the whole was hashed."""
+
+    part_bytes: int  # of each but the last
+    sums: bytes  # SHA-256 of each, 32 bytes, back to back
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """An upload in parts that is under way."""
+
+    number: int  # of its row
+    name: str  # what the store calls it
+    part_bytes: int  # of each part but the last
+    sent: dict[int, str]  # ETags of the parts that are there, by their numbers, from 1 on
+
+
 class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of a manifest (docs/store-format.md, "Manifests")."""
 

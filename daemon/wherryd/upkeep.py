@@ -1,7 +1,7 @@
 """What the daemon does now and then, whoever calls.
 
-Owns: when the socket is looked at, when sessions are swept, when old requests are forgotten, when the
-reserve is made anew, when the daemon is idle. Does not own: doing any of it.
+Owns: when the socket and the settings are looked at, when sessions are swept, when old requests are
+forgotten, when the reserve is made anew, when the daemon is idle. Does not own: doing any of it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Upkeep:
         life: Life,
         clock: Clock,
         renew_reserve: Callable[[], None] = lambda: None,
+        look_at_config: Callable[[], None] = lambda: None,
     ) -> None:
         self._holds_home = holds_home
         self._idle_s = config.idle_timeout_s
@@ -53,6 +54,7 @@ class Upkeep:
         self._life = life
         self._clock = clock
         self._renew_reserve = renew_reserve
+        self._look_at_config = look_at_config
         self._due: dict[str, float] = {}
         self._are_sessions_held = False
 
@@ -73,6 +75,7 @@ class Upkeep:
             return
         await self._look_at_socket()
         await anyio.to_thread.run_sync(self._renew_reserve)
+        await anyio.to_thread.run_sync(self._look_at_config)
         if self._is_due("sweep", SWEEP_S):
             self._are_sessions_held = await self._sweeper.sweep()
         if self._is_due("forget", FORGET_S):

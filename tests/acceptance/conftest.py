@@ -30,7 +30,8 @@ class Place:
         self.address = address
         self.objects = objects
         self.env = env
-        self.bucket = address.removeprefix("s3://").partition("/")[0]
+        self.bucket, _, rest = address.removeprefix("s3://").partition("/")
+        self.prefix = rest.partition("?")[0]
 
 
 @pytest.fixture(params=["folder", "s3"])

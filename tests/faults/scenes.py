@@ -396,12 +396,43 @@ run.finish()
         "stores.s3.conditional.before-send",
         "stores.s3.conditional.after-answer",
         "stores.s3.multipart.begun",
+        "stores.s3.multipart.kept",
+        "stores.s3.multipart.before-note",
+        "stores.s3.multipart.after-note",
         "stores.s3.multipart.before-complete",
         "stores.s3.multipart.after-complete",
+        *around("upload", "part"),
     ),
 )
 
-SCENES = (LOGS, SAID, LATER, EMPTIED, DAMAGED, BOOTED, CUT, BUCKET)
+# ── an upload in parts that is not wanted any more ─────────────────────────────────────────────
+GIVEN_UP = Scene(
+    program="""
+import sqlite3
+run = wherry.init(project="p")
+unwanted = artifact("unwanted", 0)
+with unwanted.new_file("large.bin", mode="wb") as file:
+    for _ in range(200):
+        file.write(os.urandom(1 << 20))
+run.log_artifact(unwanted)
+def has_begun():
+    with sqlite3.connect(f"file:{os.environ['WHERRY_HOME']}/queue.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT count(*) FROM sent_parts").fetchone() != (0,)
+until(has_begun)
+command("cancel", "--all")
+run.log_artifact(artifact("model", 0, x="0"))
+try:
+    run.finish()
+except wherry.errors.Cancelled:
+    pass
+""",
+    requests=2,
+    expected={"model": [{"x": b"0"}], "unwanted": []},
+    store="s3",
+    places=("transfer.given-up.before-store", "transfer.given-up.before-forget"),
+)
+
+SCENES = (LOGS, SAID, LATER, EMPTIED, DAMAGED, BOOTED, CUT, BUCKET, GIVEN_UP)
 
 # ── programs that are killed themselves ────────────────────────────────────────────────────────
 #: Says what it has been told is logged.

@@ -117,11 +117,15 @@ class Stage:
         with closing(sqlite3.connect(f"file:{self.home}/queue.db?mode=ro", uri=True)) as db:
             found = db.execute("SELECT row, folder, state FROM requests").fetchall()
             rows = {row for (row,) in db.execute("SELECT DISTINCT row FROM entries")}
+            uploads = db.execute(
+                "SELECT number FROM uploads UNION ALL SELECT upload FROM sent_parts"
+            ).fetchall()
         kept = {row: folder for row, folder, state in found if state in ("failed", "held")}
         going = [
             state for *_, state in found if state not in ("done", "cancelled", "failed", "held")
         ]
         assert not going, f"not done: {going}\n{self.log()}"
+        assert not uploads, f"uploads in parts are left: {uploads}"
         assert rows <= kept.keys(), "entries of ended requests, or of none, are left in the queue"
         return {os.path.basename(folder) for folder in kept.values()} | {*map(str, kept)}
 

@@ -17,6 +17,7 @@ from wherryd.stores.base import (
     ObjectStat,
     ObjectStore,
     OutcomeUnknown,
+    UploadStat,
     WriteConflict,
 )
 
@@ -115,6 +116,13 @@ class FaultyStore:
 
     async def delete(self, key: str) -> None:
         await self._call("delete", lambda: self._inner.delete(key), writes=True)
+
+    async def give_up(self, key: str, upload: str) -> None:
+        await self._call("give_up", lambda: self._inner.give_up(key, upload), writes=True)
+
+    async def list_uploads(self, prefix: str) -> AsyncGenerator[UploadStat, None]:
+        async for stat in self._inner.list_uploads(prefix):
+            yield stat
 
     async def aclose(self) -> None:
         await self._inner.aclose()

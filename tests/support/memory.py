@@ -22,9 +22,10 @@ from wherryd.stores.base import (
     ObjectStat,
 )
 from wherryd.stores.bodies import CHUNK_BYTES, read_whole
+from wherryd.stores.whole import PutsWhole
 
 
-class MemoryStore:
+class MemoryStore(PutsWhole):
     """An ``ObjectStore`` in a dictionary.
 
     Args:

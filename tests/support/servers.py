@@ -159,13 +159,21 @@ class Seaweed:
         wait_ready(lambda: self._takes_objects(name), 30, f"bucket {name}")
         self._buckets.append(name)
 
-    def parts(self, bucket: str) -> int:
-        """How many parts lie in a bucket of uploads that are not complete."""
+    def parts(self, bucket: str, prefix: str = "") -> int:
+        """How many parts lie in a bucket of uploads, of keys below ``prefix``, that are not complete."""
         client = self._kept_client()
-        uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+        found = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+        uploads = [each for each in found if each["Key"].startswith(prefix)]
         named = ({"Key": each["Key"], "UploadId": each["UploadId"]} for each in uploads)
         listed = (client.list_parts(Bucket=bucket, **each) for each in named)
         return sum(len(each.get("Parts", [])) for each in listed)
+
+    def begin_upload(self, bucket: str, key: str, part: bytes) -> None:
+        """Begin an upload in parts, send one of them, and leave it."""
+        client = self._kept_client()
+        named = {"Bucket": bucket, "Key": key}
+        upload = client.create_multipart_upload(**named)["UploadId"]
+        client.upload_part(**named, UploadId=upload, PartNumber=1, Body=part)
 
     def keep_versions(self, bucket: str) -> None:
         """Turn versioning on."""

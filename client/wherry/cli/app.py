@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from wherry.cli import daemon, doctor, files, looking, output, queue, requests, waits
+from wherry.cli import collecting, daemon, doctor, files, looking, output, queue, requests, waits
 from wherry.cli.help import Command
 from wherry.errors import WherryError
 from wherry.wire import VERSION
@@ -106,6 +106,7 @@ for _command in (
     requests.acknowledge,
     waits.sync,
     waits.drain,
+    collecting.gc,
     doctor.doctor,
 ):
     app.command(cls=Command)(_command)

@@ -143,6 +143,13 @@ class Daemon:
         wanted = pb.ListArtifactsRequest(store=chosen.store, project=chosen.project, type=type_)
         return self._connection.server_stream("ListArtifacts", wanted, pb.ArtifactName, timeout_s)
 
+    def collect_uploads(self, older_than_s: float, *, remove: bool) -> Iterator[pb.StrayUpload]:
+        """List uploads in parts that are nobody's, having them removed where that is asked for."""
+        wanted = pb.CollectUploadsRequest(
+            store=self.settings.store, older_than_s=older_than_s, remove=remove
+        )
+        return self._connection.server_stream("CollectUploads", wanted, pb.StrayUpload)
+
     def versions(self, project: str, name: str, type_: str = "") -> Iterator[pb.Version]:
         """List an artifact's versions, newest first."""
         wanted = pb.ListVersionsRequest(

@@ -22,7 +22,6 @@ WITHOUT_EFFECT = frozenset(
         "spool_quota_bytes",
         "spool_quota_inodes",
         "spool_timeout_s",
-        "max_bandwidth",
     }
 )
 
@@ -212,6 +211,13 @@ def _bytes(value: object) -> int:
     return int(found[1]) * unit
 
 
+def _bytes_a_second(value: object) -> int:
+    try:
+        return _bytes(str(value).removesuffix("/s"))
+    except ValueError as error:
+        raise ValueError("bytes a second above 0, such as 20000000 or '200 MB/s'") from error
+
+
 _SETTINGS = {
     "store": _Setting(_text, in_environment=True),
     "project": _Setting(_name("project"), "uncategorized", in_environment=True),
@@ -230,7 +236,7 @@ _SETTINGS = {
     "spool_timeout_s": _Setting(_seconds, 60.0),
     "reference_timeout_s": _Setting(_seconds, 1800.0),
     "max_transfers": _Setting(_count, 16),
-    "max_bandwidth": _Setting(_bytes),
+    "max_bandwidth": _Setting(_bytes_a_second),
     "idle_timeout_s": _Setting(_seconds, 600.0),
     "log_level": _Setting(_one_of("debug", "info", "warning", "error"), "info"),
 }

@@ -459,6 +459,28 @@ class ListArtifactsRequest(_message.Message):
     type: str
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., type: _Optional[str] = ...) -> None: ...
 
+class CollectUploadsRequest(_message.Message):
+    __slots__ = ("store", "older_than_s", "remove")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    OLDER_THAN_S_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    older_than_s: float
+    remove: bool
+    def __init__(self, store: _Optional[str] = ..., older_than_s: _Optional[float] = ..., remove: bool = ...) -> None: ...
+
+class StrayUpload(_message.Message):
+    __slots__ = ("key", "upload", "begun", "removed")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    upload: str
+    begun: str
+    removed: bool
+    def __init__(self, key: _Optional[str] = ..., upload: _Optional[str] = ..., begun: _Optional[str] = ..., removed: bool = ...) -> None: ...
+
 class ArtifactName(_message.Message):
     __slots__ = ("project", "name", "type", "latest")
     PROJECT_FIELD_NUMBER: _ClassVar[int]

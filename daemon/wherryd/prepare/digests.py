@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from wherry.wire.failpoints import failpoint
 from wherryd.hashing import Digest, SlowHash, digest_batch, digest_pack
-from wherryd.model import Entry
+from wherryd.model import Entry, PartSums
 from wherryd.together import all_of
 
 #: Bytes hashed in one go: about 35 ms, after which other requests get their turn.
@@ -32,6 +33,15 @@ _BEFORE_SAVE = failpoint("prepare.digests.before-save")
 _AFTER_SAVE = failpoint("prepare.digests.after-save")
 
 _T = TypeVar("_T")
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """Which files go in parts, and who keeps what the parts have to be."""
+
+    bytes_of: Callable[[int], int]  # of each part of a file of this size; 0: it goes whole
+    keep: Callable[[str, PartSums], Awaitable[None]]  # given the digest of the whole
+
+
 Save = Callable[[Sequence[Digest]], Awaitable[None]]
 
 
@@ -52,6 +62,7 @@ class Hashers:
         save: Save,
         count: Callable[[int], None],
         left: list[Digest] | None = None,
+        parts: Parts | None = None,
     ) -> dict[str, Digest]:
         """Hash entries that have a source, several at once, and keep the digests.
 
@@ -59,15 +70,17 @@ class Hashers:
             save: keeps digests durably.
             count: is told of bytes as they are hashed.
             left: takes digests that are not kept, if they are few; the caller keeps them.
+            parts: which entries go in parts, whose checksums are made and kept as well.
 
         Raises ``CaptureError`` (``hashing``) at the first file that is not as it was captured.
         """
-        pieces = cut(entries)
+        pieces = cut(entries, PIECE_BYTES, parts.bytes_of if parts else lambda _: False)
         keeper = _Keeper(save)
+        work = partial(self._work, pieces, keeper, count, parts)
         if len(entries) == 1:
-            await self._work(pieces, keeper, count)
+            await work()
         else:
-            await all_of(*[partial(self._work, pieces, keeper, count)] * self._threads)
+            await all_of(*[work] * self._threads)
         if left is not None and keeper.has_few:
             left += keeper.take()
         else:
@@ -79,22 +92,32 @@ class Hashers:
         return await self._in_thread(partial(digest_pack, entries))
 
     async def _work(
-        self, pieces: Iterator[Sequence[Entry]], keeper: _Keeper, count: Callable[[int], None]
+        self,
+        pieces: Iterator[Sequence[Entry]],
+        keeper: _Keeper,
+        count: Callable[[int], None],
+        parts: Parts | None,
     ) -> None:
         for piece in pieces:
-            if piece[0].size > PIECE_BYTES:
-                digests = [await self._hash_slowly(piece[0], count)]
+            part_bytes = parts.bytes_of(piece[0].size) if parts else 0
+            if part_bytes or piece[0].size > PIECE_BYTES:
+                digests = [await self._hash_slowly(piece[0], count, parts, part_bytes)]
             else:
                 digests = await self._in_thread(partial(digest_batch, piece))
                 count(sum(entry.size for entry in piece))
             await keeper.keep(digests)
 
-    async def _hash_slowly(self, entry: Entry, count: Callable[[int], None]) -> Digest:
-        slow = await self._in_thread(partial(SlowHash, entry))
+    async def _hash_slowly(
+        self, entry: Entry, count: Callable[[int], None], parts: Parts | None, part_bytes: int
+    ) -> Digest:
+        slow = await self._in_thread(partial(SlowHash, entry, part_bytes))
         try:
             while done := await self._in_thread(partial(slow.step, PIECE_BYTES)):
                 count(done)
-            return await self._in_thread(slow.digest)
+            digest = await self._in_thread(slow.digest)
+            if parts and part_bytes:
+                await parts.keep(digest[1], PartSums(part_bytes, slow.sums))
+            return digest
         finally:
             slow.close()
 
@@ -133,12 +156,22 @@ class _Keeper:
         return unsaved
 
 
-def cut(entries: Sequence[Entry], piece_bytes: int = PIECE_BYTES) -> Iterator[Sequence[Entry]]:
-    """Cut entries into runs of at most ``piece_bytes``; a larger entry is a run of its own."""
+def cut(
+    entries: Sequence[Entry],
+    piece_bytes: int = PIECE_BYTES,
+    is_alone: Callable[[int], object] = lambda _: False,
+) -> Iterator[Sequence[Entry]]:
+    """Cut entries into runs of at most ``piece_bytes``; a larger entry is a run of its own.
+
+    Args:
+        is_alone: whether an entry of so many bytes is, though it is smaller.
+    """
     piece: list[Entry] = []
     size = 0
     for entry in entries:
-        if piece and size + entry.size > piece_bytes:
+        if piece and (
+            size + entry.size > piece_bytes or is_alone(entry.size) or is_alone(piece[0].size)
+        ):
             yield piece
             piece, size = [], 0
         piece.append(entry)

@@ -24,12 +24,13 @@ from wherry.errors import BadPath, FileChanged, FileMissing, FileUnreadable, Ref
 from wherryd.clock import Clock, rfc3339
 from wherryd.hashing import Digest
 from wherryd.model import Entry, Manifest
-from wherryd.prepare.digests import Hashers
+from wherryd.prepare.digests import Hashers, Parts
 from wherryd.prepare.packs import Packer
 from wherryd.prepare.references import locate
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue, Request
 from wherryd.registry.manifest import ManifestWriter
+from wherryd.stores.parts import part_bytes, wants_parts
 
 PAGE = 1000
 
@@ -82,34 +83,45 @@ class ManifestMaker:
         """The page's entries with their digests; ``left`` takes those that are not kept."""
         missing = [entry for entry in page if entry.digest is None]
         self._count(request.row, sum(entry.size for entry in page if entry.digest is not None))
-        made = await self._hash(request.row, [entry for entry in missing if entry.source], left)
+        captured = [entry for entry in missing if entry.source]
+        made = await self._hash(request, captured, left)
         checked = [entry for entry in missing if _is_local(entry)]
-        made |= await self._resolve(request.row, checked, left)
+        made |= await self._resolve(request, checked, left)
         return [_completed(entry, made, self._clock.now(), request.accepted) for entry in page]
 
     async def _resolve(
-        self, row: int, entries: Sequence[Entry], left: list[Digest] | None
+        self, request: Request, entries: Sequence[Entry], left: list[Digest] | None
     ) -> dict[str, Digest]:
         if not entries:
             return {}
         located = await anyio.to_thread.run_sync(partial(locate, entries))
         try:
-            return await self._hash(row, located, left)
+            return await self._hash(request, located, left)
         except (FileChanged, FileMissing, FileUnreadable) as exc:
             raise ReferenceFailed(
                 f"a reference changed while it was read: {exc.message}", hint="Then: wherry retry"
             ) from exc
 
     async def _hash(
-        self, row: int, entries: Sequence[Entry], left: list[Digest] | None
+        self, request: Request, entries: Sequence[Entry], left: list[Digest] | None
     ) -> dict[str, Digest]:
         if not entries:
             return {}
+        row = request.row
         save = partial(self._queue.save_digests, row)
-        return await self._hashers.make_digests(entries, save, partial(self._count, row), left)
+        parts = Parts(
+            partial(_part_bytes, request.lane.store), partial(self._queue.keep_part_sums, row)
+        )
+        return await self._hashers.make_digests(
+            entries, save, partial(self._count, row), left, parts
+        )
 
     def _count(self, row: int, size_bytes: int) -> None:
         self._progress.add(row, size_bytes)
+
+
+def _part_bytes(address: str, size: int) -> int:
+    return part_bytes(size) if wants_parts(address, size) else 0
 
 
 def _is_local(entry: Entry) -> bool:

@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 
 from wherry.errors import QueueError, SpoolFull
-from wherryd.model import Entry, Lane, Lookup, Manifest, Place, RunInfo, State
+from wherryd.model import Entry, Lane, Lookup, Manifest, PartSums, Place, RunInfo, State, Upload
 
 
 class QueueFull(SpoolFull, QueueError):
@@ -105,6 +105,17 @@ class Sent(msgspec.Struct, frozen=True):
     digest: str  # of a whole pack: pack:<hex>
     size: int
     place: Place = Place()
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """An upload in parts that no request goes on with."""
+
+    number: int  # of its row
+    address: str
+    store_id: str
+    project: str
+    digest: str  # of the blob that it was to become
+    name: str  # what the store calls it
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -296,7 +307,41 @@ class Queue(Protocol):
         """
         ...
 
+    async def keep_part_sums(self, row: int, digest: str, sums: PartSums) -> None:
+        """What the parts of one of a request's files have to be; kept as long as its entries."""
+        ...
+
     # ── transfer ───────────────────────────────────────────────────────────────────────────────
+    async def part_sums(self, row: int, digest: str) -> PartSums | None:
+        """What was kept of a file's parts."""
+        ...
+
+    async def take_upload(self, row: int, lane: Lane, digest: str) -> Upload | None:
+        """The upload in parts of a blob, in the store that counts now: the request goes on with it."""
+        ...
+
+    async def begin_upload(
+        self, row: int, lane: Lane, digest: str, store_id: str, name: str, part_bytes: int
+    ) -> Upload:
+        """A request has begun an upload in parts, which takes the place of any other of the blob."""
+        ...
+
+    async def note_part(self, upload: int, number: int, etag: str) -> None:
+        """A part of an upload is in the store."""
+        ...
+
+    async def forget_upload(self, upload: int) -> None:
+        """An upload is no more. ``note_sent`` forgets those of what was sent."""
+        ...
+
+    async def given_up(self, limit: int = 100) -> list[GivenUp]:
+        """Uploads that no request goes on with."""
+        ...
+
+    async def uploads_at(self, address: str) -> set[str]:
+        """Names of all uploads that are kept of a store."""
+        ...
+
     async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
         """Which of these the lane's project is known to hold, as objects, in the store that counts now."""
         ...

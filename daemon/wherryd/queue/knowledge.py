@@ -15,6 +15,7 @@ from wherryd.queue.base import Known, Sent
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import Value, all_rows, change, change_many, one_row
 from wherryd.queue.rows import head_of, json, known_of, lane_of, lane_values
+from wherryd.queue.uploads import forget_uploads
 
 _NOTHING_KNOWN = Known(store_id="", type=None, highest=-1, highest_request="")
 
@@ -90,6 +91,7 @@ def note_sent(
     if counts and sent_to in (None, counts):
         place = lane.store, counts, lane.project
         change_many(db, "note_sent", ((*place, *_sent_values(each, now)) for each in sent))
+        forget_uploads(db, lane, [each.digest for each in sent])
     return Changed(None)
 
 

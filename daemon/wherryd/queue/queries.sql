@@ -403,6 +403,56 @@ ON CONFLICT (address, store_id, project, digest) DO UPDATE SET
 -- name: forget_sent
 DELETE FROM blobs WHERE address = :address AND store_id = :store_id AND project = :project;
 
+-- ── uploads in parts ───────────────────────────────────────────────────────────────────────────
+
+-- name: keep_part_sums
+INSERT INTO part_sums (row, digest, part_bytes, sums) VALUES (:row, :digest, :part_bytes, :sums)
+ON CONFLICT (row, digest) DO UPDATE SET part_bytes = excluded.part_bytes, sums = excluded.sums;
+
+-- name: part_sums
+SELECT part_bytes, sums FROM part_sums WHERE row = :row AND digest = :digest;
+
+-- name: delete_part_sums
+DELETE FROM part_sums WHERE row = :row;
+
+-- name: upload
+SELECT uploads.* FROM uploads JOIN stores USING (address, store_id)
+WHERE address = :address AND project = :project AND digest = :digest;
+
+-- name: take_upload
+UPDATE uploads SET row = :row WHERE number = :number;
+
+-- name: sent_parts
+SELECT number, etag FROM sent_parts WHERE upload = :upload;
+
+-- name: begin_upload
+INSERT INTO uploads (address, store_id, project, digest, name, part_bytes, row)
+VALUES (:address, :store_id, :project, :digest, :name, :part_bytes, :row)
+RETURNING number;
+
+-- name: note_part
+INSERT INTO sent_parts (upload, number, etag)
+SELECT :upload, :number, :etag WHERE EXISTS (SELECT 1 FROM uploads WHERE uploads.number = :upload)
+ON CONFLICT (upload, number) DO UPDATE SET etag = excluded.etag;
+
+-- name: uploads_of
+SELECT number FROM uploads
+WHERE address = :address AND project = :project AND digest IN (SELECT value FROM json_each(:digests));
+
+-- name: forget_parts
+DELETE FROM sent_parts WHERE upload = :upload;
+
+-- name: forget_upload
+DELETE FROM uploads WHERE number = :upload;
+
+-- name: given_up
+SELECT uploads.* FROM uploads LEFT JOIN requests USING (row)
+WHERE requests.row IS NULL OR requests.state IN ('uploaded', 'sending', 'settled', 'done', 'failed', 'cancelled')
+ORDER BY uploads.number LIMIT :limit;
+
+-- name: uploads_at
+SELECT name FROM uploads WHERE address = :address;
+
 -- ── stopped lanes ──────────────────────────────────────────────────────────────────────────────
 
 -- name: stop_lane

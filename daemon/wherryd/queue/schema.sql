@@ -160,6 +160,34 @@ CREATE TABLE packs (
     PRIMARY KEY (row, pack)
 ) STRICT, WITHOUT ROWID;
 
+-- Files that go in parts: the SHA-256 of each part, made when the whole was hashed. Swept as entries are.
+CREATE TABLE part_sums (
+    row        INTEGER NOT NULL,                -- requests.row
+    digest     TEXT NOT NULL,                   -- of the whole
+    part_bytes INTEGER NOT NULL,                -- of each part but the last
+    sums       BLOB NOT NULL,                   -- 32 bytes a part, back to back
+    PRIMARY KEY (row, digest)
+) STRICT, WITHOUT ROWID;
+
+-- Uploads in parts that are under way: a daemon that was killed goes on with them.
+CREATE TABLE uploads (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: a late note must not meet another upload
+    address    TEXT NOT NULL,
+    store_id   TEXT NOT NULL,                   -- of the store that counted when it began
+    project    TEXT NOT NULL,
+    digest     TEXT NOT NULL,                   -- of the blob that it becomes
+    name       TEXT NOT NULL,                   -- what the store calls it
+    part_bytes INTEGER NOT NULL,
+    row        INTEGER NOT NULL,                -- requests.row of the one that sends, or sent last
+    UNIQUE (address, project, digest)
+) STRICT;
+CREATE TABLE sent_parts (
+    upload INTEGER NOT NULL,                    -- uploads.number
+    number INTEGER NOT NULL,                    -- from 1 on
+    etag   TEXT NOT NULL,
+    PRIMARY KEY (upload, number)
+) STRICT, WITHOUT ROWID;
+
 -- References to servers: what was asked for, until it is known what it stands for. Swept as entries are.
 CREATE TABLE lookups (
     row         INTEGER NOT NULL,               -- requests.row

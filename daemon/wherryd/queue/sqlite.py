@@ -17,13 +17,14 @@ from typing import TypeVar
 from wherry.errors import QueueError
 from wherryd.clock import Clock
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Lookup, Manifest, Place, RunInfo, State
+from wherryd.model import Entry, Lane, Lookup, Manifest, PartSums, Place, RunInfo, State, Upload
 from wherryd.news import News
-from wherryd.queue import changes, findings, knowledge, looks, staging
+from wherryd.queue import changes, findings, knowledge, looks, staging, uploads
 from wherryd.queue.base import (
     Accepted,
     Filter,
     Finding,
+    GivenUp,
     Known,
     Link,
     NewRequest,
@@ -49,6 +50,8 @@ _PLACES = Kind.named("places")
 _PLAN = Kind.named("plan")
 _FOUND = Kind.named("found")
 _PREPARED = Kind.named("prepared")
+_UPLOAD = Kind.named("upload")
+_PART = Kind.named("part")
 _SENT = Kind.named("sent")
 _UPLOADED = Kind.named("uploaded")
 _LEARN = Kind.named("learn")
@@ -221,7 +224,45 @@ class SqliteQueue:
         )
         await self._writer.change(_PREPARED, prepared)
 
+    async def keep_part_sums(self, row: int, digest: str, sums: PartSums) -> None:
+        keep = partial(uploads.keep_part_sums, row=row, digest=digest, sums=sums)
+        await self._writer.change(_DIGESTS, keep)
+
     # ── transfer ───────────────────────────────────────────────────────────────────────────────
+    async def part_sums(self, row: int, digest: str) -> PartSums | None:
+        return await self._look(partial(uploads.part_sums, row=row, digest=digest))
+
+    async def take_upload(self, row: int, lane: Lane, digest: str) -> Upload | None:
+        take = partial(uploads.take_upload, row=row, lane=lane, digest=digest)
+        return await self._writer.change(_UPLOAD, take)
+
+    async def begin_upload(
+        self, row: int, lane: Lane, digest: str, store_id: str, name: str, part_bytes: int
+    ) -> Upload:
+        begin = partial(
+            uploads.begin_upload,
+            row=row,
+            lane=lane,
+            digest=digest,
+            store_id=store_id,
+            name=name,
+            part_bytes=part_bytes,
+        )
+        return await self._writer.change(_UPLOAD, begin)
+
+    async def note_part(self, upload: int, number: int, etag: str) -> None:
+        note = partial(uploads.note_part, upload=upload, number=number, etag=etag)
+        await self._writer.change(_PART, note)
+
+    async def forget_upload(self, upload: int) -> None:
+        await self._writer.change(_UPLOAD, partial(uploads.forget_upload, upload=upload))
+
+    async def given_up(self, limit: int = 100) -> list[GivenUp]:
+        return await self._read(partial(uploads.given_up, limit=limit))
+
+    async def uploads_at(self, address: str) -> set[str]:
+        return set(await self._read(partial(uploads.uploads_at, address=address)))
+
     async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
         ask = self._look if len(digests) <= _FEW_ROWS else self._read
         return await ask(partial(knowledge.sent_already, lane=lane, digests=digests))

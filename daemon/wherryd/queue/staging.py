@@ -146,6 +146,7 @@ def _delete_some(db: sqlite3.Connection, row: int, limit: int) -> bool:
     if left == 0 or change(db, "delete_lookups", row=row, limit=left) == left:
         return True
     change(db, "delete_packs", row=row)
+    change(db, "delete_part_sums", row=row)
     return False
 
 

@@ -6,13 +6,13 @@ Errors of the store layer pass through where a verb names them; others are ``Sto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol
 
 import msgspec
 
 from wherryd.model import Alias, ManifestEntry, Tombstone, VersionRecord
-from wherryd.stores.base import FileBody, PackBody
+from wherryd.stores.base import FileBody, PackBody, UploadStat
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -86,6 +86,18 @@ class Registry(Protocol):
 
     async def put_blob(self, project: str, digest: str, body: FileBody) -> None:
         """Put a file's bytes under their digest; safe to repeat."""
+        ...
+
+    async def give_up_blob(self, project: str, digest: str, upload: str) -> None:
+        """Remove the parts of an upload that was to become a blob; no error where it is gone."""
+        ...
+
+    def list_uploads(self) -> AsyncGenerator[UploadStat, None]:
+        """All uploads in parts that are under way in the store, or were left there."""
+        ...
+
+    async def give_up(self, upload: UploadStat) -> None:
+        """Remove the parts of one of these; no error where it is gone."""
         ...
 
     async def has_pack(self, project: str, pack: str, size: int) -> bool:

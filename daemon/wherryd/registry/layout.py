@@ -23,6 +23,7 @@ SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 HEX = re.compile(r"[0-9a-f]{64}")
 """A pack's name: the SHA-256 of its bytes."""
 
+_CONTENT = re.compile(r"[^/]+/(blobs|packs|manifests)/sha256/([0-9a-f]{2})/\2[0-9a-f]{62}")
 _NUMBER = re.compile(r"v([0-9]{8}|[1-9][0-9]{8,})\.json")
 
 
@@ -79,6 +80,11 @@ def blob_key(project: str, digest: str) -> str:
 def pack_key(project: str, pack: str) -> str:
     """Key of many small files' bytes, by the pack's name (``<hex>``)."""
     return _content_key(project, "packs", _hex(f"sha256:{pack}"))
+
+
+def holds_bytes(key: str) -> bool:
+    """Whether a key is a blob's, a pack's or a manifest's."""
+    return _CONTENT.fullmatch(key) is not None
 
 
 def draft_prefix(project: str, draft: str) -> str:

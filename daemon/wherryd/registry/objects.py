@@ -29,6 +29,7 @@ from wherryd.stores.base import (
     ObjectMissing,
     ObjectStore,
     PackBody,
+    UploadStat,
 )
 
 _T = TypeVar("_T")
@@ -86,6 +87,21 @@ class ObjectRegistry:
         if digest != f"sha256:{body.sha256.hex()}":
             raise ValueError(f"{body.path} has sha256:{body.sha256.hex()}, not {digest}")
         await self._store.put(layout.blob_key(project, digest), body)
+
+    async def give_up_blob(self, project: str, digest: str, upload: str) -> None:
+        """Remove the parts of an upload that was to become a blob; no error where it is gone."""
+        await self._store.give_up(layout.blob_key(project, digest), upload)
+
+    async def give_up(self, upload: UploadStat) -> None:
+        """Remove the parts of one of these; no error where it is gone."""
+        await self._store.give_up(upload.key, upload.upload)
+
+    async def list_uploads(self) -> AsyncGenerator[UploadStat, None]:
+        """All uploads in parts that are under way in the store, or were left there."""
+        async with _closing(self._store.list_uploads("")) as uploads:
+            async for upload in uploads:
+                if layout.holds_bytes(upload.key):
+                    yield upload
 
     async def has_pack(self, project: str, pack: str, size: int) -> bool:
         """Whether a pack (``<hex>``) is there, with all its bytes."""

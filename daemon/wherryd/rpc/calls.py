@@ -21,6 +21,7 @@ from wherryd.progress import Progress
 from wherryd.queue.base import Queue
 from wherryd.references.table import Resolvers
 from wherryd.rpc.choosing import ChoosingCalls, RestartLane
+from wherryd.rpc.collecting import CollectingCalls
 from wherryd.rpc.log import LogCalls
 from wherryd.rpc.meeting import Identity, MeetingCalls
 from wherryd.rpc.reading import ReadingCalls
@@ -69,6 +70,7 @@ class Calls(msgspec.Struct, frozen=True):
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
         choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
         reading = ReadingCalls(self.stores, self.default_store, self.resolvers, self.clock)
+        collecting = CollectingCalls(self.stores, self.queue, self.default_store, self.clock)
         return {
             "Hello": meeting.hello,
             "Status": meeting.status,
@@ -88,4 +90,5 @@ class Calls(msgspec.Struct, frozen=True):
             "ReadReferences": reading.read_references,
             "ListSchemes": reading.list_schemes,
             "ReadFiles": reading.read_files,
+            "CollectUploads": collecting.collect_uploads,
         }

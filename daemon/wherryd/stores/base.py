@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from wherry.errors import StoreUnavailable
+from wherryd.model import PartSums, Upload
 
 
 class ObjectStat(msgspec.Struct, frozen=True):
@@ -37,6 +38,42 @@ def tell_nobody(_: int) -> None:
     """How many bytes have left is of no interest."""
 
 
+class Ledger(Protocol):
+    """What lasts of a put in parts, so that the next start goes on with it; and room for parts at once."""
+
+    async def sums(self) -> PartSums | None:
+        """What the parts have to be, as far as it was kept."""
+        ...
+
+    async def keep_sums(self, sums: PartSums) -> None:
+        """Keep what the parts have to be."""
+        ...
+
+    async def take(self) -> Upload | None:
+        """The upload that was begun and not completed."""
+        ...
+
+    async def begin(self, name: str, part_bytes: int) -> Upload:
+        """Keep that an upload was begun, under the name that the store gave it."""
+        ...
+
+    async def note_part(self, upload: Upload, number: int, etag: str) -> None:
+        """Keep that the store has a part."""
+        ...
+
+    async def forget(self, upload: Upload) -> None:
+        """The store has the upload no more."""
+        ...
+
+    def take_room(self) -> bool:
+        """Take room for one more part at once, if there is some that nobody waits for."""
+        ...
+
+    def give_room(self) -> None:
+        """Give such room back."""
+        ...
+
+
 class FileBody(msgspec.Struct, frozen=True):
     """Bytes to put that lie in a file on this machine, read in bounded pieces."""
 
@@ -46,6 +83,8 @@ class FileBody(msgspec.Struct, frozen=True):
     sha256: bytes  # 32 bytes; the store checks what arrives against it
     #: Told how many of its bytes have left, from any thread; a try that is repeated begins again at 0.
     told: Callable[[int], None] = tell_nobody
+    #: Of a body that may go in parts; without one, what a kill leaves is begun anew.
+    ledger: Ledger | None = None
 
 
 class PackBody(msgspec.Struct, frozen=True):
@@ -65,6 +104,14 @@ class Found(msgspec.Struct, frozen=True):
 
     witness: bytes | None  # the object that tells this store from others; None: not there
     missing: tuple[str, ...] = ()  # those of the keys that are not there
+
+
+class UploadStat(msgspec.Struct, frozen=True):
+    """What a store says of an upload in parts that is under way."""
+
+    key: str
+    upload: str  # its name
+    begun: float  # the store's clock, seconds since 1970
 
 
 class ObjectMissing(Exception):
@@ -175,6 +222,14 @@ class ObjectStore(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove; no error where nothing is there."""
+        ...
+
+    async def give_up(self, key: str, upload: str) -> None:
+        """Remove the parts of an upload that was begun for ``key``; no error where it is gone."""
+        ...
+
+    def list_uploads(self, prefix: str) -> AsyncIterator[UploadStat]:
+        """Uploads in parts, neither completed nor given up, of keys that start with ``prefix``."""
         ...
 
     async def aclose(self) -> None:

@@ -19,7 +19,15 @@ import msgspec
 
 from wherry.errors import StoreError, StoreUnavailable
 from wherryd.clock import Clock
-from wherryd.stores.base import Body, Found, Object, ObjectStat, ObjectStore, StepsFailed
+from wherryd.stores.base import (
+    Body,
+    Found,
+    Object,
+    ObjectStat,
+    ObjectStore,
+    StepsFailed,
+    UploadStat,
+)
 
 _T = TypeVar("_T")
 
@@ -219,6 +227,13 @@ class RetryingStore:
 
     async def delete(self, key: str) -> None:
         await self._retry.run(f"delete {key}", lambda: self._inner.delete(key))
+
+    async def give_up(self, key: str, upload: str) -> None:
+        await self._retry.run(f"give up {key}", lambda: self._inner.give_up(key, upload))
+
+    async def list_uploads(self, prefix: str) -> AsyncGenerator[UploadStat, None]:
+        async for stat in self._inner.list_uploads(prefix):
+            yield stat
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -24,10 +24,12 @@ import msgspec
 from wherry.wire.failpoints import failpoint
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue, Request, WrongState
-from wherryd.stores.base import FileBody
+from wherryd.stores.base import FileBody, Ledger
+from wherryd.stores.parts import wants_parts
 from wherryd.transfer.bodies import entry_body, pack_body
 from wherryd.transfer.contact import Contact, Contacts
 from wherryd.transfer.items import Gatherer, Item, Taken, pack_record
+from wherryd.transfer.ledger import QueueLedger
 from wherryd.transfer.slots import Slots
 
 PAGE = 1000
@@ -196,9 +198,14 @@ class Blobs:
         if await registry.has_blob(job.project, item.name, item.size):
             return False
         _BEFORE_PUT()
-        await registry.put_blob(job.project, item.name, entry_body(item.entries[0], told))
+        ledger = self._ledger(job, item) if wants_parts(job.contact.address, item.size) else None
+        await registry.put_blob(job.project, item.name, entry_body(item.entries[0], told, ledger))
         _AFTER_PUT()
         return True
+
+    def _ledger(self, job: Job, item: Item) -> Ledger:
+        store_id = job.contact.store_id
+        return QueueLedger(self._queue, self._slots, job.request, item.name, store_id)
 
     async def _put_pack(self, job: Job, item: Item, pack: str, told: Callable[[int], None]) -> bool:
         registry = job.contact.registry

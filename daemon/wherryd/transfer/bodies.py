@@ -16,7 +16,7 @@ import zstandard
 from wherry.errors import FileChanged, FileMissing
 from wherryd.model import Entry
 from wherryd.queue.base import Request
-from wherryd.stores.base import FileBody, PackBody, tell_nobody
+from wherryd.stores.base import FileBody, Ledger, PackBody, tell_nobody
 
 _READ_BYTES = 1 << 18
 _WINDOW_BYTES = 8 << 20
@@ -40,16 +40,19 @@ def manifests_in(folder: str) -> ManifestOf:
     return manifest_of
 
 
-def entry_body(entry: Entry, told: Callable[[int], None] = tell_nobody) -> FileBody:
+def entry_body(
+    entry: Entry, told: Callable[[int], None] = tell_nobody, ledger: Ledger | None = None
+) -> FileBody:
     """Make the body of an entry whose digest is known and that is no reference.
 
     Args:
         entry: names the file.
         told: how many bytes have left; see ``FileBody``.
+        ledger: of a body that may go in parts.
     """
     assert entry.source is not None and entry.digest is not None, entry
     sha256 = bytes.fromhex(entry.digest.removeprefix("sha256:"))
-    return FileBody(entry.source.file, entry.source.offset, entry.size, sha256, told)
+    return FileBody(entry.source.file, entry.source.offset, entry.size, sha256, told, ledger)
 
 
 def pack_body(

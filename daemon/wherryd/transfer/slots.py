@@ -49,6 +49,26 @@ class Slots:
             self._large.release()
         self._land(key)
 
+    def take_further(self) -> bool:
+        """Take a slot for one more piece of a large body, if there is one and nobody waits for it."""
+        if any(slots.statistics().tasks_waiting for slots in (self._all, self._large)):
+            return False
+        try:
+            self._large.acquire_nowait()
+        except anyio.WouldBlock:
+            return False
+        try:
+            self._all.acquire_nowait()
+        except anyio.WouldBlock:
+            self._large.release()
+            return False
+        return True
+
+    def give_further(self) -> None:
+        """Give it back."""
+        self._all.release()
+        self._large.release()
+
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """Hold a slot for something small."""

@@ -12,7 +12,7 @@ import pytest
 
 from wherry.errors import FileChanged
 from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore, PackBody
-from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES
+from wherryd.stores.parts import SINGLE_PUT_BYTES
 
 MakeBody = Callable[..., FileBody]
 

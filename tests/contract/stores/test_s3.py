@@ -21,8 +21,8 @@ from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
 from wherryd.stores.base import FileBody, ObjectExists, ObjectMissing, ObjectStore
 from wherryd.stores.credentials import StoreCredentials
+from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.s3.answers import Call, is_missing
-from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES
 from wherryd.stores.s3.store import S3Store
 
 _ROUNDS = count()

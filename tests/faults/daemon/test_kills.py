@@ -33,6 +33,9 @@ _OTHERS = ("commit.", "queue.", "registry.", "stores.folder.")
 #: What this history does not come by.
 _ELSEWHERE = (
     "transfer.lane.",
+    "transfer.given-up.",
+    "queue.upload.",
+    "queue.part.",
     "transfer.request.before-plan",
     "queue.plan.",
     "capture.lost.",

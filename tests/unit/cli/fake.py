@@ -66,6 +66,7 @@ class FakeDaemon:
         self.requests: list[pb.RequestState] = []
         self.stopped: list[pb.LaneState] = []
         self.artifacts: list[pb.ArtifactName] = []
+        self.uploads: list[pb.StrayUpload] = []
         self.found: list[pb.Version] = []
         self.entries: list[pb.Entry] = []
         self.refusals: dict[str, Refusal] = {}
@@ -197,6 +198,13 @@ class FakeDaemon:
                 state.version = count
                 count += 1
         return pb.CountReply(count=count, left_out=self.left_out)
+
+    def collect_uploads(self, asked: pb.CollectUploadsRequest) -> Iterator[pb.StrayUpload]:
+        for upload in self.uploads:
+            found = pb.StrayUpload()
+            found.CopyFrom(upload)
+            found.removed = asked.remove
+            yield found
 
     def list_artifacts(self, _: pb.ListArtifactsRequest) -> Iterator[pb.ArtifactName]:
         yield from self.artifacts

@@ -31,12 +31,13 @@ _COMMANDS = [
             "acknowledge",
             "sync",
             "drain",
+            "gc",
             "doctor",
         ]
     ),
     *(f"daemon {name}" for name in ("start", "stop", "status", "logs")),
 ]
-_LATER = ("verify", "lineage", "alias", "gc")
+_LATER = ("verify", "lineage", "alias")
 
 
 def _run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -161,6 +162,7 @@ def test_command_is_missing(wherry: Wherry) -> None:
         ("sync", ()),
         ("drain", ()),
         ("cancel", ("--all",)),
+        ("gc", ("--uploads",)),
     ],
 )
 def test_key_is_not_documented(
@@ -173,6 +175,7 @@ def test_key_is_not_documented(
     """Each key that --json prints is named in the command's help."""
     daemon.requests = [request(1, state="done", version=0)]
     daemon.found = [pb.Version(project="cats", name="model")]
+    daemon.uploads = [pb.StrayUpload(key="x")]
     found = as_json(*command.split(), *args)
     shown = wherry(*command.split(), "--help").stdout.partition("--json gives")[2]
     for key in found[0] if isinstance(found, list) else found:

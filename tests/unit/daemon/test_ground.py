@@ -16,7 +16,7 @@ import pytest
 from tests.unit.daemon.bench import HandClock
 from wherry.errors import BadSetting, DaemonLeaving, DaemonNotStarted
 from wherry.wire import wherry_pb2 as pb
-from wherryd.config import most_transfers, read_config
+from wherryd.config import ConfigFile, most_transfers, read_config
 from wherryd.life import LEAVING, Life
 from wherryd.lock import InstanceLock
 from wherryd.log import mask_secrets
@@ -92,11 +92,29 @@ def test_config_is_not_read(tmp_path: Path) -> None:
     assert (config.max_transfers, config.idle_timeout_s, config.unknown) == (3, 9.0, ("odd",))
     assert config.store == config.default_store == f"file://{tmp_path}/store"
     assert config.without_effect == ()
-    (tmp_path / "config.toml").write_text("max_bandwidth = 9\ncapture = 'copy'\n")
-    assert read_config(tmp_path, {}).without_effect == ("capture", "max_bandwidth")
+    (tmp_path / "config.toml").write_text("spool_quota_inodes = 9\ncapture = 'copy'\n")
+    assert read_config(tmp_path, {}).without_effect == ("capture", "spool_quota_inodes")
     (tmp_path / "config.toml").write_text("max_transfers = 'many'\n")
     with pytest.raises(BadSetting, match=r"max_transfers in .*config\.toml"):
         read_config(tmp_path, {})
+
+
+def test_changed_config_waits_for_a_restart(tmp_path: Path) -> None:
+    """What is written into config.toml counts at the next look; what can't be used changes nothing."""
+    file, told = tmp_path / "config.toml", []
+    looking = ConfigFile(tmp_path, lambda config: told.append(config.max_bandwidth))
+    looking.look()
+    for written in (
+        "max_bandwidth = '2 MB/s'\n",
+        "max_bandwidth = 'fast'\n",
+        "max_bandwidth = 7\n",
+    ):
+        file.write_text(written)
+        for _ in range(2):
+            looking.look()
+    file.unlink()
+    looking.look()
+    assert told == [2_000_000, 7, None]
 
 
 @pytest.mark.parametrize(

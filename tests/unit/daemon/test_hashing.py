@@ -53,6 +53,33 @@ def test_slow_hash_differs_from_a_plain_one(tmp_path: Path) -> None:
     slow.close()
 
 
+@pytest.mark.parametrize("size", [0, 1, 999_999, 1_000_000, 1_000_001, 5_500_000])
+def test_parts_differ_from_the_whole(tmp_path: Path, size: int) -> None:
+    """The parts' digests, made beside the whole's, are those of its bytes, in steps of any size."""
+    file, data = tmp_path / "big", os.urandom(size)
+    file.write_bytes(b"head" + data + b"tail")
+    wanted = [
+        hashlib.sha256(data[at : at + 1_000_000]).digest() for at in range(0, size, 1_000_000)
+    ]
+    for step in (700_000, 1_000_000, 9_000_000):
+        slow = SlowHash(Entry("a", size, source=Source(str(file), 4)), 1_000_000)
+        while slow.step(step):
+            pass
+        assert slow.digest() == ("a", f"sha256:{hashlib.sha256(data).hexdigest()}", size)
+        assert slow.sums == b"".join(wanted)
+        slow.close()
+
+
+def test_short_file_has_all_its_parts(tmp_path: Path) -> None:
+    """A file that was cut off is told of with parts as well."""
+    file = tmp_path / "big"
+    file.write_bytes(b"ab")
+    slow = SlowHash(Entry("a", 3, source=Source(str(file))), 2)
+    with pytest.raises(FileChanged, match="ends at byte 2"):
+        slow.step(10)
+    slow.close()
+
+
 def test_missing_spool_file_is_hashed(tmp_path: Path) -> None:
     """A spool file that is gone is told by its path."""
     with pytest.raises(FileMissing, match="gone-pack"):

@@ -18,6 +18,7 @@ from wherryd.progress import Progress
 from wherryd.queue.base import Request
 from wherryd.registry import layout
 from wherryd.stores.base import Body, FileBody, Found, ObjectMissing, ObjectStat
+from wherryd.transfer.slots import LARGE_BYTES, Slots
 from wherryd.transfer.stage import Transferrer
 
 
@@ -116,6 +117,24 @@ def _body(bench: Bench, data: bytes) -> FileBody:
     file = bench.root / "body"
     file.write_bytes(data)
     return FileBody(str(file), 0, len(data), bytes.fromhex(digest(data)[7:]))
+
+
+async def test_further_parts_take_what_others_wait_for() -> None:
+    """A large body's further pieces take what is free of its share, and nothing that somebody waits for."""
+    slots = Slots(4)  # three of them for large bodies
+    await slots.take("large", LARGE_BYTES)
+    assert [slots.take_further() for _ in range(3)] == [True, True, False]
+    await slots.take("small", 1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(slots.take, "other", 1)
+        await anyio.wait_all_tasks_blocked()
+        slots.give_further()
+        assert not slots.take_further()
+        with anyio.fail_after(10):
+            await anyio.wait_all_tasks_blocked()
+    slots.give_back("other", 1)
+    assert slots.take_further()
+    assert not slots.take_further()
 
 
 async def test_two_requests_send_the_same_bytes_at_once(bench: Bench, store: WatchedStore) -> None:

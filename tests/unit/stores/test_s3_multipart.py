@@ -13,11 +13,12 @@ import pytest
 
 from tests.support.http import Line, Scripted, Seen, answer, error
 from tests.unit.stores.helpers import TestClock, store_at
-from wherry.errors import FileChanged
-from wherryd.stores.base import FileBody, OutcomeUnknown
+from wherry.errors import FileChanged, StoreError
+from wherryd.model import PartSums, Upload
+from wherryd.stores import parts
+from wherryd.stores.base import FileBody, OutcomeUnknown, StepsFailed
+from wherryd.stores.parts import SINGLE_PUT_BYTES, part_bytes, split
 from wherryd.stores.retry import PATIENT, RetryingStore
-from wherryd.stores.s3 import multipart
-from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES, split
 
 BEGUN = answer(200, b"<R><UploadId>up&amp;1</UploadId></R>")
 DONE = answer(200, b'<R><ETag>"whole-2"</ETag></R>')
@@ -27,9 +28,9 @@ SIZE = 5 << 10
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 1 KiB, so that a part is a packet."""
-    monkeypatch.setattr(multipart, "SINGLE_PUT_BYTES", 1 << 10)
     monkeypatch.setattr("wherryd.stores.s3.store.SINGLE_PUT_BYTES", 1 << 10)
-    monkeypatch.setattr(multipart, "_MIB", 1 << 10)
+    monkeypatch.setattr(parts, "PART_BYTES", 1 << 10)
+    monkeypatch.setattr(parts, "_MIB", 1 << 10)
 
 
 @pytest.fixture
@@ -50,6 +51,8 @@ def _step(seen: Seen) -> str:
         return "abort"
     if seen.method == "HEAD":
         return "head"
+    if seen.method == "GET":
+        return "list"
     return "begin" if "uploads=" in seen.target else "complete"
 
 
@@ -153,7 +156,7 @@ async def test_a_step_is_sent_to_an_upload_that_is_gone(step: str, body: FileBod
     steps = _steps(server)
     assert steps.count("begin") == 2
     assert steps.count(step.replace("_", " ")) == 2
-    assert "abort" not in steps
+    assert steps.count("abort") == 1  # in vain, most likely
 
 
 async def test_a_log_in_page_takes_a_part(body: FileBody) -> None:
@@ -169,22 +172,39 @@ async def test_a_log_in_page_takes_a_part(body: FileBody) -> None:
 @pytest.mark.parametrize("fault", [None, error(503, "SlowDown")])
 async def test_a_fault_leaves_parts(fault: Line, body: FileBody) -> None:
     """Giving the parts back is tried again; a server that has none of them any more is done with."""
-    changed = msgspec.structs.replace(body, sha256=bytes(32))
     async with store_at() as (store, server):
-        _server(server, abort=[fault, fault, error(404, "NoSuchUpload")])
-        with pytest.raises(FileChanged):
-            await store.put("key", changed)
+        refused = error(400, "InvalidPart")
+        _server(server, part_1=[refused], abort=[fault, fault, error(404, "NoSuchUpload")])
+        with pytest.raises(StoreError):
+            await store.put("key", body)
     assert _steps(server).count("abort") == 3
 
 
-async def test_a_changed_file_is_completed(body: FileBody) -> None:
-    """Bytes that changed since they were hashed first are never made an object."""
+async def test_a_changed_file_is_sent(body: FileBody) -> None:
+    """Of bytes that changed since they were hashed first nothing is sent."""
     changed = msgspec.structs.replace(body, sha256=bytes(32))
     async with store_at() as (store, server):
         _server(server)
         with pytest.raises(FileChanged):
             await store.put("key", changed)
-    assert "complete" not in _steps(server) and "abort" in _steps(server)
+    assert _steps(server) == []
+
+
+async def test_a_part_that_changed_is_sent_again(body: FileBody) -> None:
+    """A part that the server refuses, and that is not what it was, fails the file at once."""
+
+    def change(seen: Seen) -> bytes:
+        content = bytearray(Path(body.path).read_bytes())
+        content[6 + 1030] ^= 1
+        Path(body.path).write_bytes(content)
+        return error(400, "BadDigest")
+
+    async with store_at() as (store, server):
+        _server(server, part_2=[change])
+        with pytest.raises(FileChanged):
+            await store.put("key", body)
+    assert _steps(server).count("part 2") == 1
+    assert "complete" not in _steps(server)
 
 
 async def test_a_file_that_changes_in_between_is_completed(body: FileBody) -> None:
@@ -248,9 +268,241 @@ async def test_a_beginning_that_makes_no_sense_is_gone_on_with(body: FileBody) -
 def test_a_huge_file_has_too_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts grow with the file: 10,000 are the most that S3 takes, 5 TiB its largest object."""
     monkeypatch.undo()
-    for size in (SINGLE_PUT_BYTES + 1, 160 << 30, (160 << 30) + 1, 5 << 40):
-        parts = list(split(size))
-        assert len(parts) <= 10_000
-        assert sum(length for _, length in parts) == size
-        assert all(offset % (1 << 20) == 0 for offset, _ in parts)
-        assert max(length for _, length in parts) < 5 << 30
+    for size in (SINGLE_PUT_BYTES + 1, 80 << 30, (80 << 30) + 1, 5 << 40):
+        cut = list(split(size, part_bytes(size)))
+        assert len(cut) <= 10_000
+        assert sum(length for _, length in cut) == size
+        assert all(offset % (1 << 20) == 0 for offset, _ in cut)
+        assert max(length for _, length in cut) < 5 << 30
+
+
+# ── going on ───────────────────────────────────────────────────────────────────────────────────
+class MemoryLedger:
+    """A ledger in memory; it has room for ``room`` further parts."""
+
+    def __init__(self, room: int = 3) -> None:
+        self.kept: PartSums | None = None
+        self.upload: Upload | None = None
+        self.room = room
+
+    async def sums(self) -> PartSums | None:
+        return self.kept
+
+    async def keep_sums(self, sums: PartSums) -> None:
+        self.kept = sums
+
+    async def take(self) -> Upload | None:
+        return self.upload
+
+    async def begin(self, name: str, part_bytes: int) -> Upload:
+        self.upload = Upload(1, name, part_bytes, {})
+        return self.upload
+
+    async def note_part(self, upload: Upload, number: int, etag: str) -> None:
+        assert upload is self.upload
+        upload.sent[number] = etag
+
+    async def forget(self, upload: Upload) -> None:
+        assert upload is self.upload
+        self.upload = None
+
+    def take_room(self) -> bool:
+        self.room -= 1
+        if self.room < 0:
+            self.room = 0
+            return False
+        return True
+
+    def give_room(self) -> None:
+        self.room += 1
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    """What a first try has left: two parts of five, and the server's trouble with a third."""
+    return MemoryLedger()
+
+
+@pytest.fixture
+def lasting(body: FileBody, ledger: MemoryLedger) -> FileBody:
+    """The body, with a ledger."""
+    return msgspec.structs.replace(body, ledger=ledger)
+
+
+def _part(body: FileBody, number: int) -> bytes:
+    content = Path(body.path).read_bytes()[6 : 6 + SIZE]
+    return content[(number - 1) << 10 : number << 10]
+
+
+def _listed(body: FileBody, *numbers: int, told: bool = False, **other: str) -> Line:
+    """An answer that lists parts; ``told``: with their checksums."""
+    parts = []
+    for number in numbers:
+        part = _part(body, number)
+        fields = {
+            "PartNumber": str(number),
+            "ETag": f'"{hashlib.md5(part).hexdigest()}"',
+            "Size": str(len(part)),
+        }
+        if told:
+            fields["ChecksumSHA256"] = b64encode(hashlib.sha256(part).digest()).decode()
+        fields |= other
+        parts.append("".join(f"<{name}>{text}</{name}>" for name, text in fields.items()))
+    listed = "".join(f"<Part>{part}</Part>" for part in parts)
+    page = f"<ListPartsResult><IsTruncated>false</IsTruncated>{listed}</ListPartsResult>"
+    return answer(200, page.encode())
+
+
+async def _fail_at(lasting: FileBody, step: str) -> list[str]:
+    """A first try that gets so far; its steps."""
+    async with store_at() as (store, server):
+        _server(server, **{step: [error(503, "SlowDown")] * 99})
+        with pytest.raises(StepsFailed):
+            await store.put("key", lasting)
+    return _steps(server)
+
+
+async def test_an_upload_that_broke_off_begins_anew(
+    lasting: FileBody, ledger: MemoryLedger
+) -> None:
+    """The next try lists what is there, and sends the rest only."""
+    ledger.room = 0  # one part after the other
+    steps = await _fail_at(lasting, "part_4")
+    assert "abort" not in steps and "part 5" not in steps
+    assert ledger.upload is not None and sorted(ledger.upload.sent) == [1, 2, 3]
+    told: list[int] = []
+    async with store_at() as (store, server):
+        _server(server, list=[_listed(lasting, 1, 2, 3)])
+        await store.put("key", msgspec.structs.replace(lasting, told=told.append))
+    assert _steps(server) == sorted(["list", "part 4", "part 5", "complete"])
+    assert server.seen[-1].body.count(b"<PartNumber>") == 5
+    assert told[-1] == SIZE
+
+
+@pytest.mark.parametrize(
+    ("numbers", "other", "again"),
+    [
+        ((1, 3), {}, [2, 4, 5]),  # the server has lost one
+        ((1, 2, 3), {"Size": "1000"}, [1, 2, 3, 4, 5]),
+        ((1, 2, 3), {"ETag": '"other"'}, [1, 2, 3, 4, 5]),
+        ((1, 2, 3), {"ChecksumSHA256": b64encode(bytes(32)).decode()}, [1, 2, 3, 4, 5]),
+        ((1, 2, 3), {"PartNumber": "6"}, [1, 2, 3, 4, 5]),
+    ],
+)
+async def test_a_part_that_is_not_ours_is_taken_for_ours(
+    numbers: tuple[int, ...],
+    other: dict[str, str],
+    again: list[int],
+    lasting: FileBody,
+    ledger: MemoryLedger,
+) -> None:
+    """Of the parts that are there those count that are as they were noted."""
+    ledger.room = 0
+    await _fail_at(lasting, "part_4")
+    async with store_at() as (store, server):
+        _server(server, list=[_listed(lasting, *numbers, **other)])
+        await store.put("key", lasting)
+    assert _steps(server) == sorted(["list", *(f"part {n}" for n in again), "complete"])
+
+
+async def test_a_part_that_came_in_is_sent_again(lasting: FileBody, ledger: MemoryLedger) -> None:
+    """A part that a kill kept from being noted counts, if the server tells its checksum."""
+    ledger.room = 0
+    await _fail_at(lasting, "part_3")
+    async with store_at() as (store, server):
+        _server(server, list=[_listed(lasting, 1, 2, 3, 4, told=True)])
+        await store.put("key", lasting)
+    assert _steps(server) == sorted(["list", "part 5", "complete"])
+    ledger.upload = Upload(1, "up&1", 1 << 10, {})
+    async with store_at() as (store, server):
+        _server(server, list=[_listed(lasting, 1, 2, 3, 4)])
+        await store.put("key", lasting)
+    assert _steps(server) == sorted(["list", *PARTS, "complete"])
+
+
+async def test_a_long_list_is_cut(lasting: FileBody, ledger: MemoryLedger) -> None:
+    """Parts are listed page by page."""
+    ledger.upload = Upload(1, "up&1", 1 << 10, {})
+    first = _listed(lasting, 1, 2, 3, told=True)
+    assert isinstance(first, bytes)
+    page = first.partition(b"\r\n\r\n")[2].replace(
+        b"<IsTruncated>false</IsTruncated>",
+        b"<IsTruncated>true</IsTruncated><NextPartNumberMarker>3</NextPartNumberMarker>",
+    )
+    async with store_at() as (store, server):
+        _server(server, list=[answer(200, page), _listed(lasting, 4, 5, told=True)])
+        await store.put("key", lasting)
+    assert _steps(server) == sorted(["list", "list", "complete"])
+    assert "part-number-marker=3" in server.seen[1].target
+
+
+@pytest.mark.parametrize("step", ["list", "part_5", "complete"])
+async def test_an_upload_that_is_gone_is_gone_on_with(
+    step: str, lasting: FileBody, ledger: MemoryLedger
+) -> None:
+    """What the server has given up meanwhile is forgotten, and begun anew."""
+    ledger.upload = Upload(1, "up&1", 1 << 10, {})
+    planned: dict[str, list[Line]] = {
+        "list": [_listed(lasting, 1, 2, 3, 4, told=True)],
+        "head": [answer(404)],
+    }
+    planned[step] = [error(404, "NoSuchUpload")]
+    async with store_at() as (store, server):
+        _server(server, **planned)
+        await RetryingStore(store, TestClock()).put("key", lasting)
+    steps = _steps(server)
+    assert steps.count("begin") == 1 and steps.count("list") == 1
+    assert steps[-5:] == PARTS or steps.count("part 5") == 2
+
+
+async def test_a_right_that_is_missing_stops_an_upload(
+    lasting: FileBody, ledger: MemoryLedger
+) -> None:
+    """Who may not list parts goes on with what was noted; where that is wrong, all is sent again."""
+    ledger.room = 0
+    await _fail_at(lasting, "part_4")
+    async with store_at() as (store, server):
+        _server(server, list=[error(403, "AccessDenied")] * 9)
+        await store.put("key", lasting)
+    steps = _steps(server)
+    assert [step for step in steps if step != "list"] == sorted(["part 4", "part 5", "complete"])
+    async with store_at() as (store, server):
+        _server(server, list=[error(403, "AccessDenied")] * 9, complete=[error(400, "InvalidPart")])
+        await RetryingStore(store, TestClock()).put("key", lasting)
+    steps = _steps(server)
+    assert (steps.count("abort"), steps.count("begin")) == (1, 1)
+    assert [step for step in steps if step.startswith("part")] == PARTS
+
+
+async def test_parts_of_another_size_are_mixed(lasting: FileBody, ledger: MemoryLedger) -> None:
+    """An upload whose parts have another size than they have now is given back."""
+    ledger.upload = Upload(1, "up&1", 2 << 10, {1: "x"})
+    ledger.kept = PartSums(2 << 10, bytes(96))
+    async with store_at() as (store, server):
+        _server(server)
+        await store.put("key", lasting)
+    assert _steps(server) == sorted(["abort", "begin", *PARTS, "complete"])
+    assert ledger.kept is not None and ledger.kept.part_bytes == 1 << 10
+
+
+@pytest.mark.parametrize("room", [0, 1, 9])
+async def test_parts_take_more_room_than_there_is(
+    room: int, lasting: FileBody, ledger: MemoryLedger
+) -> None:
+    """One part is always on its way, further ones where there is room, and the room is given back."""
+    ledger.room = room
+    least = room
+    taken = ledger.take_room
+
+    def take_room() -> bool:
+        nonlocal least
+        is_taken = taken()
+        least = min(least, ledger.room)
+        return is_taken
+
+    ledger.take_room = take_room  # type: ignore[method-assign]
+    async with store_at() as (store, server):
+        _server(server)
+        await store.put("key", lasting)
+    assert ledger.room == room
+    assert least == max(0, room - 3)

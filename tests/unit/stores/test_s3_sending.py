@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from tests.unit.stores.helpers import KEYS, TestClock
+from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, FileBody, OutcomeUnknown
 from wherryd.stores.credentials import StoreCredentials
 from wherryd.stores.s3 import sending, transport
@@ -92,7 +93,7 @@ async def test_what_the_kernel_holds_has_arrived(body: Body) -> None:
     """Bytes count as left on this machine until the other side has them."""
     size = body.size if isinstance(body, FileBody) else len(body)
     async with _slow() as server, aiohttp.ClientSession() as session:
-        on_its_way = Sending(body)
+        on_its_way = Sending(body, Bandwidth(TestClock()))
         assert on_its_way.left_bytes == size
         async with anyio.create_task_group() as group:
             headers = {"Content-Length": str(size)}
@@ -112,7 +113,7 @@ class _Leaving(Sending):
     """As if a few bytes left between each two looks, so many times."""
 
     def __init__(self, looks: int) -> None:
-        super().__init__(b"")
+        super().__init__(b"", Bandwidth(TestClock()))
         self.looks, self.looked = looks, 0
 
     @property
@@ -127,6 +128,17 @@ async def test_patience_ends_while_bytes_leave() -> None:
     with pytest.raises(TimeoutError), patience(0.1, leaving):
         await anyio.sleep_forever()
     assert leaving.looked >= leaving.looks
+
+
+async def test_patience_ends_while_the_share_is_awaited() -> None:
+    """Who waits for a share of the bandwidth is not given up, however long that takes."""
+    held = Sending(b"x" * 100, Bandwidth(TestClock()))
+    held.is_held = True
+    with patience(0.1, held):
+        await anyio.sleep(0.5)
+    held.is_held = False
+    with pytest.raises(TimeoutError), patience(0.1, held):
+        await anyio.sleep_forever()
 
 
 async def test_a_slow_line_gets_nothing_through(

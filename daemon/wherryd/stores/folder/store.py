@@ -21,13 +21,14 @@ from wherryd.stores.bodies import CHUNK_BYTES
 from wherryd.stores.folder.files import Files
 from wherryd.stores.folder.problems import check_root, writing
 from wherryd.stores.folder.walking import walk, walk_folders
+from wherryd.stores.whole import PutsWhole
 
 _T = TypeVar("_T")
 _QUICK, _LONG = 8, 4  # threads
 _BATCH = 500  # listed objects per thread hop
 
 
-class FolderStore:
+class FolderStore(PutsWhole):
     """An ``ObjectStore`` in a folder that is there already.
 
     Args:

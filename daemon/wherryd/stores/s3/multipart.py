@@ -1,30 +1,34 @@
 """Big files, in parts (Amazon S3 User Guide, "Uploading and copying objects using multipart upload").
 
-Owns: the parts of one upload, and that nothing lands under a digest that is not its own: each part is hashed,
-and the whole with it, right before the part is sent with that hash, which the server checks; the upload is
-completed only if the whole is what it should be. Parts and the end are repeated here, since their failure
-costs all that went before. Does not own: repeating the beginning, which costs nothing, or the whole; going on
-after a kill: the upload begins anew, and what was left is the bucket's lifecycle rule's to remove.
+Owns: the steps of one upload, going on with one that an earlier start began, repeating a step. Nothing lands
+under a digest that is not its own: what each part has to be was found out when the whole was hashed, and the
+server refuses any other. Does not own: what is kept of an upload (``Ledger``), giving up for good those that
+nobody goes on with, repeating the whole.
+
+A kill leaves parts in the bucket and their numbers in the ledger; a part that came in and is not in the
+ledger counts if the server tells its SHA-256, and is sent again otherwise.
 """
 
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from base64 import b64decode, b64encode
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from functools import partial
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 import anyio
-import msgspec
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
-from wherry.errors import StoreError, StoreUnavailable, WherryError
+from wherry.errors import AccessRefused, StoreError, StoreUnavailable, WherryError
 from wherry.wire.failpoints import failpoint
-from wherryd.stores.base import Body, FileBody, OutcomeUnknown, StepsFailed
-from wherryd.stores.bodies import check, opened, pieces
+from wherryd.model import PartSums, Upload
+from wherryd.stores.base import Body, FileBody, Ledger, OutcomeUnknown, StepsFailed
+from wherryd.stores.bodies import changed, find_changed
+from wherryd.stores.parts import is_for, make_sums, split, sum_of
 from wherryd.stores.retry import Retry
 from wherryd.stores.s3.answers import (
     NOTHING,
@@ -38,28 +42,21 @@ from wherryd.stores.s3.answers import (
 )
 from wherryd.stores.s3.sender import Sender
 
-SINGLE_PUT_BYTES = 16 << 20
-"""Up to this size a body is put in one request; above, in parts of this size or more."""
-
-_MOST_PARTS = 10_000
+#: Parts of one upload at once, where there is room.
 _AT_ONCE = 4
 _ABORT_S = 5
-_MIB = 1 << 20
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 _BEGUN = failpoint("stores.s3.multipart.begun")
+_KEPT = failpoint("stores.s3.multipart.kept")
+_BEFORE_NOTE = failpoint("stores.s3.multipart.before-note")
+_AFTER_NOTE = failpoint("stores.s3.multipart.after-note")
 _BEFORE_COMPLETE = failpoint("stores.s3.multipart.before-complete")
 _AFTER_COMPLETE = failpoint("stores.s3.multipart.after-complete")
 
 
-class Hash(Protocol):
-    """What hashlib makes."""
-
-    def update(self, data: bytes, /) -> None: ...
-
-
 class _UploadGone(Exception):
-    """The server has given the upload up: no step of it can succeed any more."""
+    """The server has given the upload up, or parts of it: no step of it can succeed any more."""
 
 
 class Multipart:
@@ -77,69 +74,160 @@ class Multipart:
         self._retry = retry
         self._key = key
         self._body = body
-        self._upload = ""
-        #: Number, ETag and SHA-256 of the parts that the server has.
-        self._sent: list[tuple[int, str, bytes]] = []
+        self._lasts = body.ledger is not None
+        self._ledger: Ledger = body.ledger or _Forgetful()
+        self._upload = Upload(0, "", 0, {})
+        self._etags: dict[int, str] = {}  # of the parts that the server has
         self._failure: Exception | None = None
 
     async def run(self) -> None:
-        """Upload it. Whatever goes wrong, the parts are given up. Raises as ``ObjectStore.put``."""
-        await self._begin()
-        _BEGUN()
+        """Upload it, or what is missing of it. Raises as ``ObjectStore.put``."""
+        sums = await self._sums()
+        await self._go_on(sums)
+        if not self._upload.name:
+            await self._begin(sums)
         try:
-            await self._send_parts()
+            await self._send_parts(sums)
             _BEFORE_COMPLETE()
-            await self._retry.run(f"complete {self._key}", self._complete)
+            await self._retry.run(f"complete {self._key}", partial(self._complete, sums))
             _AFTER_COMPLETE()
         except _UploadGone as exc:
+            with suppress(StoreError):
+                await self._abort()  # of one whose parts are not what they were
+            await self._ledger.forget(self._upload)
             raise OutcomeUnknown(str(exc)) from exc
         except StoreUnavailable as exc:
-            await self._abort()
+            await self._leave()
             raise StepsFailed(exc.message, hint=exc.hint) from exc
         except BaseException:
-            await self._abort()
+            await self._leave()
             raise
 
-    async def _begin(self) -> None:
-        call = self._call("POST", {"uploads": ""}, headers={"x-amz-checksum-algorithm": "SHA256"})
-        self._upload = _text_in(await self._send(call), "UploadId")
-        if not self._upload:
-            raise OutcomeUnknown(f"{call.what}: the answer names no upload.")
+    async def _sums(self) -> PartSums:
+        sums = await self._ledger.sums()
+        if sums is None or not is_for(sums, self._body.size):
+            sums = await to_thread.run_sync(make_sums, self._body)
+            await self._ledger.keep_sums(sums)
+        return sums
 
-    async def _send_parts(self) -> None:
-        """Hash part after part, and send a few at once behind."""
-        whole, room, shares = hashlib.sha256(), anyio.Semaphore(_AT_ONCE), _Shares(self._body)
+    # ── beginning, and going on ────────────────────────────────────────────────────────────────
+    async def _begin(self, sums: PartSums) -> None:
+        call = self._call("POST", {"uploads": ""}, headers={"x-amz-checksum-algorithm": "SHA256"})
+        name = _text_in(await self._send(call), "UploadId")
+        if not name:
+            raise OutcomeUnknown(f"{call.what}: the answer names no upload.")
+        _BEGUN()
+        self._upload = await self._ledger.begin(name, sums.part_bytes)
+        _KEPT()
+
+    async def _go_on(self, sums: PartSums) -> None:
+        """Take up an upload that was begun: those of its parts count that the server has, and are right."""
+        upload = await self._ledger.take()
+        if upload is None:
+            return
+        self._upload = upload
+        try:
+            if upload.part_bytes == sums.part_bytes:
+                self._etags = await self._find_parts(sums)
+                return
+            await self._abort()
+        except AccessRefused:
+            # Listing parts is a right of its own (s3:ListMultipartUploadParts): what was noted has to do.
+            self._etags = dict(upload.sent)
+            return
+        except _UploadGone:
+            pass
+        await self._ledger.forget(upload)
+        self._upload = Upload(0, "", 0, {})
+
+    async def _find_parts(self, sums: PartSums) -> dict[int, str]:
+        sizes = [size for _, size in split(self._body.size, sums.part_bytes)]
+        found: dict[int, str] = {}
+        async for part in self._list_parts():
+            number, etag = int(part.get("PartNumber", 0)), part.get("ETag", "")
+            if not 0 < number <= len(sizes) or int(part.get("Size", -1)) != sizes[number - 1]:
+                continue
+            told = b64decode(part.get("ChecksumSHA256", ""))
+            if told == sum_of(sums, number) or (not told and self._upload.sent.get(number) == etag):
+                found[number] = etag
+        return found
+
+    async def _list_parts(self) -> AsyncGenerator[Mapping[str, str], None]:
+        marker = "0"
+        while True:
+            query = {"uploadId": self._upload.name, "part-number-marker": marker}
+            call = self._call("GET", query)
+            what = f"list the parts of {self._key}"
+            answer = await self._retry.run(what, partial(self._send, call))
+            try:
+                page = parse_xml(answer.body)
+            except ET.ParseError as exc:
+                raise StoreUnavailable(f"{call.what}: the answer is no list of parts.") from exc
+            for part in page.findall("Part"):
+                yield {field.tag: field.text or "" for field in part}
+            following = page.findtext("NextPartNumberMarker", "")
+            if page.findtext("IsTruncated") != "true" or following == marker:
+                return
+            marker = following
+
+    # ── the parts ──────────────────────────────────────────────────────────────────────────────
+    async def _send_parts(self, sums: PartSums) -> None:
+        """Send those that are missing, as many at once as there is room for."""
+        room, shares = _Room(self._ledger), _Shares(self._body)
         async with anyio.create_task_group() as group:
             with self._noting_failure(group.cancel_scope):
-                for number, (offset, size) in enumerate(split(self._body.size), start=1):
-                    await room.acquire()
-                    part = await to_thread.run_sync(_hashed, self._body, offset, size, whole)
-                    part = msgspec.structs.replace(part, told=shares.begin())
-                    group.start_soon(self._send_part, number, part, room, group.cancel_scope)
+                for number, (offset, size) in enumerate(
+                    split(self._body.size, sums.part_bytes), start=1
+                ):
+                    if number in self._etags:
+                        shares.begin()(size)
+                        continue
+                    is_further = await room.take()
+                    part = FileBody(
+                        path=self._body.path,
+                        offset=self._body.offset + offset,
+                        size=size,
+                        sha256=sum_of(sums, number),
+                        told=shares.begin(),
+                    )
+                    group.start_soon(
+                        self._send_part, number, part, partial(room.give, is_further), group
+                    )
         if self._failure:
             raise self._failure
-        check(self._body, whole.digest())
 
     async def _send_part(
-        self, number: int, part: FileBody, room: anyio.Semaphore, scope: anyio.CancelScope
+        self, number: int, part: FileBody, give_room: Callable[[], None], group: TaskGroup
     ) -> None:
-        query = {"partNumber": str(number), "uploadId": self._upload}
+        query = {"partNumber": str(number), "uploadId": self._upload.name}
         headers = checksum(part.sha256)
         call = self._call("PUT", query, headers=headers, body=part, digest=part.sha256)
-        with self._noting_failure(scope):
-            what = f"part {number} of {self._key}"
-            etag = await self._retry.run(what, lambda: self._put_part(call))
-            self._sent.append((number, etag, part.sha256))
-            part.told(part.size)
-        room.release()
+        try:
+            with self._noting_failure(group.cancel_scope):
+                what = f"part {number} of {self._key}"
+                etag = await self._retry.run(what, partial(self._put_part, call, part))
+                _BEFORE_NOTE()
+                await self._ledger.note_part(self._upload, number, etag)
+                _AFTER_NOTE()
+                self._etags[number] = etag
+                part.told(part.size)
+        finally:
+            give_room()
 
-    async def _put_part(self, call: Call) -> str:
-        return etag_of(call, await self._send(call))
+    async def _put_part(self, call: Call, part: FileBody) -> str:
+        answer = await self._sender.send(call)
+        file = await to_thread.run_sync(find_changed, part) if answer.is_damaged else None
+        if file is not None:
+            raise changed(self._body, "is not what it was when it was hashed")
+        if not answer.is_good:
+            raise self._problem(call, answer)
+        return etag_of(call, answer)
 
-    async def _complete(self) -> None:
-        body = _completion(sorted(self._sent))
+    # ── the end ────────────────────────────────────────────────────────────────────────────────
+    async def _complete(self, sums: PartSums) -> None:
+        body = _completion(self._etags, sums)
         digest = hashlib.sha256(body).digest()
-        call = self._call("POST", {"uploadId": self._upload}, body=body, digest=digest)
+        call = self._call("POST", {"uploadId": self._upload.name}, body=body, digest=digest)
         answer = await self._sender.send(call)
         if answer.code == "NoSuchUpload" and await self._is_there():
             return  # an earlier try, whose answer was lost, did it
@@ -154,16 +242,14 @@ class Multipart:
         answer = await self._sender.send(Call(method="HEAD", key=self._key))
         return answer.is_good and answer.headers.get("Content-Length") == str(self._body.size)
 
-    async def _abort(self) -> None:
-        """Give the parts back, in a few tries; those that stay cost money until a lifecycle rule has them."""
-        with anyio.move_on_after(_ABORT_S, shield=True), suppress(StoreError):
-            await self._retry.run(f"abort {self._key}", self._abort_once)
+    async def _leave(self) -> None:
+        """Without a ledger nobody can go on: give the parts back, in a few tries."""
+        if not self._lasts:
+            with anyio.move_on_after(_ABORT_S, shield=True), suppress(StoreError):
+                await self._abort()
 
-    async def _abort_once(self) -> None:
-        call = self._call("DELETE", {"uploadId": self._upload})
-        answer = await self._sender.send(call)
-        if not answer.is_good and answer.code != "NoSuchUpload":
-            raise self._problem(call, answer)
+    async def _abort(self) -> None:
+        await give_up(self._sender, self._retry, self._key, self._upload.name)
 
     async def _send(self, call: Call) -> Answer:
         answer = await self._sender.send(call)
@@ -172,10 +258,9 @@ class Multipart:
         return answer
 
     def _problem(self, call: Call, answer: Answer) -> Exception:
-        if answer.code == "NoSuchUpload":
+        if answer.code in ("NoSuchUpload", "InvalidPart"):
             return _UploadGone(f"{call.what}: the server has given the upload up.")
-        if answer.is_damaged:
-            # hashed a moment ago: the file changed since, or the bytes on their way
+        if answer.is_damaged:  # on their way
             return StoreUnavailable(f"{call.what}: other bytes arrived than were sent.")
         return problem(call, answer)
 
@@ -206,6 +291,64 @@ class Multipart:
         )
 
 
+class _Room:
+    """How many parts are sent at once: one always, further ones where the ledger has room."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._own = 1
+        self._further = 0
+        self._given = anyio.Event()
+
+    async def take(self) -> bool:
+        """Wait for room; True where it is the ledger's, and not our own."""
+        while not self._own:
+            if self._further < _AT_ONCE - 1 and self._ledger.take_room():
+                self._further += 1
+                return True
+            self._given = anyio.Event()
+            await self._given.wait()
+        self._own -= 1
+        return False
+
+    def give(self, is_further: bool) -> None:
+        """Give it back."""
+        if is_further:
+            self._further -= 1
+            self._ledger.give_room()
+        else:
+            self._own += 1
+        self._given.set()
+
+
+class _Forgetful:
+    """The ledger of an upload that nobody goes on with."""
+
+    async def sums(self) -> PartSums | None:
+        return None
+
+    async def keep_sums(self, sums: PartSums) -> None:
+        pass
+
+    async def take(self) -> Upload | None:
+        return None
+
+    async def begin(self, name: str, part_bytes: int) -> Upload:
+        return Upload(0, name, part_bytes, {})
+
+    async def note_part(self, upload: Upload, number: int, etag: str) -> None:
+        pass
+
+    async def forget(self, upload: Upload) -> None:
+        pass
+
+    def take_room(self) -> bool:
+        return True
+
+    def give_room(self) -> None:
+        pass
+
+
 class _Shares:
     """How many bytes of the whole have left, out of what is told of its parts."""
 
@@ -226,25 +369,6 @@ class _Shares:
         return tell
 
 
-def split(size: int) -> Iterator[tuple[int, int]]:
-    """Offset and size of each part of so many bytes; sizes are whole MiB but for the last."""
-    fewest = -(-size // _MOST_PARTS)
-    part = max(SINGLE_PUT_BYTES, -(-fewest // _MIB) * _MIB)
-    for offset in range(0, size, part):
-        yield offset, min(part, size - offset)
-
-
-def _hashed(body: FileBody, offset: int, size: int, whole: Hash) -> FileBody:
-    """One part as a body of its own; its bytes go into the hash of the whole, too."""
-    part = FileBody(path=body.path, offset=body.offset + offset, size=size, sha256=b"")
-    sha256 = hashlib.sha256()
-    with opened(part) as fd:
-        for piece in pieces(fd, part):
-            sha256.update(piece)
-            whole.update(piece)
-    return msgspec.structs.replace(part, sha256=sha256.digest())
-
-
 def _text_in(answer: Answer, name: str) -> str:
     """What an element of a good answer says; empty where it is not there, or the answer is something else."""
     try:
@@ -253,12 +377,24 @@ def _text_in(answer: Answer, name: str) -> str:
         return ""
 
 
-def _completion(sent: list[tuple[int, str, bytes]]) -> bytes:
+def _completion(etags: Mapping[int, str], sums: PartSums) -> bytes:
     parts = "".join(
         f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
-        f"<ChecksumSHA256>{b64encode(sha256).decode()}</ChecksumSHA256></Part>"
-        for number, etag, sha256 in sent
+        f"<ChecksumSHA256>{b64encode(sum_of(sums, number)).decode()}</ChecksumSHA256></Part>"
+        for number, etag in sorted(etags.items())
     )
     return (
         f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'.encode()
     )
+
+
+async def give_up(sender: Sender, retry: Retry, key: str, upload: str) -> None:
+    """Have the server remove an upload's parts; no error where it is gone."""
+
+    async def abort() -> None:
+        call = Call(method="DELETE", key=key, query={"uploadId": upload})
+        answer = await sender.send(call)
+        if not answer.is_good and answer.code != "NoSuchUpload":
+            raise problem(call, answer)
+
+    await retry.run(f"abort {key}", abort)

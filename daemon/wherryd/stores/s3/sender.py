@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
+from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
 from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
 from wherryd.stores.s3.identity import Keys
@@ -35,14 +36,21 @@ class Sender:
         address: of the store.
         credentials: its sets.
         clock: the machine's; the server's may differ.
+        bandwidth: what bodies share; None: no limit.
     """
 
-    def __init__(self, address: str, credentials: CredentialSource, clock: Clock) -> None:
+    def __init__(
+        self,
+        address: str,
+        credentials: CredentialSource,
+        clock: Clock,
+        bandwidth: Bandwidth | None = None,
+    ) -> None:
         self._address = address
         self._credentials = credentials
         self._clock = clock
         self._ways = Ways(split_store(address), credentials, clock)
-        self._transport = Transport()
+        self._transport = Transport(bandwidth or Bandwidth(clock))
         self._skew_s = 0.0
 
     async def send(self, call: Call) -> Answer:

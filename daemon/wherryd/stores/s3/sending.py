@@ -23,11 +23,10 @@ from aiohttp.abc import AbstractStreamWriter
 from anyio import to_thread
 
 from wherry.errors import CaptureError
+from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body
 from wherryd.stores.bodies import CHUNK_BYTES, read_piece
 
-#: Handed to the connection at a time; it holds about as much again.
-PIECE_BYTES = 64 << 10
 #: In the time of the patience.
 _LOOKS = 10
 _SO_NWRITE = 0x1024  # <sys/socket.h> of macOS
@@ -38,9 +37,12 @@ class Sending(aiohttp.Payload):
 
     _autoclose = True  # nothing stays open between two pieces
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, bandwidth: Bandwidth) -> None:
         super().__init__(body)
         self._body = body
+        self._bandwidth = bandwidth
+        self.is_held = False
+        """Whether it waits for its share of the bandwidth, and not for the server."""
         self._bytes = len(body) if isinstance(body, bytes) else body.size
         self._unwritten = self._bytes
         self._connection: asyncio.WriteTransport | None = None
@@ -64,6 +66,9 @@ class Sending(aiohttp.Payload):
     ) -> None:
         self._connection = writer.transport
         async for piece in self._pieces():
+            self.is_held = True
+            await self._bandwidth.spend(len(piece))
+            self.is_held = False
             self._unwritten -= len(piece)
             await writer.write(piece)
 
@@ -75,8 +80,10 @@ class Sending(aiohttp.Payload):
             if not isinstance(self._body, bytes):
                 self._body.told(offset)
             chunk = memoryview(await self._read(offset, min(CHUNK_BYTES, self._bytes - offset)))
-            for start in range(0, len(chunk), PIECE_BYTES):
-                yield chunk[start : start + PIECE_BYTES]
+            while chunk:
+                size = self._bandwidth.piece_bytes
+                yield chunk[:size]
+                chunk = chunk[size:]
 
     async def _read(self, offset: int, size: int) -> bytes:
         body = self._body
@@ -122,7 +129,7 @@ class _Watch:
 
     def _look(self) -> None:
         left = self._sending.left_bytes
-        if left < self._least:
+        if left < self._least or self._sending.is_held:
             self._least = left
             self._scope.deadline = anyio.current_time() + self._silence_s
         self._next = self._look_later()

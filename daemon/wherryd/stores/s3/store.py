@@ -14,6 +14,7 @@ from anyio import to_thread
 from wherry.errors import StoreDamaged, StoreUnavailable, StoreUnfit
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
+from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import (
     Body,
     EtagMismatch,
@@ -23,10 +24,12 @@ from wherryd.stores.base import (
     ObjectExists,
     ObjectStat,
     PackBody,
+    UploadStat,
     WriteConflict,
 )
 from wherryd.stores.bodies import changed, find_changed
 from wherryd.stores.credentials import CredentialSource, StoreCredentials
+from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.stores.s3.answers import (
     Answer,
@@ -38,9 +41,10 @@ from wherryd.stores.s3.answers import (
     problem,
 )
 from wherryd.stores.s3.listing import Listing
-from wherryd.stores.s3.multipart import SINGLE_PUT_BYTES, Multipart
+from wherryd.stores.s3.multipart import Multipart, give_up
 from wherryd.stores.s3.sender import Sender
 from wherryd.stores.s3.transport import arriving
+from wherryd.stores.s3.uploads import list_uploads
 from wherryd.stores.together import get_each
 
 _PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
@@ -57,6 +61,7 @@ class S3Store:
         credentials: its sets; None: only the daemon's own.
         clock: for signatures and pauses.
         page: objects in a page of a listing; None: as many as the server likes.
+        bandwidth: what bodies share; None: no limit.
     """
 
     def __init__(
@@ -66,9 +71,10 @@ class S3Store:
         clock: Clock,
         *,
         page: int | None = None,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self._address = address
-        self._sender = Sender(address, credentials or StoreCredentials(), clock)
+        self._sender = Sender(address, credentials or StoreCredentials(), clock, bandwidth)
         self._retry = Retry(clock, PATIENT)
         self._listing = Listing(self._sender, page)
 
@@ -146,6 +152,13 @@ class S3Store:
         answer = await self._sender.send(call)
         if not answer.is_good and answer.code != "NoSuchKey":
             raise problem(call, answer)
+
+    async def give_up(self, key: str, upload: str) -> None:
+        await give_up(self._sender, self._retry, key, upload)
+
+    async def list_uploads(self, prefix: str) -> AsyncGenerator[UploadStat, None]:
+        async for stat in list_uploads(self._sender, prefix):
+            yield stat
 
     async def aclose(self) -> None:
         await self._sender.aclose()

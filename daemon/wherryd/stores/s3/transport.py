@@ -19,6 +19,7 @@ from anyio import to_thread
 from yarl import URL
 
 from wherry.errors import StoreUnavailable
+from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, OutcomeUnknown
 from wherryd.stores.bodies import CHUNK_BYTES
 from wherryd.stores.s3.route import Route, find_route
@@ -47,9 +48,14 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Transport:
-    """Sends requests to the servers of one store."""
+    """Sends requests to the servers of one store.
 
-    def __init__(self) -> None:
+    Args:
+        bandwidth: what bodies share.
+    """
+
+    def __init__(self, bandwidth: Bandwidth) -> None:
+        self._bandwidth = bandwidth
         self._session: aiohttp.ClientSession | None = None
         self._routes: dict[str, Route] = {}
 
@@ -64,7 +70,7 @@ class Transport:
         """
         route = await self._route(request.url)
         session = self._open()
-        sending = Sending(request.body) if request.body else None
+        sending = Sending(request.body, self._bandwidth) if request.body else None
         with _translated(request, sending):
             with patience(_SILENCE_S, sending):
                 response = await session.request(

@@ -1,0 +1,68 @@
+"""``wherry gc``: what lies in a store and is nobody's."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from wherry import messages as pb
+from wherry.cli import output, params
+from wherry.cli.calls import Daemon, settings
+from wherry.cli.words import count_text, local_time, printable, read_span
+
+
+def gc(
+    uploads: Annotated[
+        bool, typer.Option("--uploads", help="Uploads in parts that were begun and left.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove what is found.")] = False,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than",
+            metavar="TIME",
+            help="Only what began so long ago: 12h, 7d.",
+            callback=params.checked(read_span),
+        ),
+    ] = "7d",
+    store: params.Store = None,
+    json: params.Json = False,
+) -> None:
+    """Find what lies in a store and is nobody's, and remove it on request.
+
+    Big files go up in parts. What a machine has sent of one that it never
+    finished stays in the bucket, is paid for, and is in no listing of
+    objects. What this home is still working on is left out; another home's
+    work can't be told from what was left, but by its age: so nothing that
+    began within --older-than is shown. A rule of the bucket that ends
+    incomplete uploads after some days does the same by itself.
+
+      wherry gc --uploads
+      wherry gc --uploads --older-than 2d --remove
+
+    --json gives an array: key, upload, begun, removed.
+    """
+    if not uploads:
+        raise typer.BadParameter("Say what to look for: --uploads.")
+    daemon = Daemon(settings(None, store))
+    found = daemon.collect_uploads(read_span(older_than), remove=remove)
+    if json:
+        output.print_array(map(_json, found))
+        return
+    rows = [(local_time(each.begun), printable(each.key)) for each in found]
+    output.print_table(("begun", "removed" if remove else "of"), rows)
+    left = count_text(len(rows), "upload")
+    if remove or not rows:
+        output.note(f"{left} removed" if remove else f"no upload is older than {older_than}")
+    else:
+        output.note(f"{left}; add --remove to have the parts removed")
+
+
+def _json(upload: pb.StrayUpload) -> dict[str, object]:
+    return {
+        "key": upload.key,
+        "upload": upload.upload,
+        "begun": upload.begun,
+        "removed": upload.removed,
+    }

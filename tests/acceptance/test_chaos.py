@@ -1,0 +1,129 @@
+"""A network that does its worst, between a real daemon and a real S3 server: everything arrives, once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import bucket
+from tests.soak import SOAK
+from tests.support.chaos import Chaos, Fault
+from tests.support.machine import machine, wait_until
+from tests.support.queue import taken
+from tests.support.reading import files, records
+from tests.support.servers import Seaweed
+
+#: The whole number in soak.
+_COUNT = 200 if SOAK else 20
+_NAMES = 4
+
+LOG = """
+import hashlib, json, os, sys, wherry
+run = wherry.init(project="p")
+count, names = int(sys.argv[1]), int(sys.argv[2])
+told = []
+for i in range(count):
+    # Mostly small, some that go alone, one in forty in parts.
+    size = 20_000_000 if i % 40 == 17 else 1_500_000 if i % 10 == 3 else 10 + 997 * i
+    body = os.urandom(size)
+    a = wherry.Artifact(f"model-{i % names}", type="model", metadata={"i": i})
+    with a.new_file("big.bin", mode="wb") as f:
+        f.write(body)
+    for n in range(i % 3):
+        with a.new_file(f"small/{n}") as f:
+            f.write(f"{i} {n}")
+    run.log_artifact(a, aliases=["best"])
+    told.append(hashlib.sha256(body).hexdigest())
+print(json.dumps(told))
+"""
+
+ALONE = {
+    Fault.DELAY: 0.6,
+    Fault.CUT: 0.1,
+    Fault.RESET: 0.1,
+    Fault.BUSY: 0.15,
+    Fault.LOST: 0.1,
+    Fault.TRUNCATED: 0.1,
+    Fault.TWICE: 0.3,
+}
+TOGETHER = dict.fromkeys(ALONE, 0.04)
+
+
+def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos, timeout_s: float = 300) -> None:
+    """Log through the bad network; then all is there, once, in order, byte for byte."""
+    place = bucket(seaweed)
+    address = place.address.replace(str(seaweed.port), str(chaos.port))
+    env = place.env | {"WHERRY_FINISH": "detach"}
+    with machine(tmp_path / "machine", address, env) as on:
+        digests = json.loads(on.run(LOG, str(_COUNT), str(_NAMES)))
+        on.wait_all_done(timeout_s)
+        assert taken(on.home) == _COUNT
+    for n in range(_NAMES):
+        found = records(place.objects, "p", f"model-{n}")
+        assert [record["version"] for record in found] == list(range(len(found)))
+        logged = [record["metadata"]["i"] for record in found]
+        assert logged == list(range(n, _COUNT, _NAMES))
+        for i, record in zip(logged, found, strict=True):
+            there = dict(files(place.objects, "p", record))
+            assert hashlib.sha256(there.pop("big.bin")).hexdigest() == digests[i]
+            assert there == {f"small/{k}": b"%d %d" % (i, k) for k in range(i % 3)}
+    assert seaweed.parts(place.bucket, place.prefix) == 0
+
+
+@pytest.mark.soak
+@pytest.mark.xdist_group("seaweed")
+@pytest.mark.parametrize("fault", ALONE)
+def test_a_fault_loses_or_doubles_a_version(tmp_path: Path, seaweed: Seaweed, fault: Fault) -> None:
+    """Each fault by itself, as often as a network that can hardly be used has it."""
+    with Chaos(seaweed.port, {fault: ALONE[fault]}) as chaos:
+        _check(tmp_path, seaweed, chaos)
+        assert chaos.met[fault] >= 3
+
+
+@pytest.mark.soak
+@pytest.mark.xdist_group("seaweed")
+def test_all_faults_lose_or_double_a_version(tmp_path: Path, seaweed: Seaweed) -> None:
+    """All of them, one in four requests."""
+    with Chaos(seaweed.port, TOGETHER) as chaos:
+        _check(tmp_path, seaweed, chaos)
+        assert len(chaos.met) >= (len(TOGETHER) if SOAK else 3)
+
+
+@pytest.mark.soak
+@pytest.mark.xdist_group("seaweed")
+def test_a_commit_without_an_answer_is_made_twice(tmp_path: Path, seaweed: Seaweed) -> None:
+    """The server has made the version, and its answer is lost, again and again: never a second one."""
+    odds = {Fault.LOST: 0.3, Fault.TRUNCATED: 0.2, Fault.TWICE: 0.2}
+    with Chaos(seaweed.port, odds, wanted="/versions/v") as chaos:
+        _check(tmp_path, seaweed, chaos)
+        made = [line for line in chaos.unanswered if line.startswith("PUT ")]
+        assert len(made) >= (20 if SOAK else 3)
+
+
+@pytest.mark.soak
+@pytest.mark.xdist_group("seaweed")
+def test_a_server_that_says_nothing_is_waited_for(tmp_path: Path, seaweed: Seaweed) -> None:
+    """A connection on which nothing moves is given up, and the request made once more."""
+    with Chaos(seaweed.port, {Fault.BLACKHOLE: 1.0}, wanted="PUT ") as chaos:
+
+        def fall_silent_once() -> bool:
+            if chaos.met[Fault.BLACKHOLE] >= 2:
+                chaos.odds = {}
+            return not chaos.odds
+
+        place = bucket(seaweed)
+        address = place.address.replace(str(seaweed.port), str(chaos.port))
+        env = place.env | {"WHERRY_FINISH": "detach"}
+        chaos.odds = {}
+        with machine(tmp_path / "machine", address, env) as on:
+            on.run(LOG, "1", "1")
+            on.wait_all_done()
+            chaos.odds = {Fault.BLACKHOLE: 1.0}
+            on.run(LOG, "2", "1")
+            wait_until(fall_silent_once, 60)
+            on.wait_all_done(120)
+        versions = [record["version"] for record in records(place.objects, "p", "model-0")]
+        assert versions == [0, 1, 2]
