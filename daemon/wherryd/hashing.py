@@ -78,16 +78,9 @@ class SourceFile:
 
     def feed(self, offset: int, size: int, *hashes: hashlib._Hash) -> None:
         """Hash ``size`` bytes from ``offset``. Raises ``FileChanged`` if they are not there."""
-        buffer = _buffer(_BUFFER_BYTES)
-        while size:
-            count = self._read(buffer[:size], offset)
-            if not count:
-                raise FileChanged(
-                    f"{self.path} ends at byte {offset}: it was cut off after capture"
-                )
+        for piece in self._pieces(offset, size, _buffer(_BUFFER_BYTES)):
             for each in hashes:
-                each.update(buffer[:count])
-            offset, size = offset + count, size - count
+                each.update(piece)
 
     def feed_both(
         self,
@@ -98,16 +91,20 @@ class SourceFile:
     ) -> None:
         """As ``feed``, with the first hash in another thread, out of the same buffer."""
         first, second = hashes
-        buffer = _buffer(_SHARED_BYTES)
+        for piece in self._pieces(offset, size, _buffer(_SHARED_BYTES)):
+            other = beside.submit(first.update, piece)
+            second.update(piece)
+            other.result()
+
+    def _pieces(self, offset: int, size: int, buffer: memoryview) -> Iterator[memoryview]:
+        """Read piece after piece, each into the same buffer."""
         while size:
             count = self._read(buffer[:size], offset)
             if not count:
                 raise FileChanged(
                     f"{self.path} ends at byte {offset}: it was cut off after capture"
                 )
-            other = beside.submit(first.update, buffer[:count])
-            second.update(buffer[:count])
-            other.result()
+            yield buffer[:count]
             offset, size = offset + count, size - count
 
     def _read(self, buffer: memoryview, offset: int) -> int:
