@@ -193,6 +193,26 @@ def parse_xml(body: bytes) -> ET.Element:
     return root
 
 
+def read_page(call: Call, answer: Answer, tag: str, what: str) -> ET.Element:
+    """Read a page of something that a server lists.
+
+    Args:
+        tag: of its outermost element.
+        what: it is, for errors.
+
+    Raises what ``problem`` makes of the answer; ``StoreUnavailable`` where it is something else.
+    """
+    if not answer.is_good:
+        raise problem(call, answer)
+    try:
+        page = parse_xml(answer.body)
+    except ET.ParseError as exc:
+        raise StoreUnavailable(f"{call.what}: the answer is no {what}: {exc}.") from exc
+    if page.tag != tag:
+        raise StoreUnavailable(f"{call.what}: the answer is no {what}, but <{page.tag}>.")
+    return page
+
+
 def parse_date(text: str) -> float | None:
     """Read an HTTP date (RFC 9110 §5.6.7): seconds since 1970, or None."""
     try:

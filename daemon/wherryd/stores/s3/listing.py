@@ -19,9 +19,9 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from wherry.errors import StoreUnavailable, StoreUnfit
+from wherry.errors import StoreUnfit
 from wherryd.stores.base import ObjectStat
-from wherryd.stores.s3.answers import Answer, Call, parse_xml, problem
+from wherryd.stores.s3.answers import Call, read_page
 from wherryd.stores.s3.sender import Sender
 
 
@@ -81,7 +81,7 @@ class Listing:
         query |= {"max-keys": str(self._page)} if self._page else {}
         while True:
             call = Call(method="GET", key=None, query=query)
-            page = _read_page(call, await self._sender.send(call))
+            page = read_page(call, await self._sender.send(call), "ListBucketResult", "listing")
             yield [*_objects_in(page, root, prefix), *_folders_in(page, root + prefix)]
             if page.findtext("IsTruncated") != "true":
                 return
@@ -129,18 +129,6 @@ def _stat(element: ET.Element, root: str) -> ObjectStat:
 def _folders_in(page: ET.Element, prefix: str) -> list[Item]:
     found = (element.text or "" for element in page.iterfind("CommonPrefixes/Prefix"))
     return [Item(name=text.removeprefix(prefix)[:-1], stat=None) for text in found]
-
-
-def _read_page(call: Call, answer: Answer) -> ET.Element:
-    if not answer.is_good:
-        raise problem(call, answer)
-    try:
-        page = parse_xml(answer.body)
-    except ET.ParseError as exc:
-        raise StoreUnavailable(f"{call.what}: the answer is no listing: {exc}.") from exc
-    if page.tag != "ListBucketResult":
-        raise StoreUnavailable(f"{call.what}: the answer is no listing, but <{page.tag}>.")
-    return page
 
 
 def _token_of(call: Call, page: ET.Element) -> str:

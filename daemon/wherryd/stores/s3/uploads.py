@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 from xml.etree import ElementTree as ET
 
-from wherry.errors import StoreUnavailable, StoreUnfit
+from wherry.errors import StoreUnfit
 from wherryd.stores.base import UploadStat
-from wherryd.stores.s3.answers import Call, parse_xml, problem
+from wherryd.stores.s3.answers import Call, read_page
 from wherryd.stores.s3.sender import Sender
 
 
@@ -20,7 +20,9 @@ async def list_uploads(sender: Sender, prefix: str) -> AsyncGenerator[UploadStat
     root = sender.prefix
     query = {"uploads": "", "prefix": root + prefix}
     while True:
-        page = await _page(sender, query)
+        call = Call(method="GET", key=None, query=query)
+        answer = await sender.send(call)
+        page = read_page(call, answer, "ListMultipartUploadsResult", "list of uploads")
         for element in page.iterfind("Upload"):
             stat = _stat(element, root)
             if stat.key.startswith(prefix):
@@ -34,20 +36,6 @@ async def list_uploads(sender: Sender, prefix: str) -> AsyncGenerator[UploadStat
         if following.items() <= query.items():
             raise StoreUnfit("The store lists only the first page of more uploads.")
         query |= following
-
-
-async def _page(sender: Sender, query: dict[str, str]) -> ET.Element:
-    call = Call(method="GET", key=None, query=query)
-    answer = await sender.send(call)
-    if not answer.is_good:
-        raise problem(call, answer)
-    try:
-        page = parse_xml(answer.body)
-    except ET.ParseError as exc:
-        raise StoreUnavailable(f"{call.what}: the answer is no list of uploads: {exc}.") from exc
-    if page.tag != "ListMultipartUploadsResult":
-        raise StoreUnavailable(f"{call.what}: the answer is no list of uploads, but <{page.tag}>.")
-    return page
 
 
 def _stat(element: ET.Element, root: str) -> UploadStat:
