@@ -110,6 +110,11 @@ class Artifact(Building, LaterArtifact):
 
     # ── what it is ─────────────────────────────────────────────────────────────────────────────
     @property
+    def base_name(self) -> str:
+        """``name``, without a version; asks nobody."""
+        return self._life.name
+
+    @property
     def name(self) -> str:
         """``name``; ``name:v3`` once it is a version."""
         version = self._life.version_if_known()

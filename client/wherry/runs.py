@@ -101,7 +101,8 @@ class Run(LaterRun):
                 not known; logging the same Artifact again is safe, and logs it once.
         """
         given = artifact_or_path
-        with self._logged.call(given.name if isinstance(given, Artifact) else os.fsdecode(given)):
+        label = given.base_name if isinstance(given, Artifact) else os.fsdecode(given)
+        with self._logged.call(label):
             self._check_active()
             checked, words = check_aliases(aliases), _check_tags(tags)
             artifact = self._artifact_of(given, name, type)
@@ -109,7 +110,7 @@ class Run(LaterRun):
                 artifact.pretend(self.project)
             else:
                 self._check_active()  # capturing may have taken long
-                self._logged.note(f"{self.project}/{artifact.name}")
+                self._logged.note(f"{self.project}/{artifact.base_name}")
                 artifact.log_by(self._sender(), checked, words)
             return artifact
 

@@ -153,11 +153,15 @@ class Recorder:
         self.linked.append(request)
         return pb.LinkReply()
 
-    def wait(self, request: pb.WaitRequest) -> Iterator[pb.RequestState]:
+    def wait(
+        self, request: pb.WaitRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.RequestState]:
         self.waits.append(request)
         told: dict[str, bytes] = {}
+        # Who has stopped listening must not keep a thread: there are few.
+        context.add_callback(self._look_again)
         with self._changed:
-            while not self._stopping:
+            while context.is_active() and not self._stopping:
                 found = [state for state in self._states.values() if _wanted(request, state)]
                 for state in found:
                     if told.get(state.request_id) != (now := state.SerializeToString()):
@@ -206,6 +210,10 @@ class Recorder:
                 yield chunk
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────
+    def _look_again(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
     def _take(self, logged: Logged) -> None:
         header = logged.header
         if header.request_id in self._states:
@@ -240,7 +248,10 @@ class Recorder:
         def many(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 self._maybe_refuse(method.name)
-                yield from getattr(self, name)(request)
+                if name == "wait":
+                    yield from self.wait(request, context)
+                else:
+                    yield from getattr(self, name)(request)
             except Refusal as refusal:
                 _abort(context, refusal)
 

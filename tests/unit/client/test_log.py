@@ -404,3 +404,21 @@ def test_held_by_another_program_is_not_found(recorder: Recorder) -> None:
         assert other.use_artifact(name).version == "v0"
     with pytest.raises(errors.NotFoundError):
         other.use_artifact("birds")
+
+
+def test_logging_again_asks_for_no_version(recorder: Recorder) -> None:
+    """An artifact that was logged already costs a loop no further call."""
+    run, artifact = wherry.init(), wherry.Artifact("a", "t")
+    run.log_artifact(artifact)
+    run.log_artifact(artifact)
+    assert artifact.base_name == "a"
+    assert not recorder.waits
+
+
+def test_those_who_stop_listening_keep_no_thread_of_the_recorder(recorder: Recorder) -> None:
+    """The tests' daemon has 16 threads; more calls than that are broken off, and it answers on."""
+    run, artifact = wherry.init(), wherry.Artifact("a", "t")
+    run.log_artifact(artifact)
+    for _ in range(20):
+        assert artifact.name == "a"  # looks, and stops listening
+    assert len(recorder.waits) == 20
