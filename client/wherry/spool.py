@@ -121,6 +121,22 @@ class Spool:
         self.files.append(name)
         return len(self.files) - 1
 
+    @property
+    def is_packing(self) -> bool:
+        """Whether there is a pack that small pieces are put behind."""
+        return self._pack >= 0
+
+    def begin_pack(self, path: str, size: int) -> int:
+        """Take over a small file on the spool's disk, to put others behind it; return its number.
+
+        Args:
+            size: of it, in bytes.
+        """
+        number = self.enroll(path)
+        self._packs.add(number)
+        self._pack, self._end = number, size
+        return number
+
     def link(self, local: str) -> int | None:
         """Hard-link a user's file into the spool; None where no link can be had.
 

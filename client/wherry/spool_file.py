@@ -71,6 +71,8 @@ class SpoolFile:
         try:
             if self.size >= SMALL_BYTES:
                 return spool.enroll(self.path), 0
+            if not spool.is_packing:
+                return spool.begin_pack(self.path, self.size), 0
             with open(self.path, "rb", buffering=0) as opened:
                 data = opened.readall()
             place = spool.append(data)
@@ -114,7 +116,7 @@ class _Raw(io.FileIO):
     """A file whose disk may be full, in our words."""
 
     def __init__(self, path: str, mode: str, refused: Callable[[OSError], CaptureError]) -> None:
-        super().__init__(path, mode)
+        super().__init__(path, mode, opener=_open_private)
         self._refused = refused
         self._generation = forks.generation()
 
@@ -127,6 +129,10 @@ class _Raw(io.FileIO):
             if error.errno in FULL:
                 raise self._refused(error) from error
             raise
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _forked() -> ArtifactStateError:
@@ -153,7 +159,6 @@ def _open(
         raw = _Raw(path, "x+" if "+" in mode else "x", refused)
     except OSError as error:
         raise refused(error) from error
-    os.chmod(path, 0o600)
     buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
     if "b" not in mode:
         return io.TextIOWrapper(buffered, encoding=encoding)

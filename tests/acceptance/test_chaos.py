@@ -52,14 +52,14 @@ ALONE = {
 TOGETHER = dict.fromkeys(ALONE, 0.04)
 
 
-def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos, timeout_s: float = 300) -> None:
+def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos) -> None:
     """Log through the bad network; then all is there, once, in order, byte for byte."""
     place = bucket(seaweed)
     address = place.address.replace(str(seaweed.port), str(chaos.port))
     env = place.env | {"WHERRY_FINISH": "detach"}
     with machine(tmp_path / "machine", address, env) as on:
         digests = json.loads(on.run(LOG, str(_COUNT), str(_NAMES)))
-        on.wait_all_done(timeout_s)
+        on.wait_all_done(1800 if SOAK else 300)
         assert taken(on.home) == _COUNT
     for n in range(_NAMES):
         found = records(place.objects, "p", f"model-{n}")

@@ -22,6 +22,9 @@ from wherry.errors import BadMetadata
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_METADATA_BYTES = 1 << 20
+_write_metadata = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
 MAX_METADATA_DEPTH = 100
 _HINT = "Metadata holds JSON: dicts, lists, strings, numbers, booleans and None."
 
@@ -133,9 +136,7 @@ def metadata_bytes(plain: Mapping[str, Json]) -> bytes:
 
     ``canonical`` is for hashing, where 1.0 and 1 are one number.
     """
-    return json.dumps(
-        plain, ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-    ).encode()
+    return _write_metadata(plain).encode()
 
 
 def _written(value: object) -> str:

@@ -29,12 +29,12 @@ _SETTINGS: dict[h2.settings.SettingCodes | int, int] = {
     h2.settings.SettingCodes.MAX_FRAME_SIZE: _FRAME_BYTES,
 }
 _HEADERS = (
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":authority", "localhost"),
-    ("te", "trailers"),
-    ("content-type", "application/grpc"),
-    ("user-agent", "wherry"),
+    (b":method", b"POST"),
+    (b":scheme", b"http"),
+    (b":authority", b"localhost"),
+    (b"te", b"trailers"),
+    (b"content-type", b"application/grpc"),
+    (b"user-agent", b"wherry"),
 )
 
 
@@ -61,9 +61,9 @@ class Http2(h2.connection.H2Connection):
         return received
 
 
-def request_headers(method: str, timeout_s: float | None) -> list[tuple[str, str]]:
+def request_headers(method: str, timeout_s: float | None) -> list[tuple[bytes, bytes]]:
     """Make a call's headers, those with a colon first."""
-    headers = [(":path", method), *_HEADERS]
+    headers = [(b":path", method.encode()), *_HEADERS]
     if timeout_s is not None:
-        headers.append(("grpc-timeout", timeout_text(timeout_s)))
+        headers.append((b"grpc-timeout", timeout_text(timeout_s).encode()))
     return headers

@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from wherry.errors import BadSetting
 from wherry.wire.failpoints import failpoint
@@ -50,7 +51,11 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     """
     environ = os.environ if environ is None else environ
     chosen = environ.get("WHERRY_HOME") or ""
-    folder = os.path.realpath(os.path.expanduser(chosen or "~/.wherry"))
+    named = os.path.abspath(os.path.expanduser(chosen or "~/.wherry"))
+    known = _homes.get(named)
+    if known is not None and known.is_unchanged(named):
+        return known.path
+    folder = os.path.realpath(named)
     _check_written(folder)
     if not chosen:
         _check_user_folder()
@@ -58,12 +63,36 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         _make_private(folder)
         _check_private(folder)
+        _homes[named] = _Home(Path(folder), os.geteuid(), _signature(folder))
     except OSError as error:
         raise BadSetting(
             f"The home {folder} can't be used: {error.strerror}.",
             hint="Set WHERRY_HOME to a folder of yours on a local disk.",
         ) from error
     return Path(folder)
+
+
+class _Home(NamedTuple):
+    """A home that was found and checked; each artifact asks for it."""
+
+    path: Path
+    user: int
+    signature: tuple[int, int, int, int]
+
+    def is_unchanged(self, named: str) -> bool:
+        """Whether what is called so is the folder that was checked, for the same user."""
+        try:
+            return self.user == os.geteuid() and self.signature == _signature(named)
+        except OSError:
+            return False
+
+
+_homes: dict[str, _Home] = {}
+
+
+def _signature(folder: str) -> tuple[int, int, int, int]:
+    seen = os.stat(folder)
+    return seen.st_dev, seen.st_ino, seen.st_mode, seen.st_uid
 
 
 def _check_written(folder: str) -> None:

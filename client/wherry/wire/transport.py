@@ -78,6 +78,7 @@ class Transport:
         self._calling = False  # a call is under way, or was broken off at nobody knows which line
         self._leaving = False  # no further call
         self._deaf = False  # they take no further byte; what they said before can still be read
+        self._buffer = bytearray(_READ_BYTES)  # a large one for each read would be mapped each time
         self._h2 = Http2()
 
     def unary_reply(self, method: str, messages: Iterable[bytes], timeout_s: float | None) -> bytes:
@@ -168,13 +169,14 @@ class Transport:
                 waiting.clear()
             if stream.ended or self._deaf:
                 return
-        self._send_bytes(stream, waiting)
+        self._send_bytes(stream, waiting, is_last=True)
         if not stream.ended and not self._deaf:
-            self._h2.end_stream(stream.number)
+            if not waiting:
+                self._h2.end_stream(stream.number)
             stream.sent = True
             self._flush(stream)
 
-    def _send_bytes(self, stream: _Stream, data: bytearray) -> None:
+    def _send_bytes(self, stream: _Stream, data: bytearray, *, is_last: bool = False) -> None:
         """Send as the daemon's windows allow; stop where it has ended the call already."""
         at = 0
         while at < len(data) and not stream.ended and not self._deaf:
@@ -184,7 +186,8 @@ class Transport:
                 self._receive(stream)
                 continue
             end = min(at + room, at + self._h2.max_outbound_frame_size, len(data))
-            self._h2.send_data(stream.number, bytes(memoryview(data)[at:end]))
+            ends = is_last and end == len(data)
+            self._h2.send_data(stream.number, bytes(memoryview(data)[at:end]), end_stream=ends)
             at = end
         if len(data) >= _FLUSH_BYTES:
             self._flush(stream)
@@ -198,16 +201,16 @@ class Transport:
     def _read(self, timeout_s: float | None, method: str = "") -> bytes:
         try:
             self._socket.settimeout(timeout_s)
-            data = self._socket.recv(_READ_BYTES)
+            length = self._socket.recv_into(self._buffer)
         except TimeoutError as error:
             raise timed_out(method) from error
         except OSError as error:
             raise ConnectionLost(f"The connection to the daemon broke: {error}.") from error
-        if not data:
+        if not length:
             raise ConnectionLost(
                 "The daemon closed the connection.", hint="`wherry daemon logs` may show why."
             )
-        return data
+        return bytes(memoryview(self._buffer)[:length])
 
     def _flush(self, stream: _Stream | None) -> None:
         data = self._h2.data_to_send()
