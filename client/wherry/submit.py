@@ -30,6 +30,7 @@ _BEFORE_END = failpoint("log.end.before")
 _ANSWERED = failpoint("log.call.answered")
 
 _BATCH_BYTES = 128 << 10
+_FEW = 64
 _ENTRY_BYTES = 64  # of an entry's message, beside its texts
 _TIMEOUT_S = 600.0
 
@@ -104,18 +105,34 @@ class Submission:
         self.synced = True
 
     def _messages(self) -> Iterator[pb.LogMessage]:
+        """All in one message where it is small, else part by part."""
+        contents = self._contents
+        if len(contents.table) + len(contents.buckets) <= _FEW:
+            yield self._whole()
+            return
         yield pb.LogMessage(header=self.header)
         _BEFORE_ENTRIES()
         for batch in self._batches():
             yield pb.LogMessage(entries=batch)
         _BEFORE_END()
-        table = self._contents.table
-        asked = sum(row.kind == Kind.LOOKUP for row in table.rows())
-        count = len(table) - asked
         for lookups in self._lookup_batches():
             yield pb.LogMessage(lookups=lookups)
-        asked += len(self._contents.buckets)
-        yield pb.LogMessage(end=pb.LogEnd(entries=count, lookups=asked))
+        yield pb.LogMessage(end=self._end())
+
+    def _whole(self) -> pb.LogMessage:
+        whole = pb.LogWhole(header=self.header, end=self._end())
+        _BEFORE_ENTRIES()
+        for batch in self._batches():
+            whole.entries.entries.extend(batch.entries)
+        _BEFORE_END()
+        for lookups in self._lookup_batches():
+            whole.lookups.lookups.extend(lookups.lookups)
+        return pb.LogMessage(whole=whole)
+
+    def _end(self) -> pb.LogEnd:
+        table = self._contents.table
+        asked = sum(row.kind == Kind.LOOKUP for row in table.rows())
+        return pb.LogEnd(entries=len(table) - asked, lookups=asked + len(self._contents.buckets))
 
     def _batches(self) -> Iterator[pb.EntryBatch]:
         batch, size = pb.EntryBatch(), 0

@@ -265,6 +265,17 @@ class LoggedArtifact:
             yield pb.LogMessage(entries=pb.EntryBatch(entries=entries[start : start + batch]))
         yield pb.LogMessage(end=pb.LogEnd(entries=len(entries)))
 
+    def whole(self) -> Iterator[pb.LogMessage]:
+        """The same in one message."""
+        entries = [self.entries[path] for path in sorted(self.entries)]
+        yield pb.LogMessage(
+            whole=pb.LogWhole(
+                header=self.header,
+                entries=pb.EntryBatch(entries=entries),
+                end=pb.LogEnd(entries=len(entries)),
+            )
+        )
+
     def log(self, caller: Caller) -> pb.LogReply:
         """Log it; the answer is the promise."""
         reply = caller.send("Log", self.messages())

@@ -124,16 +124,30 @@ class Run(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., group: _Optional[str] = ..., job_type: _Optional[str] = ..., project: _Optional[str] = ..., entity: _Optional[str] = ...) -> None: ...
 
 class LogMessage(_message.Message):
-    __slots__ = ("header", "entries", "end", "lookups")
+    __slots__ = ("header", "entries", "end", "lookups", "whole")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     LOOKUPS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     header: LogHeader
     entries: EntryBatch
     end: LogEnd
     lookups: LookupBatch
-    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ...) -> None: ...
+    whole: LogWhole
+    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ..., whole: _Optional[_Union[LogWhole, _Mapping]] = ...) -> None: ...
+
+class LogWhole(_message.Message):
+    __slots__ = ("header", "entries", "lookups", "end")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LOOKUPS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    header: LogHeader
+    entries: EntryBatch
+    lookups: LookupBatch
+    end: LogEnd
+    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ...) -> None: ...
 
 class LogHeader(_message.Message):
     __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client")

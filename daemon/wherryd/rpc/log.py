@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable
+from typing import TypeAlias
 
 from wherry.errors import ProtocolError
 from wherry.wire import wherry_pb2 as pb
@@ -38,13 +39,18 @@ class LogCalls:
         """Make one request durable; the answer is the promise."""
         self._life.check_staying()
         self._life.note_request()
-        first = await anext(messages, None)
-        if first is None or first.WhichOneof("part") != "header":
-            raise ProtocolError("a Log stream begins with its header")
-        header = header_of(first.header, self._default_store)
-        body = _Body(first.header)
+        first = await anext(messages, None) or pb.LogMessage()
+        match first.WhichOneof("part"):
+            case "header":
+                asked, parts = first.header, _parts(messages)
+            case "whole":
+                asked, parts = first.whole.header, _parts_of(first.whole)
+            case _:
+                raise ProtocolError("a Log stream begins with its header")
+        header = header_of(asked, self._default_store)
+        body = _Body(asked)
         async with self._intake.receive(header) as stream:
-            end = await _take_entries(messages, stream, body)
+            end = await _take_entries(parts, stream, body)
             accepted = await stream.end(end.entries, body.digest(), end.lookups)
         if not accepted.again:
             _log.debug(
@@ -59,24 +65,45 @@ class LogCalls:
         return pb.LinkReply()
 
 
-async def _take_entries(
-    messages: AsyncIterator[pb.LogMessage], stream: Stream, body: _Body
-) -> pb.LogEnd:
-    """Take batches up to the end, which says how much the client has sent."""
+_Part: TypeAlias = pb.EntryBatch | pb.LookupBatch | pb.LogEnd | None
+
+
+async def _parts(messages: AsyncIterator[pb.LogMessage]) -> AsyncIterator[_Part]:
+    """What follows a header, message by message; None for what may not."""
     async for message in messages:
         match message.WhichOneof("part"):
             case "entries":
-                entries = message.entries.entries
+                yield message.entries
+            case "lookups":
+                yield message.lookups
+            case "end":
+                yield message.end
+            case _:
+                yield None
+
+
+async def _parts_of(whole: pb.LogWhole) -> AsyncIterator[_Part]:
+    """The same of what came in one message."""
+    yield whole.entries
+    if whole.HasField("lookups"):
+        yield whole.lookups
+    yield whole.end
+
+
+async def _take_entries(parts: AsyncIterator[_Part], stream: Stream, body: _Body) -> pb.LogEnd:
+    """Take batches up to the end, which says how much the client has sent."""
+    async for part in parts:
+        match part:
+            case pb.EntryBatch(entries=entries):
                 body.add(entry.SerializeToString(deterministic=True) for entry in entries)
                 await stream.add(entry_of(entry, stream.place_of) for entry in entries)
-            case "lookups":
-                lookups = message.lookups.lookups
+            case pb.LookupBatch(lookups=lookups):
                 body.add(lookup.SerializeToString(deterministic=True) for lookup in lookups)
                 await stream.add_lookups(map(lookup_of, lookups))
-            case "end":
-                return message.end
-            case other:
-                raise ProtocolError(f"a Log stream goes on with {other or 'nothing'}")
+            case pb.LogEnd():
+                return part
+            case None:
+                raise ProtocolError("a Log stream goes on with its entries, lookups and end")
     raise ProtocolError("a Log stream was cut before its end")
 
 

@@ -130,6 +130,11 @@ class Recorder:
         try:
             for message in messages:
                 match message.WhichOneof("part"):
+                    case "whole":
+                        header, entries = message.whole.header, [*message.whole.entries.entries]
+                        batches = bool(entries)
+                        assert message.whole.end.entries == len(entries)
+                        ended = True
                     case "header":
                         header = message.header
                     case "entries":

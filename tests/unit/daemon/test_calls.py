@@ -149,6 +149,7 @@ def test_same_stream_twice_is_two_requests(
     daemon.wait_done([artifact.id])
     again = cast("pb.LogReply", caller.send("Log", artifact.messages(batch=3)))
     assert again == first
+    assert cast("pb.LogReply", caller.send("Log", artifact.whole())) == first
     assert len(read_store(daemon.home, "cats", name)) == 1
 
 
@@ -162,9 +163,11 @@ def test_same_id_with_another_body_is_taken(caller: Caller, session: Session, na
 
 
 def test_cut_stream_is_taken(caller: Caller, session: Session, name: str) -> None:
-    """A stream without its end, or without its header, is an error and no request."""
+    """A stream without its end, without its header, or that promises more than came is no request."""
     messages = list(session.artifact(name).add("a", b"1").messages())
-    for cut in (messages[:-1], messages[1:], []):
+    (whole,) = session.artifact(name).add("a", b"1").whole()
+    whole.whole.end.entries = 2
+    for cut in (messages[:-1], messages[1:], [], [messages[0], *messages], [whole]):
         with pytest.raises(errors.ProtocolError):
             caller.send("Log", cut)
     assert _states(caller, name=name) == []
