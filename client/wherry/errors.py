@@ -225,6 +225,8 @@ class RequestIdTaken(QueueError, ValueError):
 class StoreError(WherryError):
     """Something concerns the store and may succeed later: the daemon waits and tries again."""
 
+    retry_after_s: float = 0.0  # asking sooner is no use; 0: nobody knows
+
 
 class StoreUnavailable(StoreError):
     """The store does not answer, or answers that it can't (network, 5xx, 429, time-out)."""

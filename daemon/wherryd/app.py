@@ -53,6 +53,7 @@ from wherryd.stores.base import ObjectStore
 from wherryd.stores.credentials import CredentialSets
 from wherryd.stores.opening import make_folder, open_store
 from wherryd.stores.probe import probe
+from wherryd.stores.traffic import Traffic
 from wherryd.together import all_of
 from wherryd.transfer.bodies import manifests_in
 from wherryd.transfer.contact import Contacts
@@ -154,8 +155,8 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
         end.push_async_callback(queue.aclose)
         _QUEUE_OPEN()
         credentials = CredentialSets()
-        bandwidth = Bandwidth(clock, config.max_bandwidth)
-        stores = OpenedStores(partial(_open_store, config, credentials, clock, bandwidth), clock)
+        traffic = Traffic(clock, Bandwidth(clock, config.max_bandwidth))
+        stores = OpenedStores(partial(_open_store, config, credentials, clock, traffic), clock)
         end.push_async_callback(stores.aclose)
         resolvers = await anyio.to_thread.run_sync(open_resolvers, clock, credentials)
         end.push_async_callback(resolvers.aclose)
@@ -169,7 +170,7 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
             resolvers,
             credentials,
             reserve,
-            bandwidth,
+            traffic,
         )
         end.push_async_callback(daemon.server.stop, 0.0)
         await daemon.durability.check_boot()
@@ -186,7 +187,7 @@ async def _wire(
     resolvers: Resolvers,
     credentials: CredentialSets,
     reserve: Reserve,
-    bandwidth: Bandwidth,
+    traffic: Traffic,
 ) -> Daemon:
     progress, streams, life = Progress(), Streams(), Life(clock, news)
     spool, manifests = str(config.spool), str(config.manifests)
@@ -225,12 +226,22 @@ async def _wire(
         return bool(set_aside(config.queue))
 
     def nudge(address: str) -> None:
+        traffic.try_now()
         preparer.nudge()
+        go_on(address)
+
+    def go_on(address: str) -> None:
         transferrer.nudge(address)
         committer.nudge(address)
 
+    def all_go_on() -> None:
+        for address in stores.addresses:
+            go_on(address)
+
+    traffic.on_recovery = all_go_on
+
     def heed(changed: Config) -> None:
-        bandwidth.rate = changed.max_bandwidth
+        traffic.bandwidth.rate = changed.max_bandwidth
 
     async def restart_lane(lane: Lane) -> None:
         await committer.restart_lane(lane)
@@ -288,14 +299,14 @@ async def _open_store(
     config: Config,
     credentials: CredentialSets,
     clock: Clock,
-    bandwidth: Bandwidth,
+    traffic: Traffic,
     address: str,
 ) -> ObjectStore:
     if address == config.default_store:
         await make_folder(address)
     # In a thread, since an S3 store's libraries take a tenth of a second to import.
     return await anyio.to_thread.run_sync(
-        open_store, address, credentials.source(address), clock, bandwidth
+        open_store, address, credentials.source(address), clock, traffic
     )
 
 

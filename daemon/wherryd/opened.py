@@ -39,6 +39,11 @@ class OpenedStores:
         self._stores: dict[str, ObjectStore] = {}
         self._lock = anyio.Lock()
 
+    @property
+    def addresses(self) -> list[str]:
+        """Of all that are open."""
+        return list(self._stores)
+
     async def store(self, address: str) -> ObjectStore:
         """The store at an address, as it is: nothing is repeated."""
         if address not in self._stores:

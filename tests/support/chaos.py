@@ -66,6 +66,7 @@ class Chaos:
         seed: of the dice.
         delay_s: the longest delay.
         wanted: only requests whose first line contains this meet faults.
+        most: requests at once; more get ``Fault.BUSY``. None: any number.
     """
 
     def __init__(
@@ -75,12 +76,17 @@ class Chaos:
         seed: int = 0,
         delay_s: float = 0.05,
         wanted: str = "",
+        most: int | None = None,
     ) -> None:
         self._to = to
         self.odds = dict(odds or {})
         self._chance = random.Random(seed)
         self._delay_s = delay_s
         self._wanted = wanted
+        self.most = most
+        self._under_way = 0
+        #: How many requests came.
+        self.requests = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = socket.create_server((HOST, 0), backlog=256)
@@ -137,6 +143,20 @@ class Chaos:
         head = await _read_head(reader)
         if head is None:
             return False
+        self.requests += 1
+        self._under_way += 1
+        try:
+            return await self._pass(head, reader, writer, far)
+        finally:
+            self._under_way -= 1
+
+    async def _pass(
+        self,
+        head: _Head,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        far: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> bool:
         fault = self._choose(head)
         if fault:
             self.met[fault] += 1
@@ -202,6 +222,8 @@ class Chaos:
         return True
 
     def _choose(self, head: _Head) -> Fault | None:
+        if self.most is not None and self._under_way > self.most:
+            return Fault.BUSY
         if self._wanted not in head.first:
             return None
         dice = self._chance.random()

@@ -70,9 +70,10 @@ class Pauses:
 
     async def _wait(self, row: int, error: WherryError, failures: int) -> None:
         pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(failures, 10))
-        next_try = self._clock.now() + pause_s
         if isinstance(error, StoreError):
+            pause_s = max(pause_s, error.retry_after_s)
             error = of_known(error)
+        next_try = self._clock.now() + pause_s
         # Cancelled meanwhile, or a disk so full that not even the reason can be told: pause all the same.
         with suppress(WrongState, QueueError):
             await self._queue.wait_until(row, public_name(error), str(error), next_try)

@@ -13,19 +13,19 @@ from anyio import to_thread
 from wherry.errors import BadURI
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
-from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import ObjectStore
 from wherryd.stores.credentials import CredentialSource
 from wherryd.stores.folder import FolderStore
 from wherryd.stores.folder.landing import sync_folder
 from wherryd.stores.folder.problems import check_root, writing
+from wherryd.stores.traffic import Traffic
 
 
 def open_store(
     address: str,
     credentials: CredentialSource | None,
     clock: Clock,
-    bandwidth: Bandwidth | None = None,
+    traffic: Traffic | None = None,
 ) -> ObjectStore:
     """Make the store at an address; nothing is looked at until the first verb.
 
@@ -33,7 +33,7 @@ def open_store(
         address: normalized (``wherry.wire.address.normalize_store``).
         credentials: sets for this address; None: the daemon's own only.
         clock: for all that needs time or chance.
-        bandwidth: what is sent to servers shares it; None: no limit.
+        traffic: what all requests to servers share; None: nothing is shared.
 
     Raises:
         BadURI: no adapter for the scheme.
@@ -45,7 +45,7 @@ def open_store(
         # takes a tenth of a second: botocore and aiohttp
         from wherryd.stores.s3 import S3Store
 
-        return S3Store(address, credentials, clock, bandwidth=bandwidth)
+        return S3Store(address, credentials, clock, traffic=traffic)
     raise BadURI(f"Wherry has no stores at {parts.scheme}://.", hint="Use file:// or s3://.")
 
 

@@ -14,7 +14,7 @@ from functools import partial
 
 import anyio
 
-from wherry.errors import StoreError, StoreUnfit
+from wherry.errors import StoreError, StoreUnavailable, StoreUnfit
 from wherryd.clock import Clock
 from wherryd.stores.base import (
     ObjectExists,
@@ -23,6 +23,7 @@ from wherryd.stores.base import (
     ObjectStore,
     WriteConflict,
 )
+from wherryd.stores.retry import PATIENT, Retry
 from wherryd.together import all_of
 
 _RACERS = 16
@@ -44,7 +45,7 @@ async def probe(store: ObjectStore, clock: Clock) -> None:
 
     Args:
         store: as it is, without a wrapper that repeats.
-        clock: names the key.
+        clock: names the key, gives pauses.
 
     Raises:
         StoreUnfit: more than one create won, none did, the winner's bytes are not there, or a missing
@@ -55,7 +56,7 @@ async def probe(store: ObjectStore, clock: Clock) -> None:
     await _check_missing(store, key)
     try:
         for _ in range(_ROUNDS):
-            won = await _race(store, key)
+            won = await _race(store, key, Retry(clock, PATIENT))
             if won:
                 await _check_winner(store, key, won)
                 await _sweep(store, key)
@@ -75,23 +76,33 @@ async def _check_missing(store: ObjectStore, key: str) -> None:
         raise _unfit(store, "gives an object for a key that is not there")
 
 
-async def _race(store: ObjectStore, key: str) -> list[bytes]:
-    """Create a key many times at once; the bodies of those that won."""
+async def _race(store: ObjectStore, key: str, retry: Retry) -> list[bytes]:
+    """Create a key many times at once; the bodies of those that won.
+
+    Who got no answer asks again, since a busy server turns some of so many away. One that had won then
+    finds its own bytes there, which the object tells.
+    """
     won: list[bytes] = []
-    failed: list[StoreError] = []
+    unheard: list[bytes] = []
 
     async def create(body: bytes) -> None:
-        try:
-            await store.put_if_absent(key, body)
-            won.append(body)
-        except (ObjectExists, WriteConflict):
-            pass
-        except StoreError as exc:
-            failed.append(exc)
+        async def try_once() -> None:
+            try:
+                await store.put_if_absent(key, body)
+                won.append(body)
+            except (ObjectExists, WriteConflict):
+                pass
+            except StoreUnavailable:
+                unheard.append(body)
+                raise
+
+        await retry.run(f"create {key}", try_once)
 
     await all_of(*(partial(create, b"%d" % number) for number in range(_RACERS)))
-    if failed and len(won) < 2:
-        raise failed[0]  # one whose answer is missing may have won
+    if unheard and not won:
+        with suppress(ObjectMissing):
+            there = (await store.get(key)).body
+            won += [body for body in set(unheard) if body == there]
     return won
 
 

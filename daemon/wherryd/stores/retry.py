@@ -125,10 +125,13 @@ class Retry:
             return answer
 
     async def pause(self, what: str, error: StoreUnavailable, failed: int) -> None:
-        """Let the pause after ``failed`` tries pass; raise ``error`` if there is no try left."""
-        if failed >= self._policy.tries:
+        """Let the pause after ``failed`` tries pass; raise ``error`` if there is no try left.
+
+        Nor is there one if the server wants to be left alone for longer: such waits are the stages'.
+        """
+        if failed >= self._policy.tries or error.retry_after_s > self._policy.longest_s:
             raise error
-        pause_s = self._clock.random() * self._policy.bound_s(failed)
+        pause_s = error.retry_after_s + self._clock.random() * self._policy.bound_s(failed)
         retried = Retried(what=what, error=error, failed=failed, pause_s=pause_s)
         self._told(retried)
         if watcher := _watcher.get():

@@ -83,6 +83,7 @@ class Troubles:
 
     def _next(self, failures: int, error: StoreError) -> Trouble:
         pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(failures, 10))
+        pause_s = max(pause_s, error.retry_after_s)
         return Trouble(
             error=public_name(error),
             reason=str(error),

@@ -60,14 +60,49 @@ async def test_an_unfit_store_passes(kind: type[MemoryStore]) -> None:
     assert [stat async for stat in store.list("")] == []
 
 
-async def test_a_missing_answer_passes_for_a_verdict() -> None:
-    """Where an answer is missing, nothing is said of the store; the next probe can pass."""
+@pytest.mark.parametrize("lost", [1, 5, 16])
+async def test_a_missing_answer_passes_for_a_verdict(lost: int) -> None:
+    """Who got no answer asks again; the one that had won without hearing of it is found."""
     store = FaultyStore(MemoryStore(TestClock()))
-    store.plan("put_if_absent", Fault.LOSE_ANSWER)
-    with pytest.raises(OutcomeUnknown):
-        await probe(store, TestClock())
+    for _ in range(lost):
+        store.plan("put_if_absent", Fault.LOSE_ANSWER)
     await probe(store, TestClock())
     assert [stat async for stat in store.list("")] == []
+
+
+class _TakesAll(MemoryStore):
+    """Takes every create, and answers only the first."""
+
+    def __init__(self) -> None:
+        super().__init__(TestClock())
+        self.heard: set[bytes] = set()
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        if not self.heard:
+            self.heard.add(body)
+            return await super().put_if_absent(key, body)
+        if body in self.heard:
+            raise ObjectExists(key)
+        self.heard.add(body)
+        await self.put(key, body)
+        raise OutcomeUnknown("lost")
+
+
+async def test_a_second_winner_hides_behind_a_missing_answer() -> None:
+    """Two creates that took effect, one of them unheard: unfit."""
+    with pytest.raises(StoreUnfit, match="other bytes"):
+        await probe(_TakesAll(), TestClock())
+
+
+class _Silent(MemoryStore):
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        raise OutcomeUnknown("nothing")
+
+
+async def test_a_store_that_says_nothing_is_unfit() -> None:
+    """Where no answer comes at all, nothing is said of the store."""
+    with pytest.raises(OutcomeUnknown):
+        await probe(_Silent(TestClock()), TestClock())
 
 
 async def test_missing_rights_pass_for_a_verdict() -> None:

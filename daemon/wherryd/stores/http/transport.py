@@ -19,11 +19,11 @@ from anyio import to_thread
 from yarl import URL
 
 from wherry.errors import StoreUnavailable
-from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, OutcomeUnknown
 from wherryd.stores.bodies import CHUNK_BYTES
 from wherryd.stores.http.route import Route, find_route
 from wherryd.stores.http.sending import Readable, Sending, patience
+from wherryd.stores.traffic import Asked, Traffic
 
 _CONNECT_S = 10
 _SILENCE_S = 30  # without a byte leaving or coming
@@ -51,12 +51,12 @@ class Transport:
     """Sends requests to the servers of one store.
 
     Args:
-        bandwidth: what bodies share.
+        traffic: what all requests of this daemon share.
         bundle: the variable that may name a file of certificates to trust.
     """
 
-    def __init__(self, bandwidth: Bandwidth, bundle: str = "") -> None:
-        self._bandwidth = bandwidth
+    def __init__(self, traffic: Traffic, bundle: str = "") -> None:
+        self._traffic = traffic
         self._bundle = bundle
         self._session: aiohttp.ClientSession | None = None
         self._routes: dict[str, Route] = {}
@@ -66,16 +66,32 @@ class Transport:
         """Send a request, once; give the response with its body unread.
 
         Raises, also while the response is read:
-            StoreUnavailable: the request did not go out, or it only reads and got no answer.
+            StoreUnavailable: the request did not go out, as its server is down or can't be reached; or it
+                only reads and got no answer.
             OutcomeUnknown: it writes, went out at least in part, and got no answer.
             FileChanged, FileUnreadable: of its body's file.
         """
         route = await self._route(request.url)
-        session = self._open()
-        sending = Sending(request.body, self._bandwidth) if request.body else None
+        bandwidth = self._traffic.bandwidth
+        sending = Sending(request.body, bandwidth) if request.body else None
+        asked = await self._traffic.host(_server_of(request.url)).ask(_size_of(request.body))
         with _translated(request, sending):
+            async with await self._answered(asked, request, route, sending) as response:
+                yield response
+
+    async def aclose(self) -> None:
+        """Give back the connections."""
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def _answered(
+        self, asked: Asked, request: Request, route: Route, sending: Sending | None
+    ) -> aiohttp.ClientResponse:
+        """Send, and wait for the answer's head; whatever happens, ``asked`` is told."""
+        try:
             with patience(_SILENCE_S, sending):
-                response = await session.request(
+                response = await self._open().request(
                     request.method,
                     URL(request.url, encoded=True),
                     headers={**request.headers, **route.headers},
@@ -85,17 +101,20 @@ class Transport:
                     proxy=route.proxy,
                     proxy_headers=route.proxy_headers,
                 )
-            async with response:
-                yield response
-
-    async def aclose(self) -> None:
-        """Give back the connections."""
-        if self._session:
-            await self._session.close()
-            self._session = None
+        except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
+            if sending and sending.failure:
+                asked.dropped()
+            else:
+                asked.failed(f"The last one, {_named(request)}: {_said(exc)}.")
+            raise
+        except BaseException:
+            asked.dropped()
+            raise
+        asked.answered(response.status)
+        return response
 
     async def _route(self, url: str) -> Route:
-        server = "/".join(url.split("/", 3)[:3])
+        server = _server_of(url)
         if server not in self._routes:
             self._routes[server] = await to_thread.run_sync(find_route, url, self._bundle)
         return self._routes[server]
@@ -151,6 +170,14 @@ def _translated(request: Request, sending: Sending | None) -> Iterator[None]:
             raise sending.failure from exc
         kind = StoreUnavailable if request.method in _READS else OutcomeUnknown
         raise kind(f"No answer to {_named(request)}: {_said(exc)}") from exc
+
+
+def _server_of(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
+
+
+def _size_of(body: Body | Readable) -> int:
+    return len(body) if isinstance(body, bytes) else body.size
 
 
 def _named(request: Request) -> str:

@@ -30,6 +30,7 @@ _LATER = (404, 407, 408, 409, 429)
 _NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"}
 _REDIRECTS = (301, 302, 307, 308)
+_LONGEST_WAIT_S = 60.0
 _REQUEST_ID = "x-amz-request-id"
 _MOVED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint", "Redirect"}
 
@@ -182,7 +183,15 @@ def failed(call: Call, text: str, hint: str | None = None) -> StoreUnavailable:
 def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
-    return failed(call, f"The store fails. {said}.")
+    error = failed(call, f"The store fails. {said}.")
+    error.retry_after_s = retry_after_s(answer.headers)
+    return error
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """How long the server wants to be left alone: RFC 9110 §10.2.3, in seconds; a minute at most."""
+    said = headers.get("Retry-After", "")
+    return min(float(said), _LONGEST_WAIT_S) if said.isascii() and said.isdigit() else 0.0
 
 
 def parse_xml(body: bytes) -> ET.Element:

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
-from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
 from wherryd.stores.http.transport import Request, Transport
 from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
@@ -21,6 +20,7 @@ from wherryd.stores.s3.identity import Keys
 from wherryd.stores.s3.place import NoPlace, Place, prefix_of
 from wherryd.stores.s3.signing import sign
 from wherryd.stores.s3.ways import Way, Ways
+from wherryd.stores.traffic import Traffic
 
 _SKEW_S = 60
 _HINT = (
@@ -36,7 +36,7 @@ class Sender:
         address: of the store.
         credentials: its sets.
         clock: the machine's; the server's may differ.
-        bandwidth: what bodies share; None: no limit.
+        traffic: what all requests share; None: nothing is shared.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Sender:
         address: str,
         credentials: CredentialSource,
         clock: Clock,
-        bandwidth: Bandwidth | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self._address = address
         self._credentials = credentials
         self._clock = clock
         self._ways = Ways(split_store(address), credentials, clock)
-        self._transport = Transport(bandwidth or Bandwidth(clock), "AWS_CA_BUNDLE")
+        self._transport = Transport(traffic or Traffic(clock), "AWS_CA_BUNDLE")
         self._skew_s = 0.0
 
     async def send(self, call: Call) -> Answer:

@@ -14,7 +14,6 @@ from anyio import to_thread
 from wherry.errors import StoreDamaged, StoreUnavailable, StoreUnfit
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
-from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import (
     Body,
     EtagMismatch,
@@ -46,6 +45,7 @@ from wherryd.stores.s3.multipart import Multipart, give_up
 from wherryd.stores.s3.sender import Sender
 from wherryd.stores.s3.uploads import list_uploads
 from wherryd.stores.together import get_each
+from wherryd.stores.traffic import Traffic
 
 _PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
 _PUT_AFTER_ANSWER = failpoint("stores.s3.put.after-answer")
@@ -61,7 +61,7 @@ class S3Store:
         credentials: its sets; None: only the daemon's own.
         clock: for signatures and pauses.
         page: objects in a page of a listing; None: as many as the server likes.
-        bandwidth: what bodies share; None: no limit.
+        traffic: what all requests share; None: nothing is shared.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class S3Store:
         clock: Clock,
         *,
         page: int | None = None,
-        bandwidth: Bandwidth | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self._address = address
-        self._sender = Sender(address, credentials or StoreCredentials(), clock, bandwidth)
+        self._sender = Sender(address, credentials or StoreCredentials(), clock, traffic)
         self._retry = Retry(clock, PATIENT)
         self._listing = Listing(self._sender, page)
 
