@@ -16,7 +16,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.soak import SOAK
 from tests.support.disks import SmallDisk
+
+#: The full numbers take as long as they take.
+_PATIENCE_S = 1800.0 if SOAK else 120.0
 
 
 class Machine:
@@ -110,7 +114,7 @@ class Machine:
             return False
         return True
 
-    def wait_all_done(self, timeout_s: float = 120) -> None:
+    def wait_all_done(self, timeout_s: float = _PATIENCE_S) -> None:
         """Wait until nothing is left to do."""
         self.wherry("drain", "--timeout", f"{timeout_s:.0f}s", timeout_s=timeout_s + 30)
 
@@ -132,7 +136,7 @@ class Program:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
-    def wait_done(self, timeout_s: float = 120) -> str:
+    def wait_done(self, timeout_s: float = _PATIENCE_S) -> str:
         """Wait for its end; what it printed. A failure is the test's."""
         out, err = self.process.communicate(timeout=timeout_s)
         if self.process.returncode != 0:
