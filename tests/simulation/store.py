@@ -27,6 +27,7 @@ from wherryd.stores.base import (
     ObjectMissing,
     ObjectStat,
     OutcomeUnknown,
+    Sizes,
     WriteConflict,
 )
 
@@ -220,6 +221,13 @@ class SimStore:
         there = self._world.there(self._home)
         body, *_ = there.get(witness, (None,))
         return Found(body, tuple(sorted({*keys} - there.keys())))
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        """At one moment, too."""
+        await self._read_way()
+        there = self._world.there(self._home)
+        body, *_ = there.get(witness, (None,))
+        return Sizes(body, {key: len(there[key][0]) for key in keys if key in there})
 
     async def delete(self, key: str) -> None:
         await self._write_way(
