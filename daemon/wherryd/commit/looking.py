@@ -1,11 +1,11 @@
-"""Whether a store still has what a request names, right before it becomes a version (docs/commit.md, rule 6).
+"""Whether a store still has what a request names, before it becomes a version (docs/commit.md, rule 6).
 
 Owns: which objects are asked for: those that the request has not put itself within the last day; how many at
 once; forgetting those that are gone, and sending the request back to be uploaded. Does not own: when this is
 done (``lane``), sending again (``transfer``; ``prepare``, where packs of others are gone).
 
-What a kill leaves: done-records of some that are gone are forgotten, and the request waits for its commit: the
-next start looks again. Once it is sent back, it goes the way of any other that is not uploaded.
+What a kill leaves: some done-records are forgotten, and the request waits for its commit: the next start
+looks again. Once it is sent back, it goes the way of any other that is not uploaded.
 """
 
 from __future__ import annotations
