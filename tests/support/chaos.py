@@ -88,6 +88,8 @@ class Chaos:
         self.port: int = self._listening.getsockname()[1]
         #: Bytes of requests' bodies that were passed on, each as often as it was.
         self.body_bytes = 0
+        #: First lines of all requests.
+        self.asked: list[str] = []
         #: How many requests met each fault.
         self.met: Counter[Fault] = Counter()
         #: First lines of requests whose answers did not come back, though the server acted.
@@ -137,6 +139,7 @@ class Chaos:
         head = await _read_head(reader)
         if head is None:
             return False
+        self.asked.append(head.first)
         fault = self._choose(head)
         if fault:
             self.met[fault] += 1
