@@ -284,6 +284,40 @@ run.finish()
     ),
 )
 
+# ── a store that has lost what versions name ───────────────────────────────────────────────────
+LOST = Scene(
+    program="""
+run = wherry.init(project="p")
+def three(n):
+    made = artifact("model", n, a="a", b="b")
+    with made.new_file("large.bin", mode="wb") as file:
+        file.write(b"large" * 500_000)
+    return made
+run.log_artifact(three(0)).wait()
+project = Path(os.environ["WHERRY_HOME"], "store/p")
+for kind in ("blobs", "packs", "manifests"):
+    shutil.rmtree(project / kind)
+run.log_artifact(three(0)).wait()  # which brings all of it back
+shutil.rmtree(project / "packs")
+run.log_artifact(three(1))
+run.log_artifact(artifact("model", 2, a="a", b="b", c="c"))
+run.finish()
+""",
+    requests=4,
+    expected={
+        "model": [
+            *[{"a": b"a", "b": b"b", "large.bin": b"large" * 500_000}] * 2,
+            {"a": b"a", "b": b"b", "c": b"c"},
+        ]
+    },
+    places=(
+        "commit.look.after-ask",
+        "commit.look.before-forget",
+        "commit.look.before-back",
+        *around("lost", "back"),
+    ),
+)
+
 
 # ── a queue that is damaged ────────────────────────────────────────────────────────────────────
 def _check_kept(stage: Stage, objects: Objects) -> None:
@@ -432,7 +466,7 @@ except wherry.errors.Cancelled:
     places=("transfer.given-up.before-store", "transfer.given-up.before-forget"),
 )
 
-SCENES = (LOGS, SAID, LATER, EMPTIED, DAMAGED, BOOTED, CUT, BUCKET, GIVEN_UP)
+SCENES = (LOGS, SAID, LATER, EMPTIED, LOST, DAMAGED, BOOTED, CUT, BUCKET, GIVEN_UP)
 
 # ── programs that are killed themselves ────────────────────────────────────────────────────────
 #: Says what it has been told is logged.

@@ -92,7 +92,8 @@ class History:
         plan = self.plan
         processes = [self._process(home) for home in self.homes for _ in range(plan.processes)]
         copiers = [self._copier() for _ in range(plan.copies)]
-        upheavals = [self.upheavals.happen()] if plan.changes or plan.moments else []
+        is_calm = not (plan.changes or plan.moments or plan.removals)
+        upheavals = [] if is_calm else [self.upheavals.happen()]
         return [*processes, *self.users.actors(), *copiers, *upheavals]
 
     # ── homes that are copied ──────────────────────────────────────────────────────────────────

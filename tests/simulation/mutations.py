@@ -19,7 +19,7 @@ import anyio
 from tests.simulation.plan import Plan
 from tests.simulation.store import Faults, SimStore
 from wherry.errors import WherryError
-from wherryd.commit import aliases, lane, naming, worker
+from wherryd.commit import aliases, lane, looking, naming, worker
 from wherryd.commit.committer import Committer
 from wherryd.commit.lane import Memory, Seen
 from wherryd.commit.pauses import Pauses
@@ -27,7 +27,7 @@ from wherryd.commit.worker import LaneWorker
 from wherryd.doubts import Doubts
 from wherryd.model import Alias, State
 from wherryd.queue import changes, knowledge
-from wherryd.queue.base import Filter, Known, Request, WrongState
+from wherryd.queue.base import DoneRecord, Filter, Known, Request, WrongState
 from wherryd.queue.group import Changed
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import ObjectExists, OutcomeUnknown, WriteConflict
@@ -553,6 +553,31 @@ def _alias_not_read() -> Applied:
         return True
 
     with patch.object(naming.Namer, "_give", give):
+        yield
+
+
+# ── bytes that somebody removes ────────────────────────────────────────────────────────────────
+_REMOVED: dict[str, Any] = {
+    "lanes": 2,
+    "logs": 6,
+    "contents": 3,
+    "removals": 6,
+    "spread_s": 3.0,
+}
+
+
+@mutation("commits without looking again", "names what is not there", **_REMOVED)
+def _not_looked_at_again() -> Applied:
+    with patch.object(lane, "_is_whole", lambda *_: True):
+        yield
+
+
+@mutation("what another request has put is not looked at", "names what is not there", **_REMOVED)
+def _any_sender() -> Applied:
+    def is_put_lately(record: DoneRecord | None, request: Request, now: float) -> bool:
+        return record is not None and lane.is_recent(record.seen, now)
+
+    with patch.object(looking, "_is_put_lately", is_put_lately):
         yield
 
 

@@ -43,6 +43,8 @@ class Plan:
     #: Another store lies at the address this often, for up to so many seconds; then it is the old one again.
     moments: int = 0
     moment_s: float = 3.0
+    #: Somebody removes blobs and manifests this often: some of them, or all.
+    removals: int = 0
     #: How likely an upload takes up to a minute.
     big: float = 0.0
     #: The longest pause around each step of a queue, in which others may come between, seconds.
@@ -63,6 +65,8 @@ def random_plan(chance: random.Random) -> Plan:
         plan.moments, plan.moment_s = chance.choice((1, 3)), chance.choice((0.1, 3.0, 30.0))
     elif upheaval < 0.5:
         plan.slow_queue_s = chance.choice((0.01, 0.2, 1.0))
+    elif upheaval < 0.6:
+        plan.removals = chance.choice((1, 3, 6))
     return plan
 
 

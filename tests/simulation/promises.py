@@ -136,8 +136,7 @@ class Promises:
         lives = self.lives[lane]
         if number == len(lives):
             lives.append(Life(record["request"], record["content"], change.at))
-            named = named_by(lane.split("/", maxsplit=1)[0], record["manifest"])
-            require(named <= self.world.objects.keys(), f"{change.key} names what is not there")
+            self._watch_named(lane, record, change)
             claimed = self._claimed(lane)
             require(claimed == record["type"], f"{change.key} is there before its type is claimed")
             return
@@ -146,6 +145,14 @@ class Promises:
         same = record["request"] == life.request and record["content"] == life.content
         require(same and "deleted" in record, f"{change.key} was written over")
         life.deleted = change.at
+
+    def _watch_named(self, lane: str, record: dict[str, str], change: Change) -> None:
+        """All that a record names is there, or was removed after its request had put it, or looked at it."""
+        log = self.logged.get(record["request"])
+        since = log.held_called if log else change.at
+        for key in named_by(lane.split("/", maxsplit=1)[0], record["manifest"]):
+            is_missed = self.world.is_missed(key, change.writer, since)
+            require(not is_missed, f"{change.key} names what is not there")
 
     def _claimed(self, lane: str) -> object:
         claim = self.world.objects.get(f"{lane}/artifact.json")

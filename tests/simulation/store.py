@@ -27,6 +27,7 @@ from wherryd.stores.base import (
     ObjectMissing,
     ObjectStat,
     OutcomeUnknown,
+    Sizes,
     WriteConflict,
 )
 
@@ -88,6 +89,10 @@ class World:
     is_elsewhere: bool = False
     others: dict[str, tuple[bytes, str, float]] = field(default_factory=dict)
     changes: int = 0
+    #: When what a version may name was removed behind everybody's back; and when a home (home, key) has
+    #: put it, or has looked and found it there.
+    removed: dict[str, float] = field(default_factory=dict)
+    found: dict[tuple[str, str], float] = field(default_factory=dict)
     #: Cleared: the stand-in for uploads waits.
     may_upload: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -97,6 +102,17 @@ class World:
     def lay(self, key: str, body: bytes) -> None:
         """Let an object be there without anybody having written it."""
         self.objects[key] = (body, hashlib.md5(body).hexdigest(), self.now())
+
+    def remove(self, key: str) -> None:
+        """Let an object be gone without anybody having been told."""
+        del self.objects[key]
+        self.removed[key] = self.now()
+
+    def is_missed(self, key: str, home: str, since: float) -> bool:
+        """Whether an object is gone, and the home has not found it there since then."""
+        if key in self.objects:
+            return False
+        return not since <= self.found.get((home, key), -1.0) <= self.removed.get(key, -1.0)
 
     def overlaps_in_lanes(self) -> list[str]:
         """Records that were sent while another of the same lane and home was under way."""
@@ -119,6 +135,7 @@ class World:
         else:
             objects[key] = (body, etag, self.now())
         if objects is self.objects:
+            self.found[writer, key] = self.now()
             self._tell(Change(self.now(), key, body, writer))
         return etag
 
@@ -220,6 +237,16 @@ class SimStore:
         there = self._world.there(self._home)
         body, *_ = there.get(witness, (None,))
         return Found(body, tuple(sorted({*keys} - there.keys())))
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        """At one moment, too."""
+        await self._read_way()
+        there = self._world.there(self._home)
+        body, *_ = there.get(witness, (None,))
+        sizes = {key: len(there[key][0]) for key in keys if key in there}
+        if there is self._world.objects:
+            self._world.found |= {(self._home, key): self._world.now() for key in sizes}
+        return Sizes(body, sizes)
 
     async def delete(self, key: str) -> None:
         await self._write_way(

@@ -54,7 +54,10 @@ class Upheavals:
         self._one_at_a_time = asyncio.Lock()
 
     async def happen(self) -> None:
-        """Change the store as often as planned, and put another in its place for a moment."""
+        """Remove bytes, put another store there for a moment, and change it, as often as planned."""
+        for _ in range(self._plan.removals):
+            await asyncio.sleep(self._chance.random() * self._plan.spread_s)
+            self._remove()
         for _ in range(self._plan.moments):
             await asyncio.sleep(self._chance.random() * self._plan.spread_s * self._plan.logs)
             await self._for_a_moment()
@@ -134,6 +137,14 @@ class Upheavals:
                 if line and line[0].state in (State.UPLOADED, State.SENDING):
                     return True
         return False
+
+    def _remove(self) -> None:
+        """Remove some of what versions name, or all of it."""
+        keys = [key for key in self._world.objects if "/manifests/" in key or "/blobs/" in key]
+        likely = self._chance.choice((0.3, 1.0))
+        for key in keys:
+            if self._chance.random() < likely:
+                self._world.remove(key)
 
     # ── the change ─────────────────────────────────────────────────────────────────────────────
     def _change(self, kind: str) -> None:

@@ -85,8 +85,6 @@ class Chaos:
         self._wanted = wanted
         self.most = most
         self._under_way = 0
-        #: How many requests came.
-        self.requests = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = socket.create_server((HOST, 0), backlog=256)
@@ -94,6 +92,8 @@ class Chaos:
         self.port: int = self._listening.getsockname()[1]
         #: Bytes of requests' bodies that were passed on, each as often as it was.
         self.body_bytes = 0
+        #: First lines of all requests.
+        self.asked: list[str] = []
         #: How many requests met each fault.
         self.met: Counter[Fault] = Counter()
         #: First lines of requests whose answers did not come back, though the server acted.
@@ -143,7 +143,7 @@ class Chaos:
         head = await _read_head(reader)
         if head is None:
             return False
-        self.requests += 1
+        self.asked.append(head.first)
         self._under_way += 1
         try:
             return await self._pass(head, reader, writer, far)

@@ -17,6 +17,7 @@ from wherryd.stores.base import (
     ObjectStat,
     ObjectStore,
     OutcomeUnknown,
+    Sizes,
     UploadStat,
     WriteConflict,
 )
@@ -113,6 +114,9 @@ class FaultyStore:
 
     async def sync(self, keys: Sequence[str], witness: str) -> Found:
         return await self._call("sync", lambda: self._inner.sync(keys, witness))
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        return await self._call("sizes", lambda: self._inner.sizes(keys, witness))
 
     async def delete(self, key: str) -> None:
         await self._call("delete", lambda: self._inner.delete(key), writes=True)

@@ -20,8 +20,10 @@ from wherryd.stores.base import (
     ObjectExists,
     ObjectMissing,
     ObjectStat,
+    Sizes,
 )
 from wherryd.stores.bodies import CHUNK_BYTES, read_whole
+from wherryd.stores.together import look_at_each
 from wherryd.stores.whole import PutsWhole
 
 
@@ -91,6 +93,9 @@ class MemoryStore(PutsWhole):
         there = self._objects.get(witness)
         missing = {*keys} - self._objects.keys()
         return Found(there.body if there else None, tuple(sorted(missing)))
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        return await look_at_each(self, keys, witness)
 
     async def delete(self, key: str) -> None:
         self._objects.pop(key, None)

@@ -24,6 +24,10 @@ class Objects(Protocol):
         """One object."""
         ...
 
+    def remove(self, key: str) -> None:
+        """Remove an object."""
+        ...
+
 
 class FolderObjects:
     """A folder store."""
@@ -40,6 +44,9 @@ class FolderObjects:
 
     def get(self, key: str) -> bytes:
         return (self._root / key).read_bytes()
+
+    def remove(self, key: str) -> None:
+        (self._root / key).unlink()
 
 
 class S3Objects:
@@ -71,6 +78,9 @@ class S3Objects:
         body = answer["Body"].read()
         assert isinstance(body, bytes)
         return body
+
+    def remove(self, key: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
 
 def records(objects: Objects, project: str, name: str) -> list[dict[str, Any]]:

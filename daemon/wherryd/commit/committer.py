@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from wherry.errors import QueueError, StoreError, StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
+from wherryd.commit.looking import Looker
 from wherryd.commit.naming import Namer
 from wherryd.commit.pauses import Pauses
 from wherryd.commit.worker import LaneWorker
@@ -73,6 +74,7 @@ class Committer:
         self._note_defect = note_defect
         self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
         self._doubts = doubts or Doubts()
+        self._looker = Looker(queue, clock)
         self._working: dict[Lane, _Work] = {}
         self._resting: Counter[str] = Counter()  # addresses at which a lane is being restarted
         self._naming: set[Lane] = set()
@@ -180,7 +182,14 @@ class Committer:
         async with self._kept_going(f"the lane {lane.project}/{lane.name}"):
             registry, pauses = await self._open_registry(lane.store), self._pauses(lane)
             worker = LaneWorker(
-                lane, registry, self._queue, self._clock, pauses, self._note_defect, self._doubts
+                lane,
+                registry,
+                self._queue,
+                self._clock,
+                pauses,
+                self._looker,
+                self._note_defect,
+                self._doubts,
             )
             with self._news.watch(lane) as news:
                 await worker.run(news)

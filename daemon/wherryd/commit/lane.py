@@ -22,6 +22,8 @@ from wherryd.registry.base import Stamp, StoredVersion
 FRESH_S = 60.0
 #: A record that the store dates this much before a request was accepted can't be that request's.
 OLD_S = 86_400.0
+#: What a request has put itself within this time is not looked at again.
+TRUSTED_S = 86_400.0
 #: Records read at once while looking for our own id.
 READ_AT_ONCE = 16
 
@@ -38,6 +40,10 @@ class Read(msgspec.Struct, frozen=True):
     """Read these numbers."""
 
     numbers: tuple[int, ...]
+
+
+class LookAgain(msgspec.Struct, frozen=True):
+    """Look whether the store still has what the request names."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -71,7 +77,7 @@ class Stop(msgspec.Struct, frozen=True):
     reason: str
 
 
-Step = Confirm | ReadType | Read | Attempt | Put | Settle | Fail | Stop
+Step = Confirm | ReadType | Read | LookAgain | Attempt | Put | Settle | Fail | Stop
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -104,6 +110,7 @@ class Memory:
         self._absent: tuple[int, int] = (-1, -1)
         self._refused: int | None = None
         self._noticed: dict[int, int] = {}
+        self._whole: tuple[int, float] = (-1, 0.0)
         self._run_from = 0  # every number from here to the highest is in ``seen``
 
     # ── told by the worker ─────────────────────────────────────────────────────────────────────
@@ -122,6 +129,16 @@ class Memory:
     def broken(self) -> None:
         """A store error: the store is asked again whether it is what it was."""
         self._confirmed_at = None
+        self._whole = (-1, 0.0)
+
+    def whole(self, request: Request, now: float) -> None:
+        """The store still has all that the request names."""
+        self._whole = request.row, now
+
+    def lost(self) -> None:
+        """The store has lost something: the type's claim may be gone as well."""
+        self.broken()
+        self.type = None
 
     def confirmed(
         self, kept: Known, record: StoredVersion | None, above: list[Stamp], tick: int, now: float
@@ -182,6 +199,11 @@ class Memory:
         """Whether the store was found to be the one we know within the last 60 s, with no error since."""
         return self._confirmed_at is not None and now - self._confirmed_at < FRESH_S
 
+    def is_whole(self, request: Request, now: float) -> bool:
+        """Whether the store was found to have all that the request names, within the last 60 s."""
+        row, at = self._whole
+        return row == request.row and now - at < FRESH_S
+
     def version_of(self, request: Request) -> int | None:
         """The version that bears the request's id, as far as was read."""
         return self._by_request.get(request.id)
@@ -212,7 +234,12 @@ class Memory:
         return self._absent[0] == number and self._absent[1] > tick
 
 
-def decide(memory: Memory, request: Request, store_id: str, now: float) -> Step:
+def is_recent(since: float | None, now: float) -> bool:
+    """Whether what was put then, both by the wall clock, is not to be looked at again."""
+    return since is not None and 0 <= now - since < TRUSTED_S
+
+
+def decide(memory: Memory, request: Request, store_id: str, now: float, today: float) -> Step:
     """Name the next step for a lane's first request, which is ``uploaded`` or ``sending``.
 
     Args:
@@ -220,6 +247,7 @@ def decide(memory: Memory, request: Request, store_id: str, now: float) -> Step:
         request: the row as it is in the queue now.
         store_id: of the store that counts; numbers known in another store say nothing.
         now: the monotonic clock, seconds.
+        today: the wall clock.
     """
     if memory.changed is not None or memory.gone is not None:
         return Stop(memory.changed or f"v{memory.gone} was in the store and is gone")
@@ -227,7 +255,15 @@ def decide(memory: Memory, request: Request, store_id: str, now: float) -> Step:
         return Confirm()
     if request.state is State.SENDING:
         return _settle_attempt(memory, request) or _next(memory, request, store_id)
-    return _claim(memory, request) or _next(memory, request, store_id)
+    step = _claim(memory, request) or _next(memory, request, store_id)
+    return step if _is_whole(memory, request, step, now, today) else LookAgain()
+
+
+def _is_whole(memory: Memory, request: Request, step: Step, now: float, today: float) -> bool:
+    """Whether the step may be done: only what is whole becomes a version (rule 6)."""
+    if not isinstance(step, Attempt | Settle) or memory.version_of(request) is not None:
+        return True
+    return is_recent(request.sent_since, today) or memory.is_whole(request, now)
 
 
 def _claim(memory: Memory, request: Request) -> Step | None:

@@ -22,6 +22,7 @@ from wherryd.commit.lane import (
     Attempt,
     Confirm,
     Fail,
+    LookAgain,
     Memory,
     Put,
     Read,
@@ -31,6 +32,7 @@ from wherryd.commit.lane import (
     Stop,
     decide,
 )
+from wherryd.commit.looking import Looker
 from wherryd.commit.pauses import Pauses
 from wherryd.commit.record import make_record
 from wherryd.defects import NoteDefect, note_defect
@@ -61,6 +63,7 @@ class LaneWorker:
         lane: whose requests.
         registry: the lane's store.
         pauses: how long to wait after an error; shared by the lanes of a store.
+        looker: looks again at what a request names.
         doubts: what others, and this worker, have met at the store.
     """
 
@@ -71,6 +74,7 @@ class LaneWorker:
         queue: Queue,
         clock: Clock,
         pauses: Pauses,
+        looker: Looker,
         note_defect: NoteDefect = note_defect,
         doubts: Doubts | None = None,
     ) -> None:
@@ -79,6 +83,7 @@ class LaneWorker:
         self._queue = queue
         self._clock = clock
         self._pauses = pauses
+        self._looker = looker
         self._note_defect = note_defect
         self._doubts = doubts or Doubts()
         self._doubted = 0  # how often, when the store was asked last
@@ -144,7 +149,8 @@ class LaneWorker:
         if self._doubts.of(self._lane.store) != self._doubted:
             self._memory.broken()
         store_id = self._kept.store_id if self._kept else ""
-        return decide(self._memory, head, store_id, self._clock.monotonic())
+        clock = self._clock
+        return decide(self._memory, head, store_id, clock.monotonic(), clock.now())
 
     async def _do(self, step: Step, head: Request) -> Request:
         """Do a step after which the request still has to become a version; return it as it is then."""
@@ -155,6 +161,8 @@ class LaneWorker:
                 await self._claim(head)
             case Read(numbers):
                 await self._read(head, numbers)
+            case LookAgain():
+                await self._look_again(head)
             case Attempt(number):
                 return await self._attempt(head, number)
             case Put(number):
@@ -236,6 +244,12 @@ class LaneWorker:
                 f"{self._lane.store} refuses v{bare[0]}, and has nothing there"
             )
             await self._pauses.wait_refused(head.row, refusal)
+
+    async def _look_again(self, head: Request) -> None:
+        if not await self._looker.is_whole(head, self._registry, self._known.store_id):
+            self._memory.lost()
+            raise WrongState("sent back")
+        self._memory.whole(head, self._clock.monotonic())
 
     # ── steps that change ──────────────────────────────────────────────────────────────────────
     async def _attempt(self, head: Request, number: int) -> Request:

@@ -21,6 +21,7 @@ from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.crew import Crew
 from wherryd.log import get_logger
+from wherryd.lost import of_lost
 from wherryd.model import State
 from wherryd.news import News
 from wherryd.prepare.digests import Hashers
@@ -156,7 +157,8 @@ class Preparer:
     async def _fail(self, request: Request, error: WherryError) -> None:
         _log.warning("request fails", request=request.id, name=request.lane.name, error=str(error))
         _BEFORE_FAIL()
-        await self._queue.fail(request.row, public_name(error), str(error))
+        reason = str(of_lost(error, request))
+        await self._queue.fail(request.row, public_name(error), reason)
 
     async def _wait_for_servers(self, request: Request, rest: Rest) -> None:
         _log.warning("servers give no answer", request=request.id, error=str(rest.error))

@@ -89,6 +89,7 @@ class Request(msgspec.Struct, frozen=True):
     ended: float | None
     logged: float = 0.0  # when it first became durable; ``accepted`` is renewed by sync and retry
     lookups: int = 0  # that are not done
+    sent_since: float | None = None  # since when it has put all that it names; None: some was there
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -105,6 +106,15 @@ class Sent(msgspec.Struct, frozen=True):
     digest: str  # of a whole pack: pack:<hex>
     size: int
     place: Place = Place()
+    sender: int | None = None  # row of the request that put the object; None: it was there
+
+
+class DoneRecord(msgspec.Struct, frozen=True):
+    """What is known of an object that the store holds."""
+
+    size: int
+    seen: float  # when it was noted last
+    sender: int | None  # as in ``Sent``
 
 
 class GivenUp(msgspec.Struct, frozen=True):
@@ -365,12 +375,15 @@ class Queue(Protocol):
         """
         ...
 
-    async def uploaded(self, row: int, store_id: str | None = None) -> None:
+    async def uploaded(
+        self, row: int, store_id: str | None = None, since: float | None = None
+    ) -> None:
         """prepared → uploaded.
 
         Args:
             store_id: the store that counted when the upload began; ``WrongState`` if it does no
                 longer. None: not checked.
+            since: when the upload began, if it has put all that the request names. None: some was there.
         """
         ...
 
@@ -411,6 +424,22 @@ class Queue(Protocol):
         """uploaded or sending → sending. Number and bytes, before they are first sent.
 
         From ``sending`` only a higher number, or the same one with the same bytes.
+        """
+        ...
+
+    async def done_records(self, lane: Lane, names: Sequence[str]) -> dict[str, DoneRecord]:
+        """What is known of these objects of the lane's project, in the store that counts now."""
+        ...
+
+    async def forget_sent(self, lane: Lane, names: Sequence[str], store_id: str) -> None:
+        """Drop the done-records of objects that a store has lost; what lay in them is lost with them."""
+        ...
+
+    async def send_back(self, row: int, error: str, reason: str, *, is_planned: bool) -> None:
+        """uploaded → prepared: the store has lost what the request names. Its lane's type is read again.
+
+        Args:
+            is_planned: whether its manifest may stay; if it points at packs that are lost, → accepted.
         """
         ...
 

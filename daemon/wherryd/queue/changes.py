@@ -143,13 +143,27 @@ def plan_again(db: sqlite3.Connection, row: int) -> Changed[None]:
     return _entered(State.ACCEPTED, request)
 
 
-def uploaded(db: sqlite3.Connection, row: int, sent_to: str | None) -> Changed[None]:
+def uploaded(
+    db: sqlite3.Connection, row: int, sent_to: str | None, since: float | None = None
+) -> Changed[None]:
     """prepared → uploaded, if the store that counts is the one it was sent to."""
     request = head(db, row, State.PREPARED)
     if sent_to is not None and sent_to != store_id(db, request.lane.store):
         raise WrongState(f"request {request.id} was uploaded to another store than counts now")
-    change(db, "set_uploaded", row=row)
+    change(db, "set_uploaded", row=row, since=since)
     return _entered(State.UPLOADED, request)
+
+
+def send_back(
+    db: sqlite3.Connection, row: int, error: str, reason: str, *, is_planned: bool
+) -> Changed[None]:
+    """uploaded → prepared, or accepted where it has to be planned anew; the reason stays in its row."""
+    request = head(db, row, State.UPLOADED)
+    change(db, "set_prepared_again", row=row)
+    change(db, "forget_type", **lane_values(request.lane))
+    entered = _entered(State.PREPARED, request) if is_planned else plan_again(db, row)
+    change(db, "set_waiting", row=row, error=error, reason=reason, next_try=None)
+    return entered
 
 
 def attempt(db: sqlite3.Connection, row: int, number: int, record: bytes) -> Changed[None]:

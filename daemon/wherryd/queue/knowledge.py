@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 
 from wherry.errors import StoreChanged
 from wherryd.model import Lane, Place, State
-from wherryd.queue.base import Known, Sent
+from wherryd.queue.base import DoneRecord, Known, Sent
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import Value, all_rows, change, change_many, one_row
 from wherryd.queue.rows import head_of, json, known_of, lane_of, lane_values
@@ -97,7 +97,30 @@ def note_sent(
 
 def _sent_values(sent: Sent, now: float) -> tuple[Value, ...]:
     pack, offset = sent.place.pack, sent.place.offset
-    return sent.digest, sent.size, now, pack, None if pack is None else offset
+    return sent.digest, sent.size, now, pack, None if pack is None else offset, sent.sender
+
+
+def done_records(db: sqlite3.Connection, lane: Lane, names: Sequence[str]) -> dict[str, DoneRecord]:
+    """What is known of objects of the project in the store that counts now."""
+    rows = all_rows(
+        db, "done_records", address=lane.store, project=lane.project, digests=json(names)
+    )
+    return {row["digest"]: DoneRecord(row["size"], row["seen"], row["sender"]) for row in rows}
+
+
+def forget_lost(
+    db: sqlite3.Connection, lane: Lane, names: Sequence[str], lost_in: str
+) -> Changed[None]:
+    """Drop done-records of objects."""
+    change(
+        db,
+        "forget_lost",
+        address=lane.store,
+        store_id=lost_in,
+        project=lane.project,
+        digests=json(names),
+    )
+    return Changed(None)
 
 
 def places(db: sqlite3.Connection, lane: Lane, digests: Sequence[str]) -> dict[str, Place]:

@@ -96,7 +96,12 @@ SET state = 'accepted', manifest = NULL, digest = NULL, content = NULL, error = 
 WHERE row = :row;
 
 -- name: set_uploaded
-UPDATE requests SET state = 'uploaded', error = '', reason = '', next_try = NULL WHERE row = :row;
+UPDATE requests
+SET state = 'uploaded', sent_since = :since, error = '', reason = '', next_try = NULL
+WHERE row = :row;
+
+-- name: set_prepared_again
+UPDATE requests SET state = 'prepared' WHERE row = :row;
 
 -- name: attempted
 SELECT number, record FROM requests WHERE row = :row;
@@ -388,17 +393,40 @@ FROM json_each(:digests) AS wanted CROSS JOIN stores CROSS JOIN blobs
 WHERE stores.address = :address AND blobs.pack IS NULL;
 
 -- name: places
+-- What lies in a pack counts as long as the pack does: one that is lost takes all of it along.
 SELECT digest, pack, pack_offset
 FROM json_each(:digests) AS wanted CROSS JOIN stores CROSS JOIN blobs
     ON blobs.address = stores.address AND blobs.store_id = stores.store_id
         AND blobs.project = :project AND blobs.digest = wanted.value
-WHERE stores.address = :address;
+WHERE stores.address = :address AND (blobs.pack IS NULL OR EXISTS (
+    SELECT 1 FROM blobs AS whole
+    WHERE whole.address = blobs.address AND whole.store_id = blobs.store_id
+        AND whole.project = blobs.project AND whole.digest = 'pack:' || blobs.pack
+));
+
+-- name: done_records
+SELECT digest, size, seen, sender
+FROM json_each(:digests) AS wanted CROSS JOIN stores CROSS JOIN blobs
+    ON blobs.address = stores.address AND blobs.store_id = stores.store_id
+        AND blobs.project = :project AND blobs.digest = wanted.value
+WHERE stores.address = :address AND blobs.pack IS NULL;
 
 -- name: note_sent
-INSERT INTO blobs (address, store_id, project, digest, size, seen, pack, pack_offset)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO blobs (address, store_id, project, digest, size, seen, pack, pack_offset, sender)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (address, store_id, project, digest) DO UPDATE SET
-    size = excluded.size, seen = excluded.seen, pack = excluded.pack, pack_offset = excluded.pack_offset;
+    size = excluded.size, seen = excluded.seen, pack = excluded.pack, pack_offset = excluded.pack_offset,
+    sender = excluded.sender;
+
+-- name: forget_lost
+DELETE FROM blobs
+WHERE address = :address AND store_id = :store_id AND project = :project
+    AND digest IN (SELECT value FROM json_each(:digests));
+
+-- name: forget_type
+UPDATE artifacts SET type = NULL
+WHERE address = :address AND project = :project AND name = :name
+    AND store_id = (SELECT store_id FROM stores WHERE address = :address);
 
 -- name: forget_sent
 DELETE FROM blobs WHERE address = :address AND store_id = :store_id AND project = :project;

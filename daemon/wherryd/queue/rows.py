@@ -27,7 +27,7 @@ _REQUEST = (
     *("type", "description", "metadata", "aliases", "tags", "inputs", "run", "client", "folder"),
     *("accepted", "floor", "floor_store", "entries", "size", "manifest", "digest", "content"),
     *("number", "record", "version", "error", "reason", "next_try", "acknowledged", "ended"),
-    *("logged", "lookups"),
+    *("logged", "lookups", "sent_since"),
 )
 
 

@@ -10,7 +10,8 @@
 --                                        │
 --                                        └─retry─► accepted, in a new place (failed ones)
 --
--- A held request can be cancelled or fail as well.
+-- A held request can be cancelled or fail as well. From `uploaded` a request goes back to `prepared`, or to
+-- `accepted`, when the store has lost what it names.
 -- From `sending` on a request can be neither cancelled nor failed: its record may be in the store.
 -- (One exception: a lane whose store was exchanged; after the user's `wherry retry`, `uploaded` and
 -- `sending` go back to `prepared`, and to `accepted` where their manifest points at bytes that the store
@@ -98,7 +99,8 @@ CREATE TABLE requests (
     acknowledged INTEGER NOT NULL DEFAULT 0,
     ended       REAL,
     freed       INTEGER NOT NULL DEFAULT 0,     -- 1: its part of the spool is known to be free
-    lookups     INTEGER NOT NULL DEFAULT 0      -- how many of its lookups are not done
+    lookups     INTEGER NOT NULL DEFAULT 0,     -- how many of its lookups are not done
+    sent_since  REAL                            -- since when it has put all that it names; NULL: some was there
 ) STRICT;
 CREATE INDEX requests_by_state ON requests (state, place, row, address);
 CREATE INDEX requests_by_run ON requests (run_id);
@@ -223,5 +225,6 @@ CREATE TABLE blobs (
     seen     REAL NOT NULL,                     -- when it was put or looked at last
     pack     TEXT,                              -- where the bytes lie; NULL: in a blob of their own
     pack_offset INTEGER,
+    sender   INTEGER,                           -- requests.row of the one that put the object; NULL: it was there
     PRIMARY KEY (address, store_id, project, digest)
 ) STRICT, WITHOUT ROWID;

@@ -22,6 +22,7 @@ from wherryd.news import News
 from wherryd.queue import changes, findings, knowledge, looks, staging, uploads
 from wherryd.queue.base import (
     Accepted,
+    DoneRecord,
     Filter,
     Finding,
     GivenUp,
@@ -54,6 +55,8 @@ _UPLOAD = Kind.named("upload")
 _PART = Kind.named("part")
 _SENT = Kind.named("sent")
 _UPLOADED = Kind.named("uploaded")
+_BACK = Kind.named("back")
+_LOST = Kind.named("lost")
 _LEARN = Kind.named("learn")
 _STORE = Kind.named("store")
 _ATTEMPT = Kind.named("attempt")
@@ -280,8 +283,11 @@ class SqliteQueue:
         for part in _parts(sent):
             await self._bulk(_SENT, partial(note, sent=part), len(part))
 
-    async def uploaded(self, row: int, store_id: str | None = None) -> None:
-        await self._writer.change(_UPLOADED, partial(changes.uploaded, row=row, sent_to=store_id))
+    async def uploaded(
+        self, row: int, store_id: str | None = None, since: float | None = None
+    ) -> None:
+        uploaded = partial(changes.uploaded, row=row, sent_to=store_id, since=since)
+        await self._writer.change(_UPLOADED, uploaded)
 
     # ── commit ─────────────────────────────────────────────────────────────────────────────────
     async def lanes(self) -> list[Lane]:
@@ -312,6 +318,21 @@ class SqliteQueue:
     async def attempt(self, row: int, number: int, record: bytes) -> None:
         attempt = partial(changes.attempt, row=row, number=number, record=record)
         await self._writer.change(_ATTEMPT, attempt)
+
+    async def done_records(self, lane: Lane, names: Sequence[str]) -> dict[str, DoneRecord]:
+        ask = self._look if len(names) <= _FEW_ROWS else self._read
+        return await ask(partial(knowledge.done_records, lane=lane, names=names))
+
+    async def forget_sent(self, lane: Lane, names: Sequence[str], store_id: str) -> None:
+        for part in _parts(names):
+            forget = partial(knowledge.forget_lost, lane=lane, names=part, lost_in=store_id)
+            await self._bulk(_LOST, forget, len(part))
+
+    async def send_back(self, row: int, error: str, reason: str, *, is_planned: bool) -> None:
+        back = partial(
+            changes.send_back, row=row, error=error, reason=reason, is_planned=is_planned
+        )
+        await self._writer.change(_BACK, back)
 
     async def settle(self, row: int, version: int) -> None:
         await self._writer.change(_SETTLE, partial(changes.settle, row=row, version=version))

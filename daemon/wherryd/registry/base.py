@@ -7,6 +7,7 @@ Errors of the store layer pass through where a verb names them; others are ``Sto
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -42,6 +43,31 @@ class StoredAlias(msgspec.Struct, frozen=True):
 
     alias: Alias
     etag: str
+
+
+class Kind(StrEnum):
+    """What an object is to a version that names it."""
+
+    BLOB = "blob"
+    PACK = "pack"
+    MANIFEST = "manifest"
+
+
+class Named(msgspec.Struct, frozen=True):
+    """An object that a version names."""
+
+    kind: Kind
+    name: str  # a digest; of a pack its <hex>
+    size: int | None = (
+        None  # bytes; None: any, as for a manifest, which any compressor may have made
+    )
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """An object that a version names and the store does not have."""
+
+    named: Named
+    key: str
 
 
 class Registry(Protocol):
@@ -128,6 +154,13 @@ class Registry(Protocol):
 
         Of an object store only that it is still this one. Raises ``StoreChanged`` if it is another: then
         what was put may lie in either; ``StoreDamaged`` if something is gone, and has to be put again.
+        """
+        ...
+
+    async def lost(self, project: str, named: Sequence[Named], store_id: str) -> list[Lost]:
+        """Which of these the store ``store_id`` does not have; an object of another size does not count.
+
+        All are asked for at once, so give a few at a time. Raises ``StoreChanged`` if it is another store.
         """
         ...
 

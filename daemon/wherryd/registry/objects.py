@@ -18,7 +18,7 @@ from typing import TypeVar
 from wherry.errors import BadName, StoreDamaged, StoreUnavailable
 from wherryd.model import Alias, ManifestEntry, Tombstone
 from wherryd.registry import layout, records
-from wherryd.registry.base import Identity, Stamp, StoredAlias, StoredVersion
+from wherryd.registry.base import Identity, Kind, Lost, Named, Stamp, StoredAlias, StoredVersion
 from wherryd.registry.identity import Exchanged
 from wherryd.registry.manifest_reader import is_manifest, read_manifest
 from wherryd.registry.records import ArtifactClaim, damaged
@@ -33,6 +33,11 @@ from wherryd.stores.base import (
 )
 
 _T = TypeVar("_T")
+_KEY_OF = {
+    Kind.BLOB: layout.blob_key,
+    Kind.PACK: layout.pack_key,
+    Kind.MANIFEST: layout.manifest_key,
+}
 
 
 class ObjectRegistry:
@@ -145,6 +150,17 @@ class ObjectRegistry:
         keys += [layout.manifest_key(project, manifest) for manifest in manifests]
         keys += [layout.pack_key(project, pack) for pack in packs]
         await self._sync(keys, store_id)
+
+    async def lost(self, project: str, named: Sequence[Named], store_id: str) -> list[Lost]:
+        """Which of these the store ``store_id`` does not have; an object of another size does not count."""
+        keys = [_KEY_OF[each.kind](project, each.name) for each in named]
+        found = await self._store.sizes(keys, layout.IDENTITY)
+        self._check(found.witness, store_id)
+        return [
+            Lost(each, key)
+            for each, key in zip(named, keys, strict=True)
+            if key not in found.sizes or each.size not in (None, found.sizes[key])
+        ]
 
     # ── versions ───────────────────────────────────────────────────────────────────────────────
     async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:

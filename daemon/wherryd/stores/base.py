@@ -106,6 +106,13 @@ class Found(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()  # those of the keys that are not there
 
 
+class Sizes(msgspec.Struct, frozen=True):
+    """What was looked at, in the store that holds it."""
+
+    witness: bytes | None  # as in ``Found``
+    sizes: dict[str, int]  # bytes of those of the keys that are there
+
+
 class UploadStat(msgspec.Struct, frozen=True):
     """What a store says of an upload in parts that is under way."""
 
@@ -218,6 +225,10 @@ class ObjectStore(Protocol):
         In a folder all is synced and seen in one and the same store, as in ``get_all``. Object stores have
         nothing to sync: they read ``witness``, and don't look for the keys.
         """
+        ...
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        """Look at some objects, none of which is read, in one and the same store, as in ``get_all``."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -25,6 +25,7 @@ from wherryd.stores.base import (
     Object,
     ObjectStat,
     ObjectStore,
+    Sizes,
     StepsFailed,
     UploadStat,
 )
@@ -227,6 +228,10 @@ class RetryingStore:
 
     async def sync(self, keys: Sequence[str], witness: str) -> Found:
         return await self._retry.run("sync", lambda: self._inner.sync(keys, witness))
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        what = f"look at {len(keys)} objects"
+        return await self._retry.run(what, lambda: self._inner.sizes(keys, witness))
 
     async def delete(self, key: str) -> None:
         await self._retry.run(f"delete {key}", lambda: self._inner.delete(key))

@@ -78,25 +78,27 @@ class Blobs:
         self._slots = slots
         self._progress = progress
 
-    async def send(self, job: Job) -> None:
+    async def send(self, job: Job) -> bool:
         """Put the manifest and all bytes that the store does not have; proven and noted when this returns.
+
+        Returns whether it has put all that the request names: nothing was there.
 
         Raises ``StoreError``, ``Exchanged`` among them; ``FileChanged`` or ``FileUnreadable`` where the bytes
         are not what was captured; ``Leaving``; ``Astray``; ``WrongState`` where another store counts by now.
         """
         # One file has no company, so that no pack is made: most requests of a loop need not ask.
         own = await self._queue.packs(job.request.row) if job.request.entries > 1 else {}
-        gatherer = Gatherer(own)
+        gatherer, is_own = Gatherer(own), True
         page = await self._queue.entries(job.request.row, None, PAGE)
         while len(page) == PAGE:
-            await self._send_page(job, gatherer.take(page), is_last=False)
+            is_own &= await self._send_page(job, gatherer.take(page), is_last=False)
             page = await self._queue.entries(job.request.row, page[-1].path, PAGE)
         taken = gatherer.take(page)
         if not gatherer.is_done:
             raise Astray("the files of a pack are not all there")
-        await self._send_page(job, taken, is_last=True)
+        return await self._send_page(job, taken, is_last=True) and is_own
 
-    async def _send_page(self, job: Job, taken: Taken, *, is_last: bool) -> None:
+    async def _send_page(self, job: Job, taken: Taken, *, is_last: bool) -> bool:
         known = await self._known(job, taken)
         left = [item for item in taken.items if item.name not in known]
         done = taken.free + sum(item.carried for item in taken.items if item.name in known)
@@ -105,7 +107,9 @@ class Blobs:
             todo = _Page(left, with_manifest=is_last)
             while not await self._is_through(job, todo):
                 pass
-            await self._note(job, left)
+            await self._note(job, todo)
+            return todo.is_own and not known and not taken.pointed
+        return not known and not taken.pointed
 
     async def _known(self, job: Job, taken: Taken) -> set[str]:
         """Names of what the store has. Raises ``Astray``."""
@@ -148,7 +152,7 @@ class Blobs:
             is_asked = page.rounds > 1 or body.size >= SMALL_BYTES
             if not is_asked or not await registry.has_manifest(job.project, manifest, body.size):
                 await registry.put_manifest(job.project, manifest, body)
-                page.puts += 1
+                page.note_put(manifest)
         await job.went_well()
         _AFTER_MANIFEST()
 
@@ -178,7 +182,8 @@ class Blobs:
     async def _send_one(self, job: Job, item: Item, page: _Page) -> None:
         try:
             with self._progress.moving(job.request.row) as told:
-                page.puts += await self._put(job, item, told)
+                if await self._put(job, item, told):
+                    page.note_put(item.name)
             await job.went_well()
         except Exception as error:  # noqa: BLE001  (raised again when the others have ended)
             page.error = page.error or error
@@ -217,11 +222,14 @@ class Blobs:
         return True
 
     # ── what is known then ─────────────────────────────────────────────────────────────────────
-    async def _note(self, job: Job, items: Sequence[Item]) -> None:
-        if not items:
+    async def _note(self, job: Job, page: _Page) -> None:
+        if not page.items:
             return
         _BEFORE_NOTE()
-        sent = [each for item in items for each in item.sent()]
+        row = job.request.row
+        sent = [
+            each for item in page.items for each in item.sent(row if page.has_put(item) else None)
+        ]
         await self._queue.note_sent(job.request.lane, sent, job.contact.store_id)
         _AFTER_NOTE()
 
@@ -239,6 +247,21 @@ class _Page:
         self.rounds = 0
         self.puts = 0
         self.error: Exception | None = None
+        self._put: set[str] = set()  # in any round
+
+    @property
+    def is_own(self) -> bool:
+        """Whether nothing of it was there."""
+        return len(self._put) == len(self.items) + self.with_manifest
+
+    def note_put(self, name: str) -> None:
+        """An object, or the manifest, was put."""
+        self.puts += 1
+        self._put.add(name)
+
+    def has_put(self, item: Item) -> bool:
+        """Whether the object was put, and not found there."""
+        return item.name in self._put
 
     def begin(self) -> None:
         """Begin a round."""

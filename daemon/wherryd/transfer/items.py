@@ -24,9 +24,13 @@ class Item(msgspec.Struct, frozen=True):
     carried: int  # bytes of all entries that it holds, each as often as it is there
     pack: str | None = None  # <hex>; None: a blob
 
-    def sent(self) -> list[Sent]:
-        """What is known to be in the store when the object is."""
-        whole = Sent(self.name, self.size)
+    def sent(self, sender: int | None) -> list[Sent]:
+        """What is known to be in the store when the object is.
+
+        Args:
+            sender: row of the request that put it; None: it was there.
+        """
+        whole = Sent(self.name, self.size, sender=sender)
         if self.pack is None:
             return [whole]
         return [whole, *(_sent_slice(entry) for entry in self.entries)]

@@ -19,6 +19,7 @@ from wherryd.clock import Clock
 from wherryd.crew import Crew
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.log import get_logger
+from wherryd.lost import of_lost
 from wherryd.model import Lane, State
 from wherryd.news import News
 from wherryd.nudge import Nudge
@@ -127,16 +128,16 @@ class Transferrer:
 
     async def _transfer(self, request: Request) -> bool:
         self._progress.start(request.row)
-        began = self._clock.monotonic()
+        began, since = self._clock.monotonic(), self._clock.now()
         watcher = self._watcher(request)
         try:
             if await self._is_stopped(request.lane):
                 return False
             with watched(watcher):
                 contact = await self._contacts.for_writing(request.lane.store)
-                await self._send(request, contact, watcher)
+                is_own = await self._send(request, contact, watcher)
             _BEFORE_QUEUE()
-            await self._queue.uploaded(request.row, contact.store_id)
+            await self._queue.uploaded(request.row, contact.store_id, since if is_own else None)
             _AFTER_QUEUE()
         except Leaving:
             return False
@@ -161,7 +162,7 @@ class Transferrer:
             self._progress.end(request.row)
         return True
 
-    async def _send(self, request: Request, contact: Contact, watcher: RowWatcher) -> None:
+    async def _send(self, request: Request, contact: Contact, watcher: RowWatcher) -> bool:
         lane = request.lane
 
         async def went_well() -> None:
@@ -170,7 +171,7 @@ class Transferrer:
 
         manifest = await self._manifest_of(request)
         job = Job(request, contact, manifest, lambda: self.crew.leaving, went_well)
-        await self._blobs.send(job)
+        return await self._blobs.send(job)
 
     def _watcher(self, request: Request) -> RowWatcher:
         address = request.lane.store
@@ -209,4 +210,5 @@ class Transferrer:
     async def _fail(self, request: Request, error: WherryError) -> None:
         _log.warning("request fails", request=request.id, name=request.lane.name, error=str(error))
         _BEFORE_FAIL()
-        await self._queue.fail(request.row, public_name(error), str(error))
+        reason = str(of_lost(error, request))
+        await self._queue.fail(request.row, public_name(error), reason)

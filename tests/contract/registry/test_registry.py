@@ -17,7 +17,7 @@ from wherry.errors import BadName, StoreChanged, StoreDamaged, StoreError
 from wherryd.clock import SystemClock
 from wherryd.model import Alias, ManifestEntry
 from wherryd.registry import layout, records
-from wherryd.registry.base import Identity, Registry
+from wherryd.registry.base import Identity, Kind, Lost, Named, Registry
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import (
     EtagMismatch,
@@ -214,6 +214,8 @@ class TestBytes:
                 registry.read_type("p", "n", "one"),
                 registry.read_alias("p", "n", "best", "one"),
                 registry.check_identity("one"),
+                registry.lost("p", [Named(Kind.BLOB, digest)], "one"),
+                registry.lost("p", [], "one"),
             ):
                 with pytest.raises(StoreChanged, match=f"at {store.address} is .*, not one"):
                     await asked
@@ -224,6 +226,31 @@ class TestBytes:
         await registry.check_identity("two")
         assert await registry.read_type("p", "n", "two") is None
         assert await registry.read_alias("p", "n", "best", "two") is None
+
+    async def test_what_is_gone_looks_there(
+        self, store: ObjectStore, registry: Registry, tmp_path: Path
+    ) -> None:
+        """What a version names is there, or is told with its key; another size is not it, if one is known."""
+        await registry.found("one")
+        digest = example.digest(b"abc")
+        named = [
+            Named(Kind.BLOB, digest, 3),
+            Named(Kind.PACK, digest[7:], 3),
+            Named(Kind.MANIFEST, digest),
+        ]
+        keys = [
+            layout.blob_key("p", digest),
+            layout.pack_key("p", digest[7:]),
+            layout.manifest_key("p", digest),
+        ]
+        assert [each.key for each in await registry.lost("p", named, "one")] == keys
+        for key in keys:
+            await store.put(key, b"abc")
+        assert await registry.lost("p", named, "one") == []
+        assert len(await registry.lost("q", named, "one")) == 3, "of another project"
+        await store.put(keys[1], b"abcd")
+        assert await registry.lost("p", named, "one") == [Lost(named[1], keys[1])]
+        assert await registry.lost("p", [Named(Kind.PACK, digest[7:])], "one") == []
 
     async def test_versions_of_a_store_are_read_apart(
         self, store: ObjectStore, registry: Registry, tmp_path: Path

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from wherry.errors import StoreDamaged
-from wherryd.stores.base import FileBody, Found, ObjectMissing, ObjectStore
+from wherryd.stores.base import FileBody, Found, ObjectMissing, ObjectStore, Sizes
 
 KEYS = {
     "plain": "a/b/c.json",
@@ -180,3 +180,16 @@ async def test_objects_are_read_apart(store: ObjectStore) -> None:
     found = await store.get_all(["id", "a/not", "a/there"])
     assert found == {key: await store.get(key) for key in ("id", "a/there")}
     assert await store.sync(["a/there"], "id") == Found(b"one")
+
+
+async def test_an_object_looks_there_that_is_not(store: ObjectStore) -> None:
+    """``sizes`` tells how large those of the keys are that are there, and reads its witness."""
+    await store.put("a/there", b"xyz")
+    await store.put("a/below/empty", b"")
+    keys = ["a/there", "a/not", "a/below/empty", "none/at/all", "a/there/below"]
+    there = {"a/there": 3, "a/below/empty": 0}
+    assert await store.sizes(keys, "id") == Sizes(None, there)
+    assert await store.sizes([], "id") == Sizes(None, {})
+    await store.put_if_absent("id", b"one")
+    await store.delete("a/there")
+    assert await store.sizes(keys, "id") == Sizes(b"one", {"a/below/empty": 0})

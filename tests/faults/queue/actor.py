@@ -134,6 +134,15 @@ class Worker:
     async def upload(self) -> None:
         await self.queue.uploaded(self.row)
 
+    async def forget_sent(self) -> None:
+        await self.queue.forget_sent(lane_of(self.id), [f"sha256:{self.id}"], STORE_ID)
+
+    async def send_back(self) -> None:
+        await self.queue.send_back(self.row, "StoreDamaged", "gone", is_planned=True)
+
+    async def send_back_to_plan(self) -> None:
+        await self.queue.send_back(self.row, "StoreDamaged", "gone", is_planned=False)
+
     async def attempt(self) -> None:
         await self.queue.attempt(self.row, 4, b"v4")
 

@@ -51,6 +51,18 @@ LIVES: dict[str, list[tuple[str, str]]] = {
         ("plan_again", "accepted"),
         ("fail", "failed"),
     ],
+    "lost": [
+        ("accept", "accepted"),
+        ("prepare", "prepared"),
+        ("send", "prepared"),
+        ("upload", "uploaded"),
+        ("forget_sent", "uploaded"),
+        ("send_back", "prepared"),
+        ("upload", "uploaded"),
+        ("send_back_to_plan", "accepted"),
+        ("prepare", "prepared"),
+        ("fail", "failed"),
+    ],
     "forgotten": [("accept", "accepted"), ("cancel", "cancelled"), ("forget", "")],
 }
 

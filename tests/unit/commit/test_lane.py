@@ -8,9 +8,11 @@ import pytest
 from wherryd.commit.lane import (
     FRESH_S,
     OLD_S,
+    TRUSTED_S,
     Attempt,
     Confirm,
     Fail,
+    LookAgain,
     Memory,
     Put,
     Read,
@@ -65,6 +67,7 @@ def request_of(
         next_try=None,
         acknowledged=False,
         ended=None,
+        sent_since=ACCEPTED,
     )
     return msgspec.structs.replace(request, **fields)
 
@@ -92,9 +95,9 @@ def memory_with(*contents: str, request: Request | None = None) -> Memory:
     return memory
 
 
-def step(memory: Memory, request: Request, now: float = NOW) -> Step:
+def step(memory: Memory, request: Request, now: float = NOW, today: float = ACCEPTED) -> Step:
     """The next step."""
-    return decide(memory, request, STORE, now)
+    return decide(memory, request, STORE, now, today)
 
 
 def test_a_store_is_trusted_after_a_start() -> None:
@@ -181,6 +184,65 @@ def test_a_deleted_version_settles() -> None:
     memory = memory_with("a", request=request)
     memory.read(0, stored(0, "r0", "a", deleted=True), memory.ask())
     assert step(memory, request) == Attempt(1)
+
+
+@pytest.mark.parametrize("since", [None, ACCEPTED - TRUSTED_S, ACCEPTED + 1])
+def test_what_was_there_is_trusted(since: float | None) -> None:
+    """What a request has not put itself, or longer than a day ago, or in a time to come, is looked at before
+    the first number is tried, and again after 60 s or an error.
+    """
+    request = request_of(sent_since=since)
+    memory = memory_with("a", request=request)
+    assert step(memory, request) == LookAgain()
+    memory.whole(request, NOW)
+    assert step(memory, request) == Attempt(1)
+    another = msgspec.structs.replace(request, row=2)
+    memory.notice([request, another])
+    assert step(memory, another) == LookAgain()
+    memory.whole(request, NOW - FRESH_S)
+    assert step(memory, request) == LookAgain()
+    memory.whole(request, NOW)
+    memory.broken()
+    memory.confirmed(Known(STORE, "model", 0, "r0"), stored(0, "r0", "a"), [], memory.ask(), NOW)
+    assert step(memory, request) == LookAgain()
+
+
+def test_what_was_put_just_now_is_looked_at() -> None:
+    """A request that has put all itself within a day is not looked at."""
+    request = request_of(sent_since=ACCEPTED - TRUSTED_S + 1)
+    assert step(memory_with("a", request=request), request) == Attempt(1)
+
+
+def test_same_content_is_settled_on_a_hole() -> None:
+    """The version that is there may have lost its bytes: a request is that version once they are there."""
+    request = request_of(content="a", sent_since=None)
+    memory = memory_with("a", request=request)
+    memory.read(0, stored(0, "r0", "a"), memory.ask())
+    memory.read(1, None, memory.ask())
+    assert step(memory, request) == LookAgain()
+    memory.whole(request, NOW)
+    assert step(memory, request) == Settle(0)
+
+
+def test_what_was_sent_is_looked_at_again() -> None:
+    """A record that may have been sent is settled, whatever became of its bytes; so is one that is there."""
+    request = msgspec.structs.replace(sending(1), sent_since=None)
+    memory = memory_with("a", request=request)
+    assert step(memory, request) == Put(1)
+    memory.refused(1)
+    memory.read(1, stored(1, "other", "y"), memory.ask())
+    assert step(memory, request) == Attempt(2)
+    ours = request_of("r0", "z", sent_since=None)
+    assert step(memory_with("a", request=ours), ours) == Settle(0)
+
+
+def test_the_claim_of_a_store_with_losses_is_trusted() -> None:
+    """A store that has lost something may have lost the type's claim: it is read again."""
+    memory = memory_with("a")
+    memory.lost()
+    assert step(memory, request_of()) == Confirm()
+    memory.confirmed(Known(STORE, None, 0, "r0"), stored(0, "r0", "a"), [], memory.ask(), NOW)
+    assert step(memory, request_of()) == ReadType()
 
 
 def sending(number: int, content: str = "x") -> Request:

@@ -39,6 +39,16 @@ VERBS: dict[str, tuple[Verb, tuple[State, ...], State | None]] = {
         PREPARED,
     ),
     "plan_again": (changes.plan_again, (PREPARED,), ACCEPTED),
+    "send_back": (
+        lambda db, row: changes.send_back(db, row, "StoreDamaged", "gone", is_planned=True),
+        (UPLOADED,),
+        PREPARED,
+    ),
+    "send_back, to be planned": (
+        lambda db, row: changes.send_back(db, row, "StoreDamaged", "gone", is_planned=False),
+        (UPLOADED,),
+        ACCEPTED,
+    ),
     "uploaded": (lambda db, row: changes.uploaded(db, row, None), (PREPARED,), UPLOADED),
     "attempt": (lambda db, row: changes.attempt(db, row, 5, b"v5"), (UPLOADED, SENDING), SENDING),
     "settle": (lambda db, row: changes.settle(db, row, 5), (UPLOADED, SENDING), SETTLED),
@@ -180,6 +190,28 @@ def test_a_request_uploaded_to_a_store_that_was_exchanged(db: sqlite3.Connection
         changes.uploaded(db, 1, "store-0")
     changes.uploaded(db, 1, "store-1")
     assert looks.get(db, 1).state is UPLOADED
+
+
+@pytest.mark.parametrize("is_planned", [True, False])
+def test_a_request_sent_back_that_hides_why(db: sqlite3.Connection, is_planned: bool) -> None:
+    """A request that is sent back says so until it goes on; its manifest goes only where it has to be made
+    anew; and its name's type is known no more.
+    """
+    contact(db)
+    knowledge.learn(db, LANE, Known("store-1", "model", 3, "r"))
+    put(db, 1, PREPARED)
+    changes.uploaded(db, 1, None, 12.5)
+    assert looks.get(db, 1).sent_since == 12.5
+    changed = changes.send_back(db, 1, "StoreDamaged", "gone", is_planned=is_planned)
+    request = looks.get(db, 1)
+    assert {request.state, "r1"} <= set(changed.topics)
+    assert (request.error, request.reason, request.next_try) == ("StoreDamaged", "gone", None)
+    assert (request.manifest is not None) == is_planned
+    assert knowledge.known(db, LANE) == Known("store-1", None, 3, "r")
+    if not is_planned:
+        changes.prepared(db, 1, MANIFEST, CONTENT)
+    changes.uploaded(db, 1, None)
+    assert (looks.get(db, 1).error, looks.get(db, 1).sent_since) == ("", None)
 
 
 # ── coming in ──────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from tests.unit.queue.helpers import (
 from wherry.errors import StoreChanged
 from wherryd.model import Place, State
 from wherryd.queue import changes, knowledge, looks
-from wherryd.queue.base import Filter, Known, Sent
+from wherryd.queue.base import DoneRecord, Filter, Known, Sent
 
 
 @pytest.fixture
@@ -90,17 +90,54 @@ def test_bytes_are_looked_for_in_another_place(db: sqlite3.Connection) -> None:
     """Where bytes lie is known as it was noted last, in the store that counts."""
     contact(db)
     digests = ["sha256:a", "sha256:b", "sha256:c"]
-    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1)], None, 5.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1), Sent("pack:p", 1)], None, 5.0)
     knowledge.note_sent(db, LANE, [Sent("sha256:b", 1, Place("p", 0))], None, 5.0)
     assert knowledge.places(db, OTHER_LANE, digests) == {
         "sha256:a": Place(),
         "sha256:b": Place("p", 0),
     }
-    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1, Place("q", 7))], None, 5.0)
+    knowledge.note_sent(
+        db, LANE, [Sent("pack:q", 8), Sent("sha256:a", 1, Place("q", 7))], None, 5.0
+    )
     assert knowledge.places(db, LANE, digests)["sha256:a"] == Place("q", 7)
     assert knowledge.sent_already(db, LANE, digests) == set(), "no object of their own"
     knowledge.restart_lane(db, LANE, "store-2", -1, "")
     assert knowledge.places(db, LANE, digests) == {}
+
+
+def test_what_lay_in_a_lost_pack_is_pointed_at(db: sqlite3.Connection) -> None:
+    """What lies in a pack is known as long as the pack is; the others, and other projects, keep theirs."""
+    contact(db)
+    other_project = type(LANE)(ADDRESS, "dogs", "model")
+    sent = [Sent("pack:p", 9), Sent("sha256:a", 4, Place("p", 0)), Sent("sha256:b", 5)]
+    for lane in (LANE, other_project):
+        knowledge.note_sent(db, lane, sent, None, 5.0)
+    digests = ["sha256:a", "sha256:b"]
+    knowledge.forget_lost(db, OTHER_LANE, ["pack:p", "sha256:no"], "store-0")
+    assert knowledge.places(db, LANE, digests).keys() == {*digests}, "of another store"
+    knowledge.forget_lost(db, OTHER_LANE, ["pack:p", "sha256:no"], "store-1")
+    assert knowledge.places(db, LANE, digests).keys() == {"sha256:b"}
+    assert knowledge.sent_already(db, LANE, ["pack:p", *digests]) == {"sha256:b"}
+    assert knowledge.places(db, other_project, digests).keys() == {*digests}
+    knowledge.note_sent(db, LANE, [Sent("pack:p", 9)], None, 6.0)
+    assert knowledge.places(db, LANE, digests)["sha256:a"] == Place("p", 0), "it is there again"
+
+
+def test_a_done_record_forgets_its_sender(db: sqlite3.Connection) -> None:
+    """Who put an object, and when, is known as it was noted last; what lies in a pack is no object."""
+    contact(db)
+    names = ["sha256:a", "sha256:b", "pack:p", "sha256:no"]
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1, sender=7), Sent("pack:p", 9)], None, 5.0)
+    knowledge.note_sent(db, LANE, [Sent("sha256:b", 1, Place("p", 0))], None, 5.0)
+    assert knowledge.done_records(db, OTHER_LANE, names) == {
+        "sha256:a": DoneRecord(1, 5.0, 7),
+        "pack:p": DoneRecord(9, 5.0, None),
+    }
+    knowledge.note_sent(db, LANE, [Sent("sha256:a", 1), Sent("pack:p", 9, sender=8)], None, 6.0)
+    assert knowledge.done_records(db, LANE, names) == {
+        "sha256:a": DoneRecord(1, 6.0, None),
+        "pack:p": DoneRecord(9, 6.0, 8),
+    }
 
 
 # ── stopped lanes ──────────────────────────────────────────────────────────────────────────────

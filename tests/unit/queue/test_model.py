@@ -316,6 +316,25 @@ class QueueMachine(RuleBasedStateMachine):
         self.change(work, kill, request, {State.PREPARED}, state=State.UPLOADED)
 
     @precondition(lambda self: self.model.requests)
+    @rule(pick=picks, is_planned=st.booleans(), kill=kills)
+    def send_back(self, pick: int, is_planned: bool, kill: str | None) -> None:
+        request = self.any_request(pick)
+        work = self.queue.send_back(request.row, "StoreDamaged", "gone", is_planned=is_planned)
+        if request.state is not State.UPLOADED:
+            self.refused(work)
+            return
+
+        def then() -> None:
+            request.state = State.PREPARED if is_planned else State.ACCEPTED
+            request.content = request.content if is_planned else None
+            known = self.model.known_of(request.lane)
+            place = request.lane, known.store_id
+            if place in self.model.known:
+                self.model.known[place] = (None, known.highest, known.highest_request)
+
+        self.do(work, kill, then)
+
+    @precondition(lambda self: self.model.requests)
     @rule(pick=picks, number=st.integers(0, 5), record=st.sampled_from([b"x", b"y"]), kill=kills)
     def attempt(self, pick: int, number: int, record: bytes, kill: str | None) -> None:
         request = self.any_request(pick)

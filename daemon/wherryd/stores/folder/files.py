@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from wherry.wire.failpoints import failpoint
-from wherryd.stores.base import Body, EtagMismatch, Found, Object, ObjectExists, ObjectStat
+from wherryd.stores.base import Body, EtagMismatch, Found, Object, ObjectExists, ObjectStat, Sizes
 from wherryd.stores.folder.copying import fill
 from wherryd.stores.folder.landing import name_new
 from wherryd.stores.folder.problems import check_root, missing, naming, reading, unknown, writing
-from wherryd.stores.folder.roots import Root, is_at, read_at
+from wherryd.stores.folder.roots import Root, is_at, read_at, size_at
 from wherryd.stores.folder.temporary import RESERVED, Temporary, Workshop, stat_of
 
 _PUT_BEFORE_SYNC = failpoint("stores.folder.put.before-sync")
@@ -145,6 +145,14 @@ class Files:
             seen = read_at(root, witness)
             missing = {*keys} - {*there}
             return Found(seen.body if seen else None, tuple(sorted(missing)))
+
+    def sizes(self, keys: Iterable[str], witness: str) -> Sizes:
+        """Look at objects, in one and the same folder."""
+        with writing(self.root, "looking"), self._root.opened() as root:
+            found = {key: size_at(root, key) for key in keys}
+            seen = read_at(root, witness)
+            there = {key: size for key, size in found.items() if size is not None}
+            return Sizes(seen.body if seen else None, there)
 
     def _path(self, key: str) -> str:
         segments = key.split("/")

@@ -83,6 +83,18 @@ def is_at(root: int, key: str) -> bool:
     return True
 
 
+def size_at(root: int, key: str) -> int | None:
+    """The size of an object in an opened root; None where it is not there. Raises ``OSError``.
+
+    The file is opened: a network file system answers from its memory to less.
+    """
+    try:
+        with io.FileIO(key, opener=partial(os.open, dir_fd=root)) as file:
+            return os.fstat(file.fileno()).st_size
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
 def _up(folder: str) -> Iterator[str]:
     while folder:
         yield folder

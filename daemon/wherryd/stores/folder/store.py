@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 
 from wherry.errors import StoreDamaged
 from wherryd.clock import Clock
-from wherryd.stores.base import Body, Found, Object, ObjectStat
+from wherryd.stores.base import Body, Found, Object, ObjectStat, Sizes
 from wherryd.stores.bodies import CHUNK_BYTES
 from wherryd.stores.folder.files import Files
 from wherryd.stores.folder.problems import check_root, writing
@@ -92,6 +92,9 @@ class FolderStore(PutsWhole):
 
     async def sync(self, keys: Sequence[str], witness: str) -> Found:
         return await self._in_thread(lambda: self._files.sync(keys, witness), self._long)
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        return await self._in_thread(lambda: self._files.sizes(keys, witness))
 
     async def delete(self, key: str) -> None:
         await self._in_thread(lambda: self._files.remove(key))

@@ -23,6 +23,7 @@ from wherryd.stores.base import (
     ObjectExists,
     ObjectStat,
     PackBody,
+    Sizes,
     UploadStat,
     WriteConflict,
 )
@@ -44,7 +45,7 @@ from wherryd.stores.s3.listing import Listing
 from wherryd.stores.s3.multipart import Multipart, give_up
 from wherryd.stores.s3.sender import Sender
 from wherryd.stores.s3.uploads import list_uploads
-from wherryd.stores.together import get_each
+from wherryd.stores.together import get_each, look_at_each
 from wherryd.stores.traffic import Traffic
 
 _PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
@@ -146,6 +147,9 @@ class S3Store:
     async def sync(self, keys: Sequence[str], witness: str) -> Found:  # noqa: ARG002 - they last
         there = await get_each(self, [witness])
         return Found(there[witness].body if there else None)
+
+    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
+        return await look_at_each(self, keys, witness)
 
     async def delete(self, key: str) -> None:
         call = Call(method="DELETE", key=key)
