@@ -35,8 +35,11 @@ START_S = 60.0
 
 INSTALL = "pip install 'wherry[daemon]', or: uv tool install 'wherry[daemon]'"
 
-#: A daemon that is ended while it starts is started again; so often that it is no accident, not.
+#: A daemon that is ended while it starts is started again; so often, and over so long, that it is no
+#: accident, not. A start takes seconds on a machine that is busy enough for somebody to kill on it.
 _KILLS = 5
+_KILLED_S = 20.0
+_LONGEST_PAUSE_S = 2.0
 
 _PACKAGES = ("aiohttp", "aiosqlite", "anyio", "grpc", "msgspec", "structlog", "zstandard")
 _LOG_LINES = 20
@@ -67,7 +70,7 @@ def connect_or_start(home: Path, connect: Callable[[], _Found | None]) -> _Found
         DaemonNotStarted: it ended at once or does not answer; shows the log's last lines.
     """
     end_s = time.monotonic() + START_S
-    killed = 0
+    killed, first_s = 0, 0.0
     try:
         for _ in pauses(end_s):
             found = connect()
@@ -80,8 +83,10 @@ def connect_or_start(home: Path, connect: Callable[[], _Found | None]) -> _Found
                         return connect() or _start(home, connect, _command(home), end_s)
                     except _Killed as ended:
                         killed += 1
-                        if killed == _KILLS:
+                        first_s = first_s or time.monotonic()
+                        if killed >= _KILLS and time.monotonic() - first_s >= _KILLED_S:
                             raise ended.told from None
+                        time.sleep(min(_LONGEST_PAUSE_S, 0.01 * 2.0**killed))
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise DaemonNotStarted(

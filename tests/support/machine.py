@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -102,6 +103,11 @@ class Machine:
             return pid if _has_open(pid, lock.stat()) else None
         except (OSError, ValueError, IndexError):
             return None
+
+    def is_answered(self) -> bool:
+        """Whether somebody listens at the home's socket."""
+        with socket.socket(socket.AF_UNIX) as asked:
+            return asked.connect_ex(str(self.home / "daemon.sock")) == 0
 
     def kill_daemon(self) -> bool:
         """End the daemon by SIGKILL; False where there was none."""

@@ -177,6 +177,7 @@ def test_daemon_that_is_ended_at_its_start_is_missed(
     script = home / "wherryd"
     script.write_text(f"echo >> {home}/starts\n{end}\n")
     monkeypatch.setenv("WHERRY_DAEMON", f"sh {script}")
+    monkeypatch.setattr(launch, "_KILLED_S", 0.0)
 
     def began() -> int:
         return (home / "starts").read_text().count("\n") if (home / "starts").exists() else 0
@@ -185,6 +186,20 @@ def test_daemon_that_is_ended_at_its_start_is_missed(
         launch.connect_or_start(home, lambda: None)
     assert began() == starts
     assert launch.connect_or_start(home, lambda: began() > starts or None) is True
+
+
+def test_killer_is_waited_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who kills daemons for some seconds is no reason to give up; the next start counts."""
+    home.mkdir(mode=0o700)
+    script = home / "wherryd"
+    script.write_text(f"echo >> {home}/starts\nkill -9 $$\n")
+    monkeypatch.setenv("WHERRY_DAEMON", f"sh {script}")
+
+    def connect() -> bool | None:
+        starts = home / "starts"
+        return True if starts.exists() and starts.read_text().count("\n") >= 8 else None
+
+    assert launch.connect_or_start(home, connect) is True
 
 
 def test_open_files_are_taken_for_a_full_disk(tmp_path: Path) -> None:
