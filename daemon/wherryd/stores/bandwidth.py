@@ -1,6 +1,7 @@
 """How many bytes a second this daemon sends to servers, over all of its stores.
 
-Owns: who may send next, and when. Does not own: the setting (``config``), which bytes count (``s3.sending``).
+Owns: who may send next, and when. Does not own: the setting (``config``), which bytes count
+(``http.sending``).
 
 Each sender is given a time at which its bytes may leave, one after the other, in the order in which they ask:
 so all get the same share, and nobody who sends little waits behind the whole of a big file. What was not used

@@ -13,7 +13,7 @@ from tests.support.http import Cut, answer, scripted
 from tests.unit.stores.helpers import store_at
 from wherry.errors import StoreUnavailable
 from wherryd.stores.base import FileBody, ObjectStore, OutcomeUnknown
-from wherryd.stores.s3 import transport
+from wherryd.stores.http import transport
 
 STORED = answer(200, ETag='"e"')
 Write = Callable[[ObjectStore], Awaitable[object]]

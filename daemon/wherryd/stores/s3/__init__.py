@@ -3,9 +3,6 @@
 ``store``      the verbs
 ``multipart``  big files, in parts
 ``sender``     one request: with which credentials, at what time, in which region; sent again only if refused
-``transport``  the one HTTP session: time-outs, and nothing that is repeated behind our back
-``sending``    a body on its way, and how much of it has arrived
-``route``      proxies and certificates
 ``signing``    Signature Version 4 with the content hash that we have
 ``answers``    what a status and an error code mean
 ``listing``    pages of keys
@@ -13,8 +10,8 @@
 ``place``      host, path and region of the bucket
 ``ways``       what each set of credentials leads to: its keys and its place
 
-Every body carries its SHA-256 in the signature, which the server checks (Amazon S3 API Reference,
-"Signature Calculations for the Authorization Header": x-amz-content-sha256).
+Requests go out by ``stores.http``. Every body carries its SHA-256 in the signature, which the server checks
+(Amazon S3 API Reference, "Signature Calculations for the Authorization Header": x-amz-content-sha256).
 """
 
 from wherryd.stores.s3.store import S3Store

@@ -22,7 +22,7 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
-from wherryd.stores.s3.transport import arriving
+from wherryd.stores.http.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 #: 407 is a proxy's.

@@ -15,11 +15,11 @@ from wherry.wire.address import split_store
 from wherryd.clock import Clock
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
+from wherryd.stores.http.transport import Request, Transport
 from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
 from wherryd.stores.s3.identity import Keys
 from wherryd.stores.s3.place import NoPlace, Place, prefix_of
 from wherryd.stores.s3.signing import sign
-from wherryd.stores.s3.transport import Request, Transport
 from wherryd.stores.s3.ways import Way, Ways
 
 _SKEW_S = 60
@@ -50,7 +50,7 @@ class Sender:
         self._credentials = credentials
         self._clock = clock
         self._ways = Ways(split_store(address), credentials, clock)
-        self._transport = Transport(bandwidth or Bandwidth(clock))
+        self._transport = Transport(bandwidth or Bandwidth(clock), "AWS_CA_BUNDLE")
         self._skew_s = 0.0
 
     async def send(self, call: Call) -> Answer:

@@ -29,6 +29,7 @@ from wherryd.stores.base import (
 )
 from wherryd.stores.bodies import changed, find_changed
 from wherryd.stores.credentials import CredentialSource, StoreCredentials
+from wherryd.stores.http.transport import arriving
 from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.stores.s3.answers import (
@@ -43,7 +44,6 @@ from wherryd.stores.s3.answers import (
 from wherryd.stores.s3.listing import Listing
 from wherryd.stores.s3.multipart import Multipart, give_up
 from wherryd.stores.s3.sender import Sender
-from wherryd.stores.s3.transport import arriving
 from wherryd.stores.s3.uploads import list_uploads
 from wherryd.stores.together import get_each
 

@@ -22,8 +22,8 @@ from wherry.errors import StoreUnavailable
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, OutcomeUnknown
 from wherryd.stores.bodies import CHUNK_BYTES
-from wherryd.stores.s3.route import Route, find_route
-from wherryd.stores.s3.sending import Sending, patience
+from wherryd.stores.http.route import Route, find_route
+from wherryd.stores.http.sending import Readable, Sending, patience
 
 _CONNECT_S = 10
 _SILENCE_S = 30  # without a byte leaving or coming
@@ -39,12 +39,12 @@ _READS = ("GET", "HEAD")
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request, signed."""
+    """One request, with all that says whose it is."""
 
     method: str
     url: str  # percent-encoded
     headers: Mapping[str, str]
-    body: Body = b""
+    body: Body | Readable = b""
 
 
 class Transport:
@@ -52,10 +52,12 @@ class Transport:
 
     Args:
         bandwidth: what bodies share.
+        bundle: the variable that may name a file of certificates to trust.
     """
 
-    def __init__(self, bandwidth: Bandwidth) -> None:
+    def __init__(self, bandwidth: Bandwidth, bundle: str = "") -> None:
         self._bandwidth = bandwidth
+        self._bundle = bundle
         self._session: aiohttp.ClientSession | None = None
         self._routes: dict[str, Route] = {}
 
@@ -95,7 +97,7 @@ class Transport:
     async def _route(self, url: str) -> Route:
         server = "/".join(url.split("/", 3)[:3])
         if server not in self._routes:
-            self._routes[server] = await to_thread.run_sync(find_route, url)
+            self._routes[server] = await to_thread.run_sync(find_route, url, self._bundle)
         return self._routes[server]
 
     def _open(self) -> aiohttp.ClientSession:

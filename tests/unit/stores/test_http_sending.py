@@ -17,8 +17,8 @@ from tests.unit.stores.helpers import KEYS, TestClock
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, FileBody, OutcomeUnknown
 from wherryd.stores.credentials import StoreCredentials
-from wherryd.stores.s3 import sending, transport
-from wherryd.stores.s3.sending import Sending, patience
+from wherryd.stores.http import sending, transport
+from wherryd.stores.http.sending import Sending, patience
 from wherryd.stores.s3.store import S3Store
 
 #: The kernel of whoever sends takes all of this at once, that of the server hardly any.

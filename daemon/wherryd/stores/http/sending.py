@@ -16,6 +16,7 @@ import sys
 import termios
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import aiohttp
 import anyio
@@ -24,7 +25,7 @@ from anyio import to_thread
 
 from wherry.errors import CaptureError
 from wherryd.stores.bandwidth import Bandwidth
-from wherryd.stores.base import Body
+from wherryd.stores.base import Body, FileBody, PackBody
 from wherryd.stores.bodies import CHUNK_BYTES, read_piece
 
 #: In the time of the patience.
@@ -32,12 +33,29 @@ _LOOKS = 10
 _SO_NWRITE = 0x1024  # <sys/socket.h> of macOS
 
 
+class Readable(Protocol):
+    """A body that is more than the bytes of files: with a frame around them, say."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        ...
+
+    def told(self, left: int) -> None:
+        """So many of its bytes have left; a try that is repeated begins again at 0."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read a piece; all pieces are read in order, from 0 on. Blocks. Raises ``CaptureError``."""
+        ...
+
+
 class Sending(aiohttp.Payload):
     """What aiohttp sends. Content-Length is the caller's to set."""
 
     _autoclose = True  # nothing stays open between two pieces
 
-    def __init__(self, body: Body, bandwidth: Bandwidth) -> None:
+    def __init__(self, body: Body | Readable, bandwidth: Bandwidth) -> None:
         super().__init__(body)
         self._body = body
         self._bandwidth = bandwidth
@@ -90,7 +108,9 @@ class Sending(aiohttp.Payload):
         if isinstance(body, bytes):
             return body[offset : offset + size]
         try:
-            return await to_thread.run_sync(read_piece, body, offset, size)
+            if isinstance(body, FileBody | PackBody):
+                return await to_thread.run_sync(read_piece, body, offset, size)
+            return await to_thread.run_sync(body.read, offset, size)
         except CaptureError as exc:
             self.failure = exc
             raise

@@ -14,8 +14,8 @@ from tests.unit.stores.helpers import KEYS, TestClock
 from wherry.errors import StoreError, StoreUnavailable
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.credentials import StoreCredentials
+from wherryd.stores.http.transport import Request, Transport
 from wherryd.stores.s3.store import S3Store
-from wherryd.stores.s3.transport import Request, Transport
 
 
 async def _put(endpoint: str, keys: Mapping[str, str] = KEYS) -> None:
@@ -114,7 +114,7 @@ async def test_a_private_authority_is_not_trusted(monkeypatch: pytest.MonkeyPatc
 
 async def test_a_server_without_tls_spoils_the_next() -> None:
     """That one server speaks no TLS says nothing of another's certificate."""
-    transport = Transport(Bandwidth(TestClock()))
+    transport = Transport(Bandwidth(TestClock()), "AWS_CA_BUNDLE")
     async with scripted() as plain, scripted(scheme="https") as secret:
         await _ask(transport, plain)
         with pytest.raises(StoreUnavailable, match="certificate verify failed"):
@@ -137,7 +137,7 @@ async def test_a_bad_bundle_is_a_defect_of_ours(
     if content:
         bundle.write_text(content)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
-    transport = Transport(Bandwidth(TestClock()))
+    transport = Transport(Bandwidth(TestClock()), "AWS_CA_BUNDLE")
     async with scripted(scheme="https") as server:
         with pytest.raises(StoreUnavailable, match=r"bundle\.pem") as refused:
             await _ask(transport, server)

@@ -1,7 +1,8 @@
 """The way to a server, as the daemon's environment has it.
 
-Owns: the proxy (``HTTPS_PROXY``, ``NO_PROXY`` and their like), and whose certificates are trusted
-(``AWS_CA_BUNDLE``). Does not own: connections. A proxy's password goes to the proxy, and into no error.
+Owns: the proxy (``HTTPS_PROXY``, ``NO_PROXY`` and their like), and whose certificates are trusted. Does not
+own: connections, which variable names a file of certificates. A proxy's password goes to the proxy, and into
+no error.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ class Route(msgspec.Struct, frozen=True):
     proxy_headers: Mapping[str, str] = {}  # for one that only passes it on
 
 
-def find_route(url: str) -> Route:
+def find_route(url: str, bundle: str = "") -> Route:
     """Read the environment; blocks.
+
+    Args:
+        url: of the server.
+        bundle: the variable that may name a file of certificates to trust instead of the machine's.
 
     Raises:
         StoreUnavailable: it names a proxy or a file of certificates that can't be used.
     """
     parts = urlsplit(url)
-    trusted = _trusted() if parts.scheme == "https" else True
+    trusted = _trusted(bundle) if parts.scheme == "https" else True
     named = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
     if not named:
         return Route(trusted=trusted)
@@ -67,10 +72,10 @@ def _authorization(proxy: URL) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {basic}"}
 
 
-def _trusted() -> ssl.SSLContext:
-    bundle = os.environ.get("AWS_CA_BUNDLE") or None
+def _trusted(bundle: str) -> ssl.SSLContext:
+    file = os.environ.get(bundle) or None
     try:
-        return ssl.create_default_context(cafile=bundle)
+        return ssl.create_default_context(cafile=file)
     except OSError as exc:  # SSLError is one
         why = exc.strerror or exc
-        raise StoreUnavailable(f"AWS_CA_BUNDLE={bundle} can't be read: {why}.", hint=_HINT) from exc
+        raise StoreUnavailable(f"{bundle}={file} can't be read: {why}.", hint=_HINT) from exc
