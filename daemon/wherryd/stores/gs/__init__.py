@@ -1,0 +1,1 @@
+"""A Google Cloud Storage bucket as a store."""
