@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from xml.etree import ElementTree as ET
 
 import aiohttp
@@ -22,6 +21,7 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
+from wherryd.stores.http.answers import parse_date
 from wherryd.stores.http.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
@@ -211,11 +211,3 @@ def read_page(call: Call, answer: Answer, tag: str, what: str) -> ET.Element:
     if page.tag != tag:
         raise StoreUnavailable(f"{call.what}: the answer is no {what}, but <{page.tag}>.")
     return page
-
-
-def parse_date(text: str) -> float | None:
-    """Read an HTTP date (RFC 9110 §5.6.7): seconds since 1970, or None."""
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except ValueError:
-        return None
