@@ -31,9 +31,9 @@ _TOO_OFTEN = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded")
 _LATER = (404, 407, 408, 409, 429)
 _NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
 _UPLOADER = "x-guploader-uploadid"
-#: As in: Provided CRC32C "…" doesn't match calculated CRC32C "…".
-_DAMAGED = re.compile(r"(crc32c|md5|checksum|hash).*(match)", re.IGNORECASE | re.DOTALL)
-_NO_BUCKET = re.compile(r"bucket.* (does not exist|not found)|no such bucket", re.IGNORECASE)
+#: As in: Provided CRC32C "…" doesn't match calculated CRC32C "…". Google's testbench says 412 to it.
+_DAMAGED = re.compile(r"(crc32c|md5|hash).*(match|validation)", re.IGNORECASE | re.DOTALL)
+_NO_BUCKET = re.compile(r"\bbucket (does not exist|not found)|no such bucket", re.IGNORECASE)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def is_damaged(self) -> bool:
         """Whether the body that arrived was not the one that was meant."""
-        return self.status == 400 and _DAMAGED.search(self.message) is not None
+        return self.status in (400, 412) and _DAMAGED.search(self.message) is not None
 
     @property
     def is_without_bucket(self) -> bool:

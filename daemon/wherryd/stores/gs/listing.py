@@ -68,9 +68,8 @@ class Listing:
 def stat_of(resource: Resource, key: str) -> ObjectStat:
     """What a store says of an object, out of what this one says."""
     created = resource.time_created
+    if created is None:
+        raise StoreUnfit(f"The store describes {key!r} without its time.")
     return ObjectStat(
-        key=key,
-        size=int(resource.size),
-        etag=resource.generation,
-        modified=created.timestamp() if created else 0.0,
+        key=key, size=int(resource.size), etag=resource.generation, modified=created.timestamp()
     )

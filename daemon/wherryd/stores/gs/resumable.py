@@ -126,6 +126,7 @@ class Resumable:
         _BEGUN()
         session = session_path(answer.headers["Location"])
         self._upload = await self._ledger.begin(session, PART_BYTES)
+        self._at, self._is_sure = 0, True
         _KEPT()
 
     async def _go_on(self) -> Answer | None:
@@ -150,11 +151,15 @@ class Resumable:
         return answer
 
     async def _is_there(self, made: Resource) -> bool:
-        call = Call(method="GET", key=self._key, query={"fields": FIELDS})
+        call = self._look()
         answer = await self._sender.send(call)
         if is_missing(call, answer):
             return False
         return read(call, answer, Resource).generation == made.generation
+
+    async def _is_the_store(self) -> bool:
+        """Whether it is the store that answers: not every one's word on a session bears a sign."""
+        return (await self._sender.send(self._look())).is_the_stores
 
     # ── the parts ──────────────────────────────────────────────────────────────────────────────
     async def _send_part(self, sums: PartSums) -> Answer:
@@ -209,7 +214,7 @@ class Resumable:
         """Send one request to the session, and take from its answer how far that is."""
         self._is_sure = False
         answer = await self._sender.send(call)
-        if answer.status in _GONE and answer.is_the_stores:
+        if answer.status in _GONE and (answer.is_the_stores or await self._is_the_store()):
             raise _Over(f"{call.what}: the server has given the upload up.")
         if answer.is_damaged:
             raise _Over(f"{call.what}: other bytes arrived than were sent.")
@@ -232,6 +237,9 @@ class Resumable:
         if not self._lasts:
             with anyio.move_on_after(_ABORT_S, shield=True), suppress(StoreError):
                 await give_up(self._sender, self._retry, self._key, self._upload.name)
+
+    def _look(self) -> Call:
+        return Call(method="GET", key=self._key, query={"fields": FIELDS})
 
     def _call(self, headers: dict[str, str], body: bytes | Readable = b"") -> Call:
         session = self._upload.name

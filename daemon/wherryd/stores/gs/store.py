@@ -181,10 +181,10 @@ class GsStore(ListsNoUploads):
         _WRITE_BEFORE_SEND()
         answer = await self._sender.send(call)
         _WRITE_AFTER_ANSWER()
+        if answer.is_damaged:
+            raise await why_damaged(call.what, body)
         if answer.status == 412 and answer.is_the_stores:
             raise refused(key)
         if answer.status == 409:
             raise WriteConflict(key)
-        if answer.is_damaged:
-            raise await why_damaged(call.what, body)
         return created(call, answer).generation
