@@ -289,6 +289,22 @@ class Google:
             raise Refuse(412, "conditionNotMet", said)
 
 
+class GoogleObjects:
+    """A prefix of a bucket, read without a request; see ``reading.Objects``."""
+
+    def __init__(self, server: Google, bucket: str, prefix: str) -> None:
+        self._objects = server.buckets[bucket]
+        self._prefix = f"{prefix}/"
+
+    def keys(self, prefix: str) -> list[str]:
+        whole = self._prefix + prefix
+        found = sorted((name for name in self._objects if name.startswith(whole)), key=str.encode)
+        return [name.removeprefix(self._prefix) for name in found]
+
+    def get(self, key: str) -> bytes:
+        return self._objects[self._prefix + key].body
+
+
 def _error(request: web.BaseRequest, error: Refuse) -> web.Response:
     headers = {"X-GUploader-UploadID": "of this request"}
     if "alt=media" in request.raw_path:
