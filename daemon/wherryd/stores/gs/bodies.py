@@ -18,17 +18,15 @@ import msgspec
 from wherryd.clock import Clock
 from wherryd.stores.base import Body, FileBody, PackBody
 from wherryd.stores.bodies import CHUNK_BYTES, check, read_piece
-from wherryd.stores.crc32c import Crc32c, crc32c, written
+from wherryd.stores.crc32c import Crc32c, written
 from wherryd.stores.gs.answers import Call
 
 #: What answers tell of an object.
 FIELDS = "name,size,generation,crc32c,timeCreated"
 
 
-def make_crc32c(body: Body) -> bytes:
+def make_crc32c(body: FileBody | PackBody) -> bytes:
     """Read a body for its CRC32C. Blocks. Raises ``FileChanged``, ``FileUnreadable``."""
-    if isinstance(body, bytes):
-        return crc32c(body)
     made = Crc32c()
     for offset in range(0, body.size, CHUNK_BYTES):
         made.update(read_piece(body, offset, min(CHUNK_BYTES, body.size - offset)))

@@ -120,7 +120,10 @@ class GsStore(ListsNoUploads):
         if isinstance(body, FileBody) and body.size > SINGLE_PUT_BYTES:
             await Resumable(self._sender, self._retry, key, body).run()
             return
-        digest = await to_thread.run_sync(make_crc32c, body)
+        if isinstance(body, bytes):
+            digest = crc32c(body)
+        else:
+            digest = await to_thread.run_sync(make_crc32c, body)
         call = upload(self._sender.prefix, key, body, digest, {}, self._clock)
         _PUT_BEFORE_SEND()
         answer = await self._sender.send(call)
