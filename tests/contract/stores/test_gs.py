@@ -13,17 +13,20 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import count
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.google import Google
 from tests.support.servers import FakeGcs
+from tests.unit.stores.helpers import MemoryLedger
 from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable
 from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
-from wherryd.stores.base import FileBody, ObjectExists, ObjectStore
+from wherryd.stores.base import FileBody, ObjectExists, ObjectMissing, ObjectStore, OutcomeUnknown
 from wherryd.stores.crc32c import crc32c, written
 from wherryd.stores.gs.answers import Call, created
 from wherryd.stores.gs.bodies import upload
@@ -185,6 +188,34 @@ async def test_the_emulator_has_learnt_something(gcs: FakeGcs) -> None:
     asked = Call(method="PUT", key="s", headers={"Content-Range": "bytes */9"}, session=session)
     assert (await sender.send(asked)).status == 200
     assert (await store.head("s")).size == 0
+    await store.aclose()
+
+
+async def test_a_session_that_the_emulator_ends_counts(
+    gcs: FakeGcs, file_body: Callable[..., FileBody]
+) -> None:
+    """A server that takes the question how far a session is for its end makes an object of half the bytes: it
+    does not stay, and the file goes up anew.
+    """
+    name = f"gs-{os.getpid()}-{next(_BUCKETS)}"
+    gcs.make_bucket(name)
+    store, ledger = _store(gcs.address(name)), MemoryLedger()
+    noting = ledger.note_part
+
+    async def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    body = msgspec.structs.replace(file_body(os.urandom(17 << 20)), ledger=ledger)
+    ledger.note_part = kill  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        await store.put("k", body)
+    ledger.note_part = noting  # type: ignore[method-assign]
+    with pytest.raises(OutcomeUnknown, match="other bytes arrived"):
+        await store.put("k", body)
+    with pytest.raises(ObjectMissing):
+        await store.head("k")
+    await store.put("k", body)
+    assert b"".join([piece async for piece in store.stream("k")]) == Path(body.path).read_bytes()
     await store.aclose()
 
 

@@ -82,6 +82,7 @@ class GoogleIdentity:
     async def _try(self) -> str | None:
         try:
             self._token = await self._find()
+            self._failed = None
         except Exception:  # noqa: BLE001 - a key file may hold anything, and a server say anything
             self._token = None
             await self._forget()
