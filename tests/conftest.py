@@ -16,10 +16,15 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.soak import SOAK
-from tests.support.fixtures import gcs, seaweed
+from tests.support.fixtures import gcs, google, seaweed
 from tests.support.skips import pytest_runtest_makereport
 
-__all__ = ["gcs", "pytest_runtest_makereport", "seaweed"]  # for pytest, which looks for them here
+__all__ = [
+    "gcs",
+    "google",
+    "pytest_runtest_makereport",
+    "seaweed",
+]  # for pytest, which looks for them here
 
 # kill -USR1 shows where a test that hangs is.
 faulthandler.register(signal.SIGUSR1, all_threads=True)

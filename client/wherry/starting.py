@@ -16,7 +16,7 @@ from wherry.notices import warn_of_ignored, warn_once
 from wherry.run_facts import Given
 from wherry.runs import Run
 from wherry.wire import names, places
-from wherry.wire.address import credentials_from
+from wherry.wire.address import credentials_from, needs_credentials
 from wherry.wire.settings import Settings as Values
 from wherry.wire.settings import load
 
@@ -70,7 +70,7 @@ def init(
         notes: free text.
         dir: to be found at ``run.dir``.
         mode: "online"; "offline" holds all until ``wherry sync``; "disabled" does nothing.
-        store: ``file:///folder`` or ``s3://bucket/prefix``; ``WHERRY_STORE`` by default.
+        store: ``file:///folder``, ``s3://bucket/prefix`` or ``gs://bucket/prefix``; else ``WHERRY_STORE``.
         settings: ``wherry.Settings`` or a dict with further settings.
         **more: accepted, and warned of once.
 
@@ -133,8 +133,9 @@ def load_settings(arguments: Mapping[str, object]) -> Values:
 def greet(values: Values) -> None:
     """Meet the daemon, and hand over what it needs for the store. Raises ``CommError``."""
     connection = connect(values.home)
-    if values.store.startswith("s3:"):
-        connection.offer_credentials(values.store, credentials_from(os.environ))
+    if needs_credentials(values.store):
+        offered = credentials_from(os.environ, values.store)
+        connection.offer_credentials(values.store, offered)
     connection.hello()
 
 

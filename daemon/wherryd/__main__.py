@@ -25,6 +25,7 @@ _NEEDED = (
     "aiosqlite",
     "anyio",
     "gcloud.aio.auth",
+    "google_crc32c",
     "grpc",
     "grpc_health",
     "msgspec",

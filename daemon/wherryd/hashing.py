@@ -17,11 +17,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from wherry.errors import FileChanged, FileMissing, FileUnreadable
 from wherryd.files import NotRegular, open_regular
 from wherryd.model import Entry, FileStat, Source
+from wherryd.stores.crc32c import Crc32c
 
 #: Larger buffers were measured to be no faster, and leave the processor's cache.
 _BUFFER_BYTES = 1 << 19
@@ -86,7 +87,7 @@ class SourceFile:
         self,
         offset: int,
         size: int,
-        hashes: tuple[hashlib._Hash, hashlib._Hash],
+        hashes: tuple[_Hash, _Hash],
         beside: ThreadPoolExecutor,
     ) -> None:
         """As ``feed``, with the first hash in another thread, out of the same buffer."""
@@ -119,19 +120,20 @@ class SlowHash:
 
     Args:
         part_bytes: the digests of parts of this size are made as well; 0: none.
+        with_crc32c: the CRC32C of the whole comes after them.
     """
 
-    def __init__(self, entry: Entry, part_bytes: int = 0) -> None:
+    def __init__(self, entry: Entry, part_bytes: int = 0, *, with_crc32c: bool = False) -> None:
         self._entry = entry
         self._source = source_of(entry)
         self._sha256 = hashlib.sha256()
         self._done = 0
-        self._parts = _Parts(part_bytes) if part_bytes else None
+        self._parts = _Parts(part_bytes, Crc32c() if with_crc32c else None) if part_bytes else None
         self._file = SourceFile(self._source.file)
 
     @property
     def sums(self) -> bytes:
-        """The digests of the parts, 32 bytes each, back to back."""
+        """The digests of the parts, 32 bytes each, back to back, and perhaps 4 of the whole's CRC32C."""
         return self._parts.sums if self._parts else b""
 
     def step(self, limit_bytes: int) -> int:
@@ -159,11 +161,27 @@ class SlowHash:
             self._parts.close()
 
 
+class _Hash(Protocol):
+    def update(self, piece: memoryview, /) -> None: ...
+
+
+class _Both:
+    """Two hashes that are one."""
+
+    def __init__(self, *hashes: _Hash) -> None:
+        self._hashes = hashes
+
+    def update(self, piece: memoryview, /) -> None:
+        for each in self._hashes:
+            each.update(piece)
+
+
 class _Parts:
     """The digests of a file's parts, made beside that of the whole."""
 
-    def __init__(self, part_bytes: int) -> None:
+    def __init__(self, part_bytes: int, crc32c: Crc32c | None) -> None:
         self._each = self._left = part_bytes
+        self._crc32c = crc32c
         self._sha256 = hashlib.sha256()
         self._done: list[bytes] = []
         self._beside = ThreadPoolExecutor(1, "hash")
@@ -171,12 +189,14 @@ class _Parts:
     @property
     def sums(self) -> bytes:
         begun = [self._sha256.digest()] if self._left < self._each else []
-        return b"".join([*self._done, *begun])
+        crc32c = self._crc32c.digest() if self._crc32c else b""
+        return b"".join([*self._done, *begun, crc32c])
 
     def feed(self, file: SourceFile, offset: int, size: int, whole: hashlib._Hash) -> None:
         while size:
             count = min(size, self._left)
-            file.feed_both(offset, count, (whole, self._sha256), self._beside)
+            part = _Both(self._sha256, self._crc32c) if self._crc32c else self._sha256
+            file.feed_both(offset, count, (whole, part), self._beside)
             offset, size, self._left = offset + count, size - count, self._left - count
             if not self._left:
                 self._done.append(self._sha256.digest())

@@ -108,7 +108,8 @@ class PartSums(msgspec.Struct, frozen=True):
     """What the parts of a big file have to be, made when the whole was hashed."""
 
     part_bytes: int  # of each but the last
-    sums: bytes  # SHA-256 of each, 32 bytes, back to back
+    #: SHA-256 of each, 32 bytes, back to back; then, for a store that checks it, the whole's CRC32C, 4 bytes.
+    sums: bytes
 
 
 class Upload(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.conftest import Place
 from tests.faults.stage import Stage
 from tests.support.fixtures import BUCKET
+from tests.support.google import Google, GoogleObjects
 from tests.support.reading import FolderObjects, S3Objects
 from tests.support.servers import Seaweed
 
@@ -34,7 +35,7 @@ class Stages:
 
         Args:
             place: where the first process that comes by is killed; "" for nowhere.
-            store: "home" for the home's own folder, "later" for a folder that is not there yet, "s3".
+            store: "home" for the home's own folder, "later" for one that is not there yet, "s3", "google".
             env: more environment.
             is_deep: the home's path is too long for a socket.
         """
@@ -66,6 +67,11 @@ class Stages:
             address = server.address(BUCKET, f"faults/{root.parent.name}/{root.name}")
             objects = S3Objects(address, server.access_key, server.secret_key)
             return Place(address, objects, server.credentials)
+        if kind == "google":
+            google: Google = self._request.getfixturevalue("google")
+            bucket = f"faults-{root.parent.name}-{root.name}"
+            address = google.address(bucket, "p")
+            return Place(address, GoogleObjects(google, bucket, "p"), {})
         folder = root / ("later" if kind == "later" else "home/store")
         return Place(f"file://{folder}", FolderObjects(folder), {})
 

@@ -22,7 +22,7 @@ class Scene(NamedTuple):
     """One history: ``program`` is run, then the queue has taken so many ``requests``, the store holds
     ``expected``, and ``check`` finds no fault.
 
-    The store is the home's own, a folder ``later`` that is not there yet, or a bucket.
+    The store is the home's own, a folder ``later`` that is not there yet, or a bucket, S3's or Google's.
     """
 
     program: str
@@ -439,6 +439,23 @@ run.finish()
     ),
 )
 
+#: The same, where such a file goes in a session.
+GOOGLE = BUCKET._replace(
+    store="google",
+    places=(
+        "stores.gs.put.before-send",
+        "stores.gs.put.after-answer",
+        "stores.gs.conditional.before-send",
+        "stores.gs.conditional.after-answer",
+        "stores.gs.resumable.begun",
+        "stores.gs.resumable.kept",
+        "stores.gs.resumable.before-note",
+        "stores.gs.resumable.after-note",
+        "stores.gs.resumable.before-last",
+        "stores.gs.resumable.after-last",
+    ),
+)
+
 # ── an upload in parts that is not wanted any more ─────────────────────────────────────────────
 GIVEN_UP = Scene(
     program="""
@@ -466,7 +483,7 @@ except wherry.errors.Cancelled:
     places=("transfer.given-up.before-store", "transfer.given-up.before-forget"),
 )
 
-SCENES = (LOGS, SAID, LATER, EMPTIED, LOST, DAMAGED, BOOTED, CUT, BUCKET, GIVEN_UP)
+SCENES = (LOGS, SAID, LATER, EMPTIED, LOST, DAMAGED, BOOTED, CUT, BUCKET, GOOGLE, GIVEN_UP)
 
 # ── programs that are killed themselves ────────────────────────────────────────────────────────
 #: Says what it has been told is logged.

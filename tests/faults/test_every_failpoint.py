@@ -72,7 +72,7 @@ def test_a_daemon_killed_at_a_later_pass_loses_a_version(stages: Stages, seed: i
     chance = random.Random(seed)
     scene, place = chance.choice(_PLACES)
     may_be_anywhere = scene.store == "home" and "rmtree" not in scene.program
-    store = chance.choice(["home", "s3"]) if may_be_anywhere else scene.store
+    store = chance.choice(["home", "s3", "google"]) if may_be_anywhere else scene.store
     _play(stages.make(f"{place}@{chance.randint(1, 6)}", store), scene)
 
 

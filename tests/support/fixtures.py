@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.google import Google
 from tests.support.servers import FakeGcs, Seaweed
 
 BUCKET = "wherry-tests"
@@ -32,6 +33,13 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGcs]:
     with ExitStack() as stack:
         with _belongs_to_no_test(tmp_path_factory.mktemp("gcs")):
             server = stack.enter_context(FakeGcs())
+        yield server
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[Google]:
+    """A server of Google's API for the whole session; use a bucket of your own, and no faults."""
+    with Google() as server:
         yield server
 
 

@@ -358,6 +358,10 @@ class FakeGcs:
         """Its URL."""
         return f"http://{HOST}:{self.port}"
 
+    def address(self, bucket: str, prefix: str = "") -> str:
+        """The store address of a prefix in a bucket."""
+        return f"gs://{bucket}{prefix and '/' + prefix}?endpoint_url={self.endpoint}"
+
     def make_bucket(self, name: str, *, versions: bool = False) -> None:
         """Make a bucket."""
         told = {"name": name, "versioning": {"enabled": versions}}

@@ -183,11 +183,11 @@ _NAMED = 5
 
 def _connect(chosen: Settings) -> Connection:
     from wherry.connection import connect
-    from wherry.wire.address import credentials_from, split_store
+    from wherry.wire.address import credentials_from, needs_credentials
 
     connection = connect(chosen.home)
-    if split_store(chosen.store).scheme == "s3":
-        connection.offer_credentials(chosen.store, credentials_from(os.environ))
+    if needs_credentials(chosen.store):
+        connection.offer_credentials(chosen.store, credentials_from(os.environ, chosen.store))
     return connection
 
 

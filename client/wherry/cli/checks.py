@@ -25,7 +25,17 @@ from wherry.wire.settings import FILE_ONLY, IN_ENVIRONMENT, WITHOUT_EFFECT, Sett
 _LEAST_FREE_BYTES = 1 << 30
 _LEAST_FREE_INODES = 10_000
 _STORE_TIMEOUT_S = 30.0
-_PACKAGES = ("protobuf", "h2", "typer", "rich", "grpcio", "aiohttp", "aiobotocore", "aiosqlite")
+_PACKAGES = (
+    "protobuf",
+    "h2",
+    "typer",
+    "rich",
+    "grpcio",
+    "aiohttp",
+    "aiobotocore",
+    "gcloud-aio-auth",
+    "aiosqlite",
+)
 _NOT_SETTINGS = frozenset({"home", "sources", "unknown"})
 _OTHER_VARIABLES = frozenset(
     {"WHERRY_HOME", "WHERRY_FAILPOINT", "WHERRY_FAILPOINT_ONCE", "WHERRY_SOAK"}

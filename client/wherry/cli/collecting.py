@@ -36,7 +36,8 @@ def gc(
     objects. What this home is still working on is left out; another home's
     work can't be told from what was left, but by its age: so nothing that
     began within --older-than is shown. A rule of the bucket that ends
-    incomplete uploads after some days does the same by itself.
+    incomplete uploads after some days does the same by itself. On gs://
+    nothing lists them, and each ends after a week.
 
       wherry gc --uploads
       wherry gc --uploads --older-than 2d --remove
@@ -45,15 +46,19 @@ def gc(
     """
     if not uploads:
         raise typer.BadParameter("Say what to look for: --uploads.")
-    daemon = Daemon(settings(None, store))
-    found = daemon.collect_uploads(read_span(older_than), remove=remove)
+    chosen = settings(None, store)
+    found = Daemon(chosen).collect_uploads(read_span(older_than), remove=remove)
     if json:
         output.print_array(map(_json, found))
         return
     rows = [(local_time(each.begun), printable(each.key)) for each in found]
     output.print_table(("begun", "removed" if remove else "of"), rows)
     left = count_text(len(rows), "upload")
-    if remove or not rows:
+    if chosen.store.startswith("gs:"):
+        output.note(
+            "nothing lists the uploads of a gs:// store; each that was left ends after a week"
+        )
+    elif remove or not rows:
         output.note(f"{left} removed" if remove else f"no upload is older than {older_than}")
     else:
         output.note(f"{left}; add --remove to have the parts removed")

@@ -80,7 +80,7 @@ def check_lane(text: str) -> object:
 
 
 def check_store(text: str) -> object:
-    """Refuse what is no store's address. Raises ``UsageError``, ``NotYet``."""
+    """Refuse what is no store's address. Raises ``UsageError``."""
     return normalize_store(text, os.environ)
 
 

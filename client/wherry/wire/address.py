@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from wherry.errors import BadURI, NotYet
+from wherry.errors import BadURI
 
-_FORMS = "Use file:///folder or s3://bucket/prefix?endpoint_url=…&region=…"
+_FORMS = "Use file:///folder, s3://bucket/prefix?endpoint_url=…&region=… or gs://bucket/prefix"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 #: What can be a part of a host's name, as AWS's own tools have it.
 _REGION = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_OPTIONS = ("addressing", "endpoint_url", "region")
+_OPTIONS = {"s3": ("addressing", "endpoint_url", "region"), "gs": ("endpoint_url",)}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -46,7 +46,7 @@ _GOOGLE_PAYER = "GS_USER_PROJECT"
 class StoreAddress(NamedTuple):
     """A normalized address, taken apart."""
 
-    scheme: str  # "file" or "s3"
+    scheme: str  # "file", "s3" or "gs"
     bucket: str  # "" for a folder
     path: str  # of a folder: absolute; of a bucket: the prefix, without slashes at its ends
     options: dict[str, str]  # endpoint_url, region, addressing ("path" or "virtual")
@@ -56,14 +56,15 @@ def normalize_store(uri: str | os.PathLike[str], environ: Mapping[str, str]) -> 
     """Write a store's URI in the one form by which lanes, done-records and credentials are kept.
 
     Args:
-        uri: ``file:///folder``, a plain path, or ``s3://bucket/prefix`` with the options
-            ``endpoint_url``, ``region`` and ``addressing`` (``path`` or ``virtual``).
+        uri: ``file:///folder``, a plain path, ``s3://bucket/prefix`` with the options ``endpoint_url``,
+            ``region`` and ``addressing`` (``path`` or ``virtual``), or ``gs://bucket/prefix`` with the option
+            ``endpoint_url``.
         environ: where the URI names none, the endpoint is ``AWS_ENDPOINT_URL_S3``, else
-            ``AWS_ENDPOINT_URL``, and the region ``AWS_REGION``, else ``AWS_DEFAULT_REGION``.
+            ``AWS_ENDPOINT_URL``, and the region ``AWS_REGION``, else ``AWS_DEFAULT_REGION``; of ``gs://`` the
+            endpoint is ``STORAGE_EMULATOR_HOST``, as Google's own tools have it.
 
     Raises:
         BadURI: it can't be understood, or has credentials in it.
-        NotYet: ``gs://``.
     """
     text = os.fspath(uri)
     if not text or _CONTROL.search(text):
@@ -75,9 +76,9 @@ def normalize_store(uri: str | os.PathLike[str], environ: Mapping[str, str]) -> 
         case "file":
             return _folder(_file_path(text))
         case "s3":
-            return _s3(text, environ)
+            return _bucket("s3", text, _s3_options(_options("s3", text), environ))
         case "gs":
-            raise NotYet(f"Stores on Google Cloud Storage are not built yet: {text}.", hint=_FORMS)
+            return _bucket("gs", text, _gs_options(_options("gs", text), environ))
     raise BadURI(f"Wherry knows no store of the kind {_masked(text)}.", hint=_FORMS)
 
 
@@ -89,6 +90,11 @@ def split_store(address: str) -> StoreAddress:
     place, _, query = rest.partition("?")
     bucket, _, prefix = place.partition("/")
     return StoreAddress(scheme, bucket, prefix, dict(parse_qsl(query)))
+
+
+def needs_credentials(address: str) -> bool:
+    """Whether there are credentials for a store: a folder has none."""
+    return not address.startswith("file:")
 
 
 def credentials_from(environ: Mapping[str, str], server: str = "") -> dict[str, str]:
@@ -124,7 +130,7 @@ def normalize_endpoint(url: str) -> str:
     except ValueError as exc:
         raise BadURI(f"The endpoint {_masked(url)} is no http or https URL.", hint=_FORMS) from exc
     if "@" in parts.netloc:
-        raise BadURI(f"The endpoint {_masked(url)} has credentials in it.", hint=_NO_CREDENTIALS)
+        raise BadURI(f"The endpoint {_masked(url)} has credentials in it.", hint=_FORMS)
     if parts.scheme not in _DEFAULT_PORTS or not host or parts.query or parts.fragment:
         raise BadURI(f"The endpoint {url} is no http or https URL.", hint=_FORMS)
     host = f"[{host}]" if ":" in host else host
@@ -152,36 +158,43 @@ def _folder(path: str) -> str:
     return "file://" + quote("/" + path.lstrip("/"), safe="/", errors="surrogateescape")
 
 
-def _s3(uri: str, environ: Mapping[str, str]) -> str:
-    place, _, query = uri.partition("://")[2].partition("?")
+def _bucket(scheme: str, uri: str, options: Mapping[str, str]) -> str:
+    place = uri.partition("://")[2].partition("?")[0]
     bucket, _, prefix = place.partition("/")
     if "@" in bucket:
-        raise BadURI(f"The store {_masked(uri)} has credentials in it.", hint=_NO_CREDENTIALS)
+        raise BadURI(
+            f"The store {_masked(uri)} has credentials in it.", hint=_NO_CREDENTIALS[scheme]
+        )
     if not _BUCKET.fullmatch(bucket):
         raise BadURI(f"{bucket!r} is no bucket's name.", hint=_FORMS)
     prefix = prefix.strip("/")
     if prefix and any(segment in ("", ".", "..") for segment in prefix.split("/")):
         raise BadURI(f"The prefix {prefix!r} has an empty, '.' or '..' segment.", hint=_FORMS)
-    options = _s3_options(uri, query, environ)
-    written = "&".join(f"{name}={quote(options[name], safe=':/')}" for name in sorted(options))
-    return f"s3://{bucket}{prefix and '/' + prefix}{written and '?' + written}"
+    named = ((name, options[name]) for name in sorted(options) if options[name])
+    written = "&".join(f"{name}={quote(value, safe=':/')}" for name, value in named)
+    return f"{scheme}://{bucket}{prefix and '/' + prefix}{written and '?' + written}"
 
 
-_NO_CREDENTIALS = (
-    "Give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws/credentials."
-)
+_NO_CREDENTIALS = {
+    "s3": "Give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws/credentials.",
+    "gs": "Give them as GOOGLE_APPLICATION_CREDENTIALS, or by gcloud auth application-default login.",
+}
 
 
-def _s3_options(uri: str, query: str, environ: Mapping[str, str]) -> dict[str, str]:
-    given = parse_qsl(query, keep_blank_values=True)
+def _options(scheme: str, uri: str) -> dict[str, str]:
+    given = parse_qsl(uri.partition("?")[2], keep_blank_values=True)
     for name, _ in given:
-        if name not in _OPTIONS:
+        if name not in _OPTIONS[scheme]:
             secret = re.search("key|secret|token|password|signature|credential", name.lower())
+            known = f"Its options are {', '.join(_OPTIONS[scheme])}."
             raise BadURI(
                 f"The store {_masked(uri)} has the option {name!r}.",
-                hint=_NO_CREDENTIALS if secret else f"Its options are {', '.join(_OPTIONS)}.",
+                hint=_NO_CREDENTIALS[scheme] if secret else known,
             )
-    options = {name: value for name, value in given if value}
+    return {name: value for name, value in given if value}
+
+
+def _s3_options(options: dict[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     options.setdefault("endpoint_url", _endpoint_from(environ))
     options.setdefault("region", environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", ""))
     if options["endpoint_url"]:
@@ -190,7 +203,16 @@ def _s3_options(uri: str, query: str, environ: Mapping[str, str]) -> dict[str, s
         raise BadURI(f"{options['region']!r} is no region.", hint="As in region=eu-west-1.")
     if options.get("addressing", "path") not in ("path", "virtual"):
         raise BadURI(f"addressing={options['addressing']} is unknown.", hint="'path' or 'virtual'.")
-    return {name: value for name, value in options.items() if value}
+    return options
+
+
+def _gs_options(options: dict[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Google's own tools take an emulator's host with a scheme or without."""
+    emulator = environ.get("STORAGE_EMULATOR_HOST", "")
+    if emulator and "://" not in emulator:
+        emulator = f"http://{emulator}"
+    endpoint = options.get("endpoint_url") or emulator
+    return {"endpoint_url": normalize_endpoint(endpoint)} if endpoint else {}
 
 
 def _endpoint_from(environ: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote
 
 from wherry.errors import BadURI
-from wherry.wire.address import normalize_store, split_store
+from wherry.wire.address import normalize_store
 
 #: Schemes whose URIs name an object or a prefix; only the server knows which.
 BUCKETS = ("s3", "gs")
@@ -78,24 +78,6 @@ def server_of(uri: str, environ: Mapping[str, str]) -> str:
         return ""
     parts = split_object(uri)
     if scheme == "gs":
-        return _gs_server(parts.bucket, environ.get("STORAGE_EMULATOR_HOST", ""))
+        return normalize_store(f"gs://{parts.bucket}", environ)
     query = "&".join(f"{name}={quote(text, safe=':/')}" for name, text in parts.options.items())
     return normalize_store(f"s3://{parts.bucket}{query and '?' + query}", environ)
-
-
-def normalize_server(address: str) -> str:
-    """Write the address of a store, or of a reference's server, in its one form. Raises ``BadURI``."""
-    if not address.startswith("gs://"):
-        return normalize_store(address, {})
-    parts = split_store(address)
-    return _gs_server(parts.bucket, parts.options.get("endpoint_url", ""))
-
-
-def _gs_server(bucket: str, emulator: str) -> str:
-    """The address of a bucket; Google's own tools take the emulator's with a scheme or without."""
-    if not _BUCKET.fullmatch(bucket):
-        raise BadURI(f"{bucket!a} is no bucket's name.", hint=_FORM)
-    if not emulator:
-        return f"gs://{bucket}"
-    url = emulator if "://" in emulator else f"http://{emulator}"
-    return f"gs://{bucket}?endpoint_url={quote(url.rstrip('/'), safe=':/[]')}"

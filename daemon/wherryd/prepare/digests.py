@@ -40,6 +40,7 @@ class Parts(msgspec.Struct, frozen=True):
 
     bytes_of: Callable[[int], int]  # of each part of a file of this size; 0: it goes whole
     keep: Callable[[str, PartSums], Awaitable[None]]  # given the digest of the whole
+    with_crc32c: bool = False  # of the whole
 
 
 Save = Callable[[Sequence[Digest]], Awaitable[None]]
@@ -110,7 +111,9 @@ class Hashers:
     async def _hash_slowly(
         self, entry: Entry, count: Callable[[int], None], parts: Parts | None, part_bytes: int
     ) -> Digest:
-        slow = await self._in_thread(partial(SlowHash, entry, part_bytes))
+        with_crc32c = parts is not None and parts.with_crc32c
+        opening = partial(SlowHash, entry, part_bytes, with_crc32c=with_crc32c)
+        slow = await self._in_thread(opening)
         try:
             while done := await self._in_thread(partial(slow.step, PIECE_BYTES)):
                 count(done)

@@ -30,7 +30,7 @@ from wherryd.prepare.references import locate
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue, Request
 from wherryd.registry.manifest import ManifestWriter
-from wherryd.stores.parts import part_bytes, wants_parts
+from wherryd.stores.parts import cut_for, wants_crc32c
 
 PAGE = 1000
 
@@ -109,19 +109,15 @@ class ManifestMaker:
             return {}
         row = request.row
         save = partial(self._queue.save_digests, row)
-        parts = Parts(
-            partial(_part_bytes, request.lane.store), partial(self._queue.keep_part_sums, row)
-        )
+        store = request.lane.store
+        keep = partial(self._queue.keep_part_sums, row)
+        parts = Parts(partial(cut_for, store), keep, wants_crc32c(store))
         return await self._hashers.make_digests(
             entries, save, partial(self._count, row), left, parts
         )
 
     def _count(self, row: int, size_bytes: int) -> None:
         self._progress.add(row, size_bytes)
-
-
-def _part_bytes(address: str, size: int) -> int:
-    return part_bytes(size) if wants_parts(address, size) else 0
 
 
 def _is_local(entry: Entry) -> bool:

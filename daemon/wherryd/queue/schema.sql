@@ -167,7 +167,7 @@ CREATE TABLE part_sums (
     row        INTEGER NOT NULL,                -- requests.row
     digest     TEXT NOT NULL,                   -- of the whole
     part_bytes INTEGER NOT NULL,                -- of each part but the last
-    sums       BLOB NOT NULL,                   -- 32 bytes a part, back to back
+    sums       BLOB NOT NULL,                   -- 32 bytes a part, back to back; then perhaps a CRC32C (4)
     PRIMARY KEY (row, digest)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,7 +1,7 @@
 """References to ``gs://``.
 
 Owns: what of a URI is object or prefix, what a version records of an object, reading it back. Does not own:
-requests and credentials (``gs_bucket``, ``gs_identity``).
+requests and credentials (``gs_bucket``).
 
 The digest is the CRC32C: every object has one. Composite objects have no MD5; that of others is recorded
 beside it. The generation is recorded in any bucket; where it is gone, and the object is the same by digest

@@ -1,7 +1,7 @@
-"""What Google Cloud Storage's answers look like.
+"""What a reference takes from Google Cloud Storage's answers.
 
-Owns: an object, a page of a listing, a refusal's reason. Does not own: asking (``gs_bucket``). Source: Cloud
-Storage JSON API, "Objects", "HTTP status and error codes".
+Owns: an object's digest and sums, unpacking answers. Does not own: asking (``gs_bucket``), what the server's
+answers look like (``wherryd.stores.gs.resources``).
 """
 
 from __future__ import annotations
@@ -10,16 +10,11 @@ import aiohttp
 import msgspec
 
 from wherryd.references.sums import sum_of
+from wherryd.stores.gs.resources import Resource, error_in
 
 
-class Item(msgspec.Struct, frozen=True):
-    """An object as the server describes it."""
-
-    name: str
-    size: str
-    generation: str
-    crc32c: str = ""  # missing where a customer's own key encrypts it
-    md5: str = msgspec.field(default="", name="md5Hash")  # of composite objects there is none
+class Item(Resource, frozen=True, rename="camel"):
+    """An object."""
 
     @property
     def digest(self) -> str | None:
@@ -45,14 +40,6 @@ class Listed(msgspec.Struct, frozen=True, rename="camel"):
     next_page_token: str = ""
 
 
-class _Error(msgspec.Struct, frozen=True):
-    message: str = ""
-
-
-class _Refusal(msgspec.Struct, frozen=True):
-    error: _Error
-
-
 async def body_of(response: aiohttp.ClientResponse) -> bytes:
     """The body, unpacked; all of Google's are asked for packed."""
     body = await response.read()
@@ -65,7 +52,5 @@ async def body_of(response: aiohttp.ClientResponse) -> bytes:
 
 async def reason_of(response: aiohttp.ClientResponse) -> str | None:
     """Why the server refuses; None where this is not how it would say so."""
-    try:
-        return msgspec.json.decode(await body_of(response), type=_Refusal).error.message
-    except msgspec.DecodeError:
-        return None
+    error = error_in(await body_of(response))
+    return error.message if error else None

@@ -1,21 +1,15 @@
 """Questions to Google Cloud Storage, by its JSON API.
 
 Owns: requests, with which credentials they go out, what a refusal means. Does not own: URIs and what is
-made of the answers (``gs``), what they look like (``gs_answers``), tokens (``gs_identity``). Source: Cloud
-Storage JSON API, "Objects: get", "Objects: list", "HTTP status and error codes".
-
-Against an emulator (an address with ``endpoint_url``) no credentials are used. Which project pays for a
-bucket of which the requester pays stands beside the credentials, as GDAL's users write it:
-``GS_USER_PROJECT``.
+made of the answers (``gs``), what they look like (``gs_answers``), URLs and tokens (``wherryd.stores.gs``).
+Source: Cloud Storage JSON API, "Objects: get", "Objects: list", "HTTP status and error codes".
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
-from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -26,18 +20,17 @@ from wherry.wire.address import StoreAddress
 from wherryd.clock import Clock
 from wherryd.references.answers import refusal
 from wherryd.references.gs_answers import Item, Listed, body_of, reason_of
-from wherryd.references.gs_identity import GoogleIdentity
 from wherryd.references.http import translated
 from wherryd.references.session import Session
-from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource, OrAnonymous
+from wherryd.stores.credentials import ANONYMOUS, CredentialSource, OrAnonymous
+from wherryd.stores.gs.identity import READ_ONLY, GoogleIdentity, Identities
+from wherryd.stores.gs.place import paid_by, place_of
 
 _Answer = TypeVar("_Answer")
 
-_GOOGLE = "https://storage.googleapis.com"
 _FIELDS = "name,size,crc32c,md5Hash,generation"
 #: Objects that are kept compressed are given as they are.
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip"}
-_PAYER = "GS_USER_PROJECT"
 _PAYER_HINT = "GS_USER_PROJECT names the project that pays, in the environment of the program that logs or reads."
 _CREDENTIALS = (
     "Give it good ones: GOOGLE_APPLICATION_CREDENTIALS in the environment of any program that uses Wherry, or "
@@ -64,14 +57,11 @@ class GoogleBucket:
     def __init__(
         self, address: StoreAddress, source: CredentialSource, session: Session, clock: Clock
     ) -> None:
-        endpoint = address.options.get("endpoint_url", "")
-        bucket = quote(address.bucket, safe="")
-        self._base = f"{endpoint or _GOOGLE}/storage/v1/b/{bucket}/o"
-        self._is_emulated = bool(endpoint)
+        self._place = place_of(address)
         self._source = OrAnonymous(source)
         self._session = session
         self._clock = clock
-        self._identities: dict[CredentialSet, GoogleIdentity] = {}
+        self._identities = Identities(self._source, clock, READ_ONLY)
 
     async def find(self, key: str, generation: str | None, asked: Asked) -> Item | None:
         """Ask about one object; None where there is none. Raises as ``open``."""
@@ -109,8 +99,7 @@ class GoogleBucket:
 
     async def aclose(self) -> None:
         """Give back what tokens were asked for with."""
-        for identity in self._identities.values():
-            await identity.aclose()
+        await self._identities.aclose()
 
     @asynccontextmanager
     async def _ask(
@@ -127,11 +116,13 @@ class GoogleBucket:
         """
         refused: list[WherryError | None] = []  # None: the keys themselves
         with translated(asked.uri, asked.host):
-            for credentials in self._sets():
-                token = await self._token(credentials)
+            for identity in await self._all():
+                credentials = identity.credentials
+                token = await identity.token() if credentials != ANONYMOUS else None
                 if token is None and credentials != ANONYMOUS:
                     continue
-                url = self._url(key, {**query, **_paid_by(credentials)})
+                query_paid = {**query, **paid_by(credentials)}
+                url = URL(self._place.objects(key, query_paid), encoded=True)
                 response = await self._session.request(
                     "GET", url, {**_headers(token), **(more or {})}
                 )
@@ -142,26 +133,16 @@ class GoogleBucket:
                         return
                     self._source.note_refused(credentials)
                     if response.status == 401 and credentials != ANONYMOUS:
-                        await self._identities[credentials].note_refused()
+                        await identity.note_refused()
                         refused.append(None)
                     elif credentials != ANONYMOUS:
                         refused.append(await self._refusal(response, asked))
         raise _refused(refused, asked)
 
-    def _sets(self) -> list[CredentialSet]:
-        return [ANONYMOUS] if self._is_emulated else self._source.in_order()
-
-    async def _token(self, credentials: CredentialSet) -> str | None:
-        if credentials == ANONYMOUS:
-            return None
-        if credentials not in self._identities:
-            self._identities[credentials] = GoogleIdentity(credentials, self._clock)
-        return await self._identities[credentials].token()
-
-    def _url(self, key: str | None, query: Mapping[str, str]) -> URL:
-        path = "" if key is None else f"/{quote(key, safe='')}"
-        pairs = "&".join(f"{name}={quote(text, safe=',()')}" for name, text in query.items())
-        return URL(f"{self._base}{path}?{pairs}", encoded=True)
+    async def _all(self) -> list[GoogleIdentity]:
+        if self._place.is_emulated:
+            return [GoogleIdentity(ANONYMOUS, self._clock)]
+        return await self._identities.in_order()
 
     async def _read(
         self, response: aiohttp.ClientResponse, kind: type[_Answer], asked: Asked
@@ -191,13 +172,6 @@ class GoogleBucket:
 
 def _headers(token: str | None) -> dict[str, str]:
     return _HEADERS if token is None else {**_HEADERS, "Authorization": f"Bearer {token}"}
-
-
-def _paid_by(credentials: CredentialSet) -> dict[str, str]:
-    """Which project pays (Cloud Storage, "Requester Pays"); nobody who is unknown can."""
-    values = os.environ if credentials.values is None else credentials.values
-    payer = values.get(_PAYER, "")
-    return {"userProject": payer} if payer else {}
 
 
 def _pinned(generation: str | None) -> dict[str, str]:

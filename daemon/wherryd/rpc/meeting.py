@@ -15,7 +15,7 @@ import msgspec
 from wherry.errors import UsageError
 from wherry.wire import PROTOCOL, VERSION
 from wherry.wire import wherry_pb2 as pb
-from wherry.wire.object_uri import normalize_server
+from wherry.wire.address import normalize_store
 from wherryd.clock import rfc3339
 from wherryd.life import Life
 from wherryd.log import get_logger
@@ -109,7 +109,7 @@ class MeetingCalls:
 
     def _take(self, handed: pb.Credentials) -> None:
         try:
-            address = normalize_server(handed.store)
+            address = normalize_store(handed.store, {})
         except UsageError as error:
             _log.warning("credentials for no store", error=str(error))
             return

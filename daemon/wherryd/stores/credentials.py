@@ -1,7 +1,8 @@
 """Credentials for stores, as clients hand them over: in memory only.
 
 Owns: which sets there are for an address, in which order they are tried (docs/promises.md, promise 9), and
-which are news. Does not own: what is in a set (``s3.identity``). No set is ever written, logged, or part of
+which are news. Does not own: what is in a set (``s3.identity``,
+``gs.identity``). No set is ever written, logged, or part of
 an error.
 
 One store may be used with several sets, as one for each project: so the last few are kept, and a short
@@ -47,6 +48,8 @@ class CredentialSet:
             return f"the key {self.values['AWS_ACCESS_KEY_ID'][:4]}… of a client"
         if profile := self.values.get("AWS_PROFILE") or self.values.get("AWS_DEFAULT_PROFILE"):
             return f"the profile {profile!r} of a client"
+        if file := self.values.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            return f"{file} of a client"
         return "the credentials of a client"
 
 

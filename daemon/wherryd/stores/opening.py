@@ -46,7 +46,11 @@ def open_store(
         from wherryd.stores.s3 import S3Store
 
         return S3Store(address, credentials, clock, traffic=traffic)
-    raise BadURI(f"Wherry has no stores at {parts.scheme}://.", hint="Use file:// or s3://.")
+    if parts.scheme == "gs":
+        from wherryd.stores.gs.store import GsStore
+
+        return GsStore(address, credentials, clock, traffic=traffic)
+    raise BadURI(f"Wherry has no stores at {parts.scheme}://.", hint="Use file://, s3:// or gs://.")
 
 
 async def make_folder(address: str) -> None:

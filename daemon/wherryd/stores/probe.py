@@ -35,8 +35,8 @@ _KEY = re.compile(r"wherry-probe-[0-9a-f]{32}")
 _LEFT_S = 3600
 _MOST_SWEPT = 1000
 _HINT = (
-    "Wherry needs a store with conditional writes (If-None-Match: *): use a newer version of the "
-    "server, another server, or a folder."
+    "Wherry needs a store with conditional writes (If-None-Match: *; on gs:// ifGenerationMatch=0): use a "
+    "newer version of the server, another server, or a folder."
 )
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.fixtures import BUCKET
+from tests.support.google import Google
 from tests.support.memory import MemoryStore
-from tests.support.servers import Seaweed
+from tests.support.servers import FakeGcs, Seaweed
 from wherry.wire.address import normalize_store
 from wherryd.clock import SystemClock
 from wherryd.stores.base import FileBody, ObjectStore
@@ -22,9 +23,9 @@ from wherryd.stores.opening import open_store
 _PREFIXES = itertools.count()
 
 
-@pytest.fixture(params=["memory", "folder", "s3"])
+@pytest.fixture(params=["memory", "folder", "s3", "gs", "google"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which store."""
+    """Which store: "gs" is an emulator, "google" the tests' own server of what no emulator does."""
     return str(request.param)
 
 
@@ -41,11 +42,24 @@ def open_again(
         folder.mkdir()
         address = normalize_store(str(folder), {})
         return lambda: open_store(address, None, SystemClock())
+    if kind in ("gs", "google"):
+        address = _google_address(kind, request)
+        return lambda: open_store(address, None, SystemClock())
     server: Seaweed = request.getfixturevalue("seaweed")
     address = server.address(BUCKET, f"contract/{os.getpid()}-{next(_PREFIXES)}")
     credentials = StoreCredentials()
     credentials.hand_over(server.credentials)
     return lambda: open_store(address, credentials, SystemClock())
+
+
+def _google_address(kind: str, request: pytest.FixtureRequest) -> str:
+    bucket = f"contract-{os.getpid()}-{next(_PREFIXES)}"
+    if kind == "google":
+        google: Google = request.getfixturevalue("google")
+        return google.address(bucket, "some/prefix")
+    gcs: FakeGcs = request.getfixturevalue("gcs")
+    gcs.make_bucket(bucket)
+    return gcs.address(bucket, "some/prefix")
 
 
 @pytest.fixture

@@ -45,3 +45,9 @@ def test_nothing_is_found(daemon: FakeDaemon, wherry: Wherry) -> None:
     for wrong in (("gc",), ("gc", "--uploads", "--older-than", "soon")):
         wherry(*wrong, exit_code=2)
     assert [name for name, _ in daemon.calls].count("CollectUploads") == 1
+
+
+def test_nothing_is_said_of_google(daemon: FakeDaemon, wherry: Wherry) -> None:
+    """Of a store that lists no uploads it is said so, and what becomes of them."""
+    said = wherry("gc", "--uploads", "--store", "gs://bucket").stderr
+    assert "ends after a week" in said and "older than" not in said

@@ -100,12 +100,12 @@ async def test_parts_of_a_folder_are_hashed(bench: Bench, monkeypatch: pytest.Mo
     """A store that takes files whole costs no second hash."""
     asked: list[tuple[str, int]] = []
 
-    def part_bytes(address: str, size: int) -> int:
+    def cut_for(address: str, size: int) -> int:
         asked.append((address, size))
         return kept(address, size)
 
-    kept = manifests._part_bytes
-    monkeypatch.setattr(manifests, "_part_bytes", part_bytes)
+    kept = manifests.cut_for
+    monkeypatch.setattr(manifests, "cut_for", cut_for)
     bench.preparer()
     request = await bench.wait_state(await bench.log({"big": BIG}), State.PREPARED)
     assert asked and all(kept(*each) == 0 for each in asked)

@@ -23,12 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.support.http import Line, Scripted, answer, scripted
 from tests.unit.stores.helpers import TestClock
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
-from wherryd.references import gs_bucket, gs_identity
 from wherryd.references.base import Target
 from wherryd.references.gs import GsResolver
-from wherryd.references.gs_identity import GoogleIdentity
 from wherryd.references.session import Session
 from wherryd.stores.credentials import CredentialSet, CredentialSets
+from wherryd.stores.gs import identity as gs_identity
+from wherryd.stores.gs import place
+from wherryd.stores.gs.identity import GoogleIdentity
 
 TARGET = Target("gs://bucket/k", "gs://bucket")
 GOOD = answer(
@@ -44,7 +45,7 @@ def refused(status: int, message: str = "no", **headers: str) -> bytes:
 @pytest.fixture(autouse=True)
 def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """No token comes from this machine, and no test asks Google."""
-    monkeypatch.setattr(gs_bucket, "_GOOGLE", "http://127.0.0.1:9")
+    monkeypatch.setattr(place, "GOOGLE", "http://127.0.0.1:9")
     monkeypatch.setattr(gs_identity, "_METADATA_S", 0)
 
 
@@ -61,13 +62,13 @@ async def asked(
     """
 
     async def token(self: GoogleIdentity) -> str | None:
-        values = self._credentials.values or {}
+        values = self.credentials.values or {}
         return tokens.get(values.get("GOOGLE_APPLICATION_CREDENTIALS", ""))
 
     if tokens is not None:
         monkeypatch.setattr(GoogleIdentity, "token", token)
     async with scripted(*script) as server:
-        monkeypatch.setattr(gs_bucket, "_GOOGLE", server.url)
+        monkeypatch.setattr(place, "GOOGLE", server.url)
         sets = CredentialSets()
         sets.hand_over(TARGET.server, {"GOOGLE_APPLICATION_CREDENTIALS": "a.json", **more})
         resolver = GsResolver(TestClock(), sets, Session())

@@ -1,4 +1,4 @@
-"""A clock that a test sets, and stores at scripted servers."""
+"""A clock that a test sets, a ledger, and stores at scripted servers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 
 from tests.support.http import Line, Scripted, Seen, answer, error, scripted
+from wherryd.model import PartSums, Upload
 from wherryd.stores.credentials import StoreCredentials
 from wherryd.stores.s3.store import S3Store
 
@@ -44,6 +45,46 @@ class TestClock:
 
     def token(self) -> str:
         return f"{next(self._tokens):032x}"
+
+
+class MemoryLedger:
+    """A ledger in memory; it has room for ``room`` further parts."""
+
+    def __init__(self, room: int = 3) -> None:
+        self.kept: PartSums | None = None
+        self.upload: Upload | None = None
+        self.room = room
+
+    async def sums(self) -> PartSums | None:
+        return self.kept
+
+    async def keep_sums(self, sums: PartSums) -> None:
+        self.kept = sums
+
+    async def take(self) -> Upload | None:
+        return self.upload
+
+    async def begin(self, name: str, part_bytes: int) -> Upload:
+        self.upload = Upload(1, name, part_bytes, {})
+        return self.upload
+
+    async def note_part(self, upload: Upload, number: int, etag: str) -> None:
+        assert upload is self.upload
+        upload.sent[number] = etag
+
+    async def forget(self, upload: Upload) -> None:
+        assert upload is self.upload
+        self.upload = None
+
+    def take_room(self) -> bool:
+        self.room -= 1
+        if self.room < 0:
+            self.room = 0
+            return False
+        return True
+
+    def give_room(self) -> None:
+        self.room += 1
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.support.http import Line, Scripted, Seen, answer, error
-from tests.unit.stores.helpers import TestClock, store_at
+from tests.unit.stores.helpers import MemoryLedger, TestClock, store_at
 from wherry.errors import FileChanged, StoreError
 from wherryd.model import PartSums, Upload
 from wherryd.stores import parts
@@ -277,46 +277,6 @@ def test_a_huge_file_has_too_many_parts(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 # ── going on ───────────────────────────────────────────────────────────────────────────────────
-class MemoryLedger:
-    """A ledger in memory; it has room for ``room`` further parts."""
-
-    def __init__(self, room: int = 3) -> None:
-        self.kept: PartSums | None = None
-        self.upload: Upload | None = None
-        self.room = room
-
-    async def sums(self) -> PartSums | None:
-        return self.kept
-
-    async def keep_sums(self, sums: PartSums) -> None:
-        self.kept = sums
-
-    async def take(self) -> Upload | None:
-        return self.upload
-
-    async def begin(self, name: str, part_bytes: int) -> Upload:
-        self.upload = Upload(1, name, part_bytes, {})
-        return self.upload
-
-    async def note_part(self, upload: Upload, number: int, etag: str) -> None:
-        assert upload is self.upload
-        upload.sent[number] = etag
-
-    async def forget(self, upload: Upload) -> None:
-        assert upload is self.upload
-        self.upload = None
-
-    def take_room(self) -> bool:
-        self.room -= 1
-        if self.room < 0:
-            self.room = 0
-            return False
-        return True
-
-    def give_room(self) -> None:
-        self.room += 1
-
-
 @pytest.fixture
 def ledger() -> MemoryLedger:
     """What a first try has left: two parts of five, and the server's trouble with a third."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.errors import BadURI, NotYet
+from wherry.errors import BadURI
 from wherry.wire.address import credentials_from, normalize_store, split_store
 
 
@@ -129,10 +129,36 @@ def test_secret_is_taken_or_shown(uri: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_google_is_misunderstood() -> None:
-    """gs:// is known, and not built yet."""
-    with pytest.raises(NotYet):
-        normalize_store("gs://bucket/prefix", {})
+@pytest.mark.parametrize(
+    ("uri", "emulator", "expected"),
+    [
+        ("gs://bucket/prefix/", "", "gs://bucket/prefix"),
+        ("GS://bucket", "", "gs://bucket"),
+        ("gs://bucket?endpoint_url=HTTP://h:80/", "", "gs://bucket?endpoint_url=http://h"),
+        ("gs://bucket/p", "localhost:4443", "gs://bucket/p?endpoint_url=http://localhost:4443"),
+        ("gs://bucket", "https://h:4443/", "gs://bucket?endpoint_url=https://h:4443"),
+        ("gs://bucket?endpoint_url=http://h:1", "h:2", "gs://bucket?endpoint_url=http://h:1"),
+    ],
+)
+def test_google_has_another_address(uri: str, emulator: str, expected: str) -> None:
+    """A bucket of Google's has its prefix and an endpoint, the address's or the environment's; nothing of
+    AWS's environment.
+    """
+    environ = {"STORAGE_EMULATOR_HOST": emulator, "AWS_REGION": "r", "AWS_ENDPOINT_URL": "http://a"}
+    address = normalize_store(uri, environ)
+    assert address == expected
+    assert normalize_store(address, {}) == address
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["gs://bucket?region=r", "gs://bu", "gs://bucket/a//b", "gs://x@bucket", "gs://bucket?key=k"],
+)
+def test_google_is_misunderstood(uri: str) -> None:
+    """What is no bucket of Google's, or has options that are S3's, is refused."""
+    with pytest.raises(BadURI) as caught:
+        normalize_store(uri, {})
+    assert "AWS" not in str(caught.value)
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs", "Cc"]), min_size=1))

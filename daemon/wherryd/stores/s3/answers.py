@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from xml.etree import ElementTree as ET
 
 import aiohttp
@@ -22,6 +21,7 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
+from wherryd.stores.http.answers import parse_date, retry_after_s
 from wherryd.stores.http.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
@@ -30,7 +30,6 @@ _LATER = (404, 407, 408, 409, 429)
 _NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"}
 _REDIRECTS = (301, 302, 307, 308)
-_LONGEST_WAIT_S = 60.0
 _REQUEST_ID = "x-amz-request-id"
 _MOVED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint", "Redirect"}
 
@@ -188,12 +187,6 @@ def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     return error
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float:
-    """How long the server wants to be left alone: RFC 9110 §10.2.3, in seconds; a minute at most."""
-    said = headers.get("Retry-After", "")
-    return min(float(said), _LONGEST_WAIT_S) if said.isascii() and said.isdigit() else 0.0
-
-
 def parse_xml(body: bytes) -> ET.Element:
     """Parse a server's XML, leaving its namespaces out. Raises ``ParseError``."""
     root = ET.fromstring(body.strip())  # noqa: S314  # expat limits what entities grow to, since 2.4.1
@@ -220,11 +213,3 @@ def read_page(call: Call, answer: Answer, tag: str, what: str) -> ET.Element:
     if page.tag != tag:
         raise StoreUnavailable(f"{call.what}: the answer is no {what}, but <{page.tag}>.")
     return page
-
-
-def parse_date(text: str) -> float | None:
-    """Read an HTTP date (RFC 9110 §5.6.7): seconds since 1970, or None."""
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except ValueError:
-        return None

@@ -28,7 +28,7 @@ from wherry.wire.failpoints import failpoint
 from wherryd.model import PartSums, Upload
 from wherryd.stores.base import Body, FileBody, Ledger, OutcomeUnknown, StepsFailed
 from wherryd.stores.bodies import changed, find_changed
-from wherryd.stores.parts import is_for, make_sums, split, sum_of
+from wherryd.stores.parts import Forgetful, is_for, make_sums, part_bytes, split, sum_of
 from wherryd.stores.retry import Retry
 from wherryd.stores.s3.answers import (
     NOTHING,
@@ -75,7 +75,7 @@ class Multipart:
         self._key = key
         self._body = body
         self._lasts = body.ledger is not None
-        self._ledger: Ledger = body.ledger or _Forgetful()
+        self._ledger: Ledger = body.ledger or Forgetful()
         self._upload = Upload(0, "", 0, {})
         self._etags: dict[int, str] = {}  # of the parts that the server has
         self._failure: Exception | None = None
@@ -105,8 +105,9 @@ class Multipart:
 
     async def _sums(self) -> PartSums:
         sums = await self._ledger.sums()
-        if sums is None or not is_for(sums, self._body.size):
-            sums = await to_thread.run_sync(make_sums, self._body)
+        each = part_bytes(self._body.size)
+        if sums is None or not is_for(sums, self._body.size, each):
+            sums = await to_thread.run_sync(make_sums, self._body, each)
             await self._ledger.keep_sums(sums)
         return sums
 
@@ -319,34 +320,6 @@ class _Room:
         else:
             self._own += 1
         self._given.set()
-
-
-class _Forgetful:
-    """The ledger of an upload that nobody goes on with."""
-
-    async def sums(self) -> PartSums | None:
-        return None
-
-    async def keep_sums(self, sums: PartSums) -> None:
-        pass
-
-    async def take(self) -> Upload | None:
-        return None
-
-    async def begin(self, name: str, part_bytes: int) -> Upload:
-        return Upload(0, name, part_bytes, {})
-
-    async def note_part(self, upload: Upload, number: int, etag: str) -> None:
-        pass
-
-    async def forget(self, upload: Upload) -> None:
-        pass
-
-    def take_room(self) -> bool:
-        return True
-
-    def give_room(self) -> None:
-        pass
 
 
 class _Shares:

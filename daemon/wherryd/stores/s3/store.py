@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
 
-from anyio import to_thread
-
-from wherry.errors import StoreDamaged, StoreUnavailable, StoreUnfit
+from wherry.errors import StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.stores.base import (
@@ -22,14 +20,12 @@ from wherryd.stores.base import (
     Object,
     ObjectExists,
     ObjectStat,
-    PackBody,
     Sizes,
     UploadStat,
     WriteConflict,
 )
-from wherryd.stores.bodies import changed, find_changed
 from wherryd.stores.credentials import CredentialSource, StoreCredentials
-from wherryd.stores.http.transport import arriving
+from wherryd.stores.http.answers import parse_date, range_header, ranged, why_damaged
 from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.stores.s3.answers import (
@@ -38,7 +34,6 @@ from wherryd.stores.s3.answers import (
     checksum,
     etag_of,
     is_missing,
-    parse_date,
     problem,
 )
 from wherryd.stores.s3.listing import Listing
@@ -96,11 +91,12 @@ class S3Store:
         if size == 0:
             await self.head(key)
             return
-        last = "" if size is None else str(offset + size - 1)
-        ranged = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
-        call = Call(method="GET", key=key, headers=ranged, streamed=True)
+        headers = range_header(offset, size)
+        call = Call(method="GET", key=key, headers=headers, streamed=True)
         async with self._sender.open(call) as answer:
-            async for chunk in _chunks(call, answer, offset, size):
+            if answer.response is None and answer.status != 416:
+                raise problem(call, answer)
+            async for chunk in ranged(key, answer.status, answer.response, offset, size):
                 yield chunk
 
     async def head(self, key: str) -> ObjectStat:
@@ -121,7 +117,7 @@ class S3Store:
         answer = await self._sender.send(call)
         _PUT_AFTER_ANSWER()
         if answer.is_damaged:
-            raise await _damaged(call)
+            raise await why_damaged(call.what, call.body)
         if not answer.is_good:
             raise problem(call, answer)
         etag_of(call, answer)
@@ -185,7 +181,7 @@ class S3Store:
         if answer.status == 409:
             raise WriteConflict(call.key)
         if answer.is_damaged:
-            raise await _damaged(call)
+            raise await why_damaged(call.what, call.body)
         if not answer.is_good:
             raise problem(call, answer)
         return etag_of(call, answer)
@@ -195,36 +191,6 @@ def _put(key: str, body: Body, condition: dict[str, str]) -> Call:
     digest = hashlib.sha256(body).digest() if isinstance(body, bytes) else body.sha256
     headers = checksum(digest) | condition
     return Call(method="PUT", key=key, headers=headers, body=body, digest=digest)
-
-
-async def _damaged(call: Call) -> Exception:
-    """Find out whether the file is not what its digest says, or the network spoilt it."""
-    body = call.body
-    if isinstance(body, FileBody | PackBody):
-        file = await to_thread.run_sync(find_changed, body)
-        if file is not None:
-            return changed(file, "is not what it was when it was hashed")
-    return StoreUnavailable(f"{call.what}: other bytes arrived than were sent.")
-
-
-async def _chunks(
-    call: Call, answer: Answer, offset: int, size: int | None
-) -> AsyncGenerator[bytes, None]:
-    if answer.status == 416 and size is None:
-        return  # from the end, or beyond
-    if answer.response is None and answer.status != 416:
-        raise problem(call, answer)
-    if answer.status == 200 and offset:
-        raise StoreUnfit(f"{call.what}: the store gives whole objects only.")
-    left = size
-    if answer.response:
-        async for chunk in arriving(answer.response):
-            yield chunk[:left]
-            left = None if left is None else max(0, left - len(chunk))
-            if left == 0:
-                return
-    if left:
-        raise StoreDamaged(f"{call.key} is {left} bytes too short.")
 
 
 def _stat(call: Call, answer: Answer, size: int) -> ObjectStat:

@@ -1,0 +1,71 @@
+"""What the answers of every server have in common.
+
+Owns: ranges of an object's bytes, dates, when to come back, and why other bytes arrived than were meant.
+Does not own: what a status means (``s3.answers``, ``gs.answers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from anyio import to_thread
+
+from wherry.errors import StoreDamaged, StoreUnavailable, StoreUnfit
+from wherryd.stores.base import Body, FileBody, PackBody
+from wherryd.stores.bodies import changed, find_changed
+from wherryd.stores.http.transport import arriving
+
+_LONGEST_WAIT_S = 60.0
+
+
+def range_header(offset: int, size: int | None) -> dict[str, str]:
+    """Ask for a part of an object (RFC 9110 §14.2); for all of it, nothing."""
+    last = "" if size is None else str(offset + size - 1)
+    return {"Range": f"bytes={offset}-{last}"} if offset or last else {}
+
+
+async def ranged(
+    key: str, status: int, response: aiohttp.ClientResponse | None, offset: int, size: int | None
+) -> AsyncGenerator[bytes, None]:
+    """Give the bytes that were asked for, out of a good answer or a 416.
+
+    Raises ``StoreDamaged`` where there are fewer, ``StoreUnfit`` where others come.
+    """
+    if status == 416 and size is None:
+        return  # from the end, or beyond
+    if status == 200 and offset:
+        raise StoreUnfit(f"GET {key}: the store gives whole objects only.")
+    left = size
+    if response:
+        async for chunk in arriving(response):
+            yield chunk[:left]
+            left = None if left is None else max(0, left - len(chunk))
+            if left == 0:
+                return
+    if left:
+        raise StoreDamaged(f"{key} is {left} bytes too short.")
+
+
+async def why_damaged(what: str, body: Body) -> Exception:
+    """Find out whether a body's file is not what its digest says, or the network spoilt it."""
+    if isinstance(body, FileBody | PackBody):
+        file = await to_thread.run_sync(find_changed, body)
+        if file is not None:
+            return changed(file, "is not what it was when it was hashed")
+    return StoreUnavailable(f"{what}: other bytes arrived than were sent.")
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """How long the server wants to be left alone: RFC 9110 §10.2.3, in seconds; a minute at most."""
+    said = headers.get("Retry-After", "")
+    return min(float(said), _LONGEST_WAIT_S) if said.isascii() and said.isdigit() else 0.0
+
+
+def parse_date(text: str) -> float | None:
+    """Read an HTTP date (RFC 9110 §5.6.7): seconds since 1970, or None."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
