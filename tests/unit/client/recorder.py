@@ -165,17 +165,23 @@ class Recorder:
         told: dict[str, bytes] = {}
         # Who has stopped listening must not keep a thread: there are few.
         context.add_callback(self._look_again)
-        with self._changed:
-            while context.is_active() and not self._stopping:
+        over = (*ENDED, "held") if request.run_ids else ENDED
+        while context.is_active() and not self._stopping:
+            # Nothing is sent under the lock: gRPC's own thread sends, and waits for it in the callback.
+            with self._changed:
                 found = [state for state in self._states.values() if _wanted(request, state)]
-                for state in found:
-                    if told.get(state.request_id) != (now := state.SerializeToString()):
-                        told[state.request_id] = now
-                        yield pb.RequestState.FromString(now)
-                over = (*ENDED, "held") if request.run_ids else ENDED
-                if all(state.state in over for state in found):
-                    return
-                self._changed.wait(request.every_s or None)
+                news = {
+                    state.request_id: now
+                    for state in found
+                    if told.get(state.request_id) != (now := state.SerializeToString())
+                }
+                is_over = all(state.state in over for state in found)
+                if not news and not is_over:
+                    self._changed.wait(request.every_s or None)
+            told |= news
+            yield from map(pb.RequestState.FromString, news.values())
+            if is_over:
+                return
 
     def list_requests(self, request: pb.ListRequestsRequest) -> Iterator[pb.RequestState]:
         for state in list(self._states.values()):
