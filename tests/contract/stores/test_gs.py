@@ -1,7 +1,7 @@
 """What only a server of Google's API can show: a bucket that is missing, kills, pages.
 
 The emulator (fake-gcs-server 1.54) shows what it does by itself; what it does not do, the tests' own server
-shows: the last test says which is which.
+shows. The tests at the end say which is which.
 """
 
 from __future__ import annotations
