@@ -91,6 +91,7 @@ class Submission:
                 hint="Log the same Artifact again: that is safe, whatever became of the first call.",
             )
         _ANSWERED()
+        spool.logged()
         return reply
 
     def _sync(self) -> None:
@@ -115,7 +116,11 @@ class Submission:
         for lookups in self._lookup_batches():
             yield pb.LogMessage(lookups=lookups)
         asked += len(self._contents.buckets)
-        yield pb.LogMessage(end=pb.LogEnd(entries=count, lookups=asked))
+        held = self._contents.spool.claim.used
+        end = pb.LogEnd(
+            entries=count, lookups=asked, spooled_bytes=held.bytes, spooled_files=held.files
+        )
+        yield pb.LogMessage(end=end)
 
     def _batches(self) -> Iterator[pb.EntryBatch]:
         batch, size = pb.EntryBatch(), 0

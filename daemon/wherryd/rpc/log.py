@@ -15,6 +15,7 @@ from wherry.wire.names import check_alias
 from wherryd.capture.intake import Intake, Stream
 from wherryd.life import Life
 from wherryd.log import get_logger
+from wherryd.model import Spooled
 from wherryd.queue.base import Queue
 from wherryd.rpc.messages import entry_of, header_of, lookup_of, run_of
 
@@ -45,7 +46,8 @@ class LogCalls:
         body = _Body(first.header)
         async with self._intake.receive(header) as stream:
             end = await _take_entries(messages, stream, body)
-            accepted = await stream.end(end.entries, body.digest(), end.lookups)
+            spooled = Spooled(max(0, end.spooled_bytes), max(0, end.spooled_files))
+            accepted = await stream.end(end.entries, body.digest(), end.lookups, spooled)
         if not accepted.again:
             _log.debug(
                 "request accepted", request=header.id, name=header.lane.name, entries=end.entries

@@ -1,0 +1,1 @@
+-- Reserved: what is looked at again before a commit.
