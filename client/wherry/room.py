@@ -1,7 +1,8 @@
-"""Room in the spool: what this process holds of it, and waiting where there is none (docs/promises.md, promise 8).
+"""Room in the spool: what this process holds of it, and waiting where there is none.
 
 Owns: this process's line in the home's room file, when to wait and when to give up, what is said of it.
-Does not own: the file (``wire.room``), the captured bytes (``spool``), the quota (the daemon).
+Does not own: the file (``wire.room``), the captured bytes (``spool``), the quota (the daemon). Who is to
+wait, and for how long, stands in docs/promises.md, promise 8.
 
 What the line says is added up from the claims each time it is written. So whatever interrupts a capture, a
 claim that was given back is not counted any more.
