@@ -31,6 +31,8 @@ _CLAIMED = failpoint("room.claim.written")
 
 #: Taken ahead where a step goes on taking, and given back at its end.
 _AHEAD = Room(1 << 20, 16)
+#: Likewise for a file that a user writes, which mostly is small.
+AHEAD_OF_FILE = Room(64 << 10, 1)
 #: Of a small quota no more than this part.
 _AHEAD_PART = 1024
 _LONGEST_PAUSE_S = 0.25
@@ -43,21 +45,22 @@ class Claim:
 
     __slots__ = ("_ahead", "home", "taken", "used")
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: Room = NOTHING) -> None:
         self.home = ""  # "" while it holds nothing
-        self.used = Room()
-        self.taken = Room()  # at least what is used; what is ahead of it goes back soon
-        self._ahead = Room()
+        self.used = NOTHING
+        self.taken = NOTHING  # at least what is used; what is ahead of it goes back soon
+        self._ahead = ahead
 
     def use(self, amount: Room) -> None:
         """Count what was written."""
-        self.used = self.used.plus(amount)
-        self.taken = Room(*map(max, self.used, self.taken))
+        self.used = used = self.used.plus(amount)
+        if used[0] > self.taken[0] or used[1] > self.taken[1]:
+            self.taken = Room(max(used[0], self.taken[0]), max(used[1], self.taken[1]))
 
     def covers(self, amount: Room) -> bool:
         """Whether so much more is taken already."""
-        need = self.used.plus(amount)
-        return need.bytes <= self.taken.bytes and need.files <= self.taken.files
+        used, taken = self.used, self.taken  # asked for each file of a folder
+        return used[0] + amount[0] <= taken[0] and used[1] + amount[1] <= taken[1]
 
     def to_take(self, amount: Room, quota: Quota) -> Iterator[Room]:
         """What to take for so much more: something ahead as well, if there is room for it."""
@@ -69,7 +72,12 @@ class Claim:
 
     def settle(self) -> None:
         """Keep no more than what is used."""
-        self.taken, self._ahead = self.used, Room()
+        self.taken, self._ahead = self.used, NOTHING
+
+    def empty(self) -> None:
+        """Hold nothing any more; the next that is written says so."""
+        self.used = NOTHING
+        self.settle()
 
 
 def reserve(home: str, claim: Claim, amount: Room) -> bool:
@@ -79,7 +87,7 @@ def reserve(home: str, claim: Claim, amount: Room) -> bool:
         SpoolFull: it can't find room, or nothing has left the spool for too long.
         OSError: the room file can't be used.
     """
-    return not claim.covers(amount) and _shared(home).take(claim, amount)
+    return _shared(home).take(claim, amount)
 
 
 def settle(claim: Claim) -> None:

@@ -103,6 +103,8 @@ class Spool:
         claim.use(amount)
 
     def _reserve(self, claim: room.Claim, amount: Room) -> bool:
+        if claim.covers(amount):
+            return False
         with self._refusing():
             self.home = self.home or str(places.home())
             return room.reserve(self.home, claim, amount)
@@ -172,20 +174,20 @@ class Spool:
         self._add(name, 0)
         return len(self.files) - 1
 
-    def new_path(self) -> str:
-        """Name a file in the folder that is no spool file yet. Raises ``SpoolFull``, ``CaptureError``."""
-        if not self._path:
-            self.reserve(0)
-        path = f"{self.path()}/{session.random_id()}"
-        with self._refusing():
-            room.settle(self.claim)
-        return path
+    def new_path(self, claim: room.Claim) -> str:
+        """Name a file in the folder that counts by itself, until ``take_over``, and find room for it.
+
+        Raises ``SpoolFull``, ``CaptureError``.
+        """
+        self._reserve(claim, Room(files=1 + (not self._path)))
+        claim.use(Room(files=1))
+        return f"{self.path()}/{session.random_id()}"
 
     def take_over(self, claim: room.Claim) -> None:
-        """Count as this artifact's what a file that was written held by itself."""
+        """Count as this artifact's what a file that was written held by itself, in a step."""
         self.claim.home = claim.home
         self.claim.use(claim.used)
-        room.give_back(claim)
+        claim.empty()
 
     def file(self, number: int) -> str:
         """Name a spool file by its absolute path."""

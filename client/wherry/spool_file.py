@@ -50,7 +50,7 @@ class SpoolFile:
                 FileNotFoundError
             ):  # the daemon has freed it: settling says more
                 self.size = os.stat(self.path).st_size
-        room.give_back(self.claim, Room(self.size, 1))
+        self.claim.used = Room(self.size, 1)
 
     def check_ours(self) -> None:
         """Raise ``ArtifactStateError`` in a forked child."""
@@ -84,7 +84,8 @@ class SpoolFile:
             place = spool.append(data)
             _PACKED()
             os.unlink(self.path)
-            room.give_back(self.claim)
+            spool.claim.home = self.claim.home
+            self.claim.empty()
             return place
         except OSError as error:
             raise spool.refused(error) from error
@@ -107,10 +108,14 @@ def open_spool_file(
         ArtifactStateError: in a child that was forked in the block: the file is the parent's.
     """
     check_mode(mode)
+    claim = room.Claim(room.AHEAD_OF_FILE)
     with lock.held():
-        path = spool.new_path()
-    claim = room.Claim()
-    written = SpoolFile(path, _open(path, mode, encoding, spool, claim), claim)
+        path = spool.new_path(claim)
+    try:
+        written = SpoolFile(path, _open(path, mode, encoding, spool, claim), claim)
+    except BaseException:
+        room.give_back(claim)
+        raise
     _OPENED()
     try:
         yield written
@@ -128,7 +133,6 @@ class _Raw(io.FileIO):
         self._claim = claim
         self._full: SpoolFull | None = None
         self._generation = forks.generation()
-        self._reserve(0)
         super().__init__(path, mode)
 
     def write(self, data: ReadableBuffer, /) -> int:
@@ -147,11 +151,10 @@ class _Raw(io.FileIO):
         if self._full is not None:  # whoever closes it writes what is left in the buffer
             raise self._full
         more = end - self._claim.used.bytes
-        is_new = not self._claim.used.files
-        if more <= 0 and not is_new:
+        if more <= 0:
             return
         try:
-            self._spool.reserve_for(self._claim, Room(max(0, more), int(is_new)))
+            self._spool.reserve_for(self._claim, Room(more))
         except SpoolFull as error:
             self._full = error
             raise
