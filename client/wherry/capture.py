@@ -136,7 +136,7 @@ def kind_of(mode: int) -> str:
 def _copy(spool: Spool, local: str, origin: int) -> Row:
     source = _open(local)
     try:
-        before = _look(source, local)
+        before = _look_with_room(spool, source, local)
         copied: Iterable[bytes]
         if before.st_size < SMALL_BYTES:
             data = _read(source, before, local)
@@ -190,7 +190,7 @@ def _read(source: int, seen: os.stat_result, local: str) -> bytes:
 
 
 def _copy_alone(spool: Spool, source: int, seen: os.stat_result, local: str) -> int:
-    number, target = spool.create()
+    number, target = spool.create(seen.st_size)
     try:
         copying.copy(source, target, seen)
     except copying.EndedEarly as error:
@@ -212,6 +212,7 @@ def _link(spool: Spool, local: str, origin: int) -> Row:
         seen = _look(source, local)
     finally:
         os.close(source)
+    spool.reserve(0)
     try:
         number = spool.link(os.path.realpath(local) if os.path.islink(local) else local)
     except OSError as error:
@@ -255,6 +256,14 @@ def _look(source: int, local: str) -> os.stat_result:
     seen = os.fstat(source)
     if not stat.S_ISREG(seen.st_mode):
         raise not_a_file(local, kind_of(seen.st_mode))
+    return seen
+
+
+def _look_with_room(spool: Spool, source: int, local: str) -> os.stat_result:
+    """Look at a file for which there is room: as it is when the waiting for that is over."""
+    seen = _look(source, local)
+    while spool.reserve(seen.st_size):
+        seen = _look(source, local)
     return seen
 
 

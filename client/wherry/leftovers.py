@@ -13,18 +13,25 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
+from collections.abc import Callable
 from typing import TypeVar
 
 from wherry import forks
 
 _Watched = TypeVar("_Watched")
 
-_dropped: list[tuple[str, int]] = []
+_dropped: list[tuple[str, int, Callable[[], object]]] = []
 
 
-def watch(owner: _Watched, path: str) -> weakref.finalize[..., _Watched]:
-    """Note when ``owner`` is dropped; ``detach()`` what is returned when its folder is given away."""
-    noted = weakref.finalize(owner, _dropped.append, (path, forks.count()))
+def watch(
+    owner: _Watched, path: str, removed: Callable[[], object]
+) -> weakref.finalize[..., _Watched]:
+    """Note when ``owner`` is dropped; ``detach()`` what is returned when its folder is given away.
+
+    Args:
+        removed: called when the folder is gone; knows nothing of ``owner``.
+    """
+    noted = weakref.finalize(owner, _dropped.append, (path, forks.count(), removed))
     noted.atexit = False
     return noted
 
@@ -33,11 +40,12 @@ def remove() -> None:
     """Remove the folders of what was dropped since the last call."""
     while _dropped:
         try:
-            path, count = _dropped.pop()
+            path, count, removed = _dropped.pop()
         except IndexError:  # another thread was faster
             return
         if count == forks.count():
             _remove_folder(path)
+            removed()
 
 
 def _remove_folder(path: str) -> None:

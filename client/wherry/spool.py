@@ -1,8 +1,8 @@
 """One artifact's folder in this process's session: the spool files, and what goes wrong with them.
 
 Owns: making the folder, packing small pieces back to back, taking everything back when a step fails,
-a folder of its own for a forked child. Does not own: how a user's file is read (``capture``), which
-path a spool file belongs to (``contents``).
+a folder of its own for a forked child, counting what it holds. Does not own: how a user's file is read
+(``capture``), which path a spool file belongs to (``contents``), waiting for room (``room``).
 
 Nothing here is a promise before the daemon has the request: what a killed process leaves behind lies
 in a session that nobody locks, and is swept with it. No file stays open between two steps.
@@ -15,12 +15,14 @@ import errno
 import os
 import weakref
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
-from wherry import copying, forks, leftovers, session
+from wherry import copying, forks, leftovers, room, session
 from wherry.errors import ArtifactStateError, CaptureError, SpoolFull
 from wherry.wire import places
 from wherry.wire.failpoints import failpoint
+from wherry.wire.room import Room
 
 _FOLDER_MADE = failpoint("capture.folder.made")
 _FILE_MADE = failpoint("capture.file.made")
@@ -51,6 +53,8 @@ class _Mark(NamedTuple):
     files: int
     pack: int
     end: int
+    used: Room
+    has_folder: bool
 
 
 class Spool:
@@ -61,7 +65,9 @@ class Spool:
         self.home = ""
         self.session = ""
         self.folder = ""  # its name in the session; "" until something needs it
-        self.files: list[str] = []  # names by number
+        self.files: list[str] = []  # names by number …
+        self._own_bytes: list[int] = []  # … and what goes with each that is no pack
+        self.claim = room.Claim()
         self._path = ""
         self._packs: set[int] = set()  # numbers of those that hold many pieces
         self._pack = -1  # the one that grows
@@ -73,22 +79,44 @@ class Spool:
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
         """Capture something whole or not at all: an error inside takes everything back."""
-        mark = _Mark(len(self.files), self._pack, self._end)
+        mark = _Mark(len(self.files), self._pack, self._end, self.claim.used, bool(self._path))
         try:
             yield
             self._flush()
+            with self._refusing():
+                room.settle(self.claim)
         except BaseException:
             self._undo(mark)
             raise
+
+    def reserve(self, size: int) -> bool:
+        """Make sure that a file of so many bytes finds room, before it is read; wait for it if need be.
+
+        Returns whether it was waited for: the file may be another by then. Raises ``SpoolFull``.
+        """
+        files = 0 if size < SMALL_BYTES and self._has_pack_for(size) else 1
+        return self._reserve(self.claim, Room(size, files + (not self._path)))
+
+    def reserve_for(self, claim: room.Claim, amount: Room) -> None:
+        """The same for a file that is written into the folder and counts by itself, and count it."""
+        self._reserve(claim, amount)
+        claim.use(amount)
+
+    def _reserve(self, claim: room.Claim, amount: Room) -> bool:
+        if claim.covers(amount):
+            return False
+        with self._refusing():
+            self.home = self.home or str(places.home())
+            return room.reserve(self.home, claim, amount)
 
     def append(self, data: bytes) -> tuple[int, int]:
         """Put a small piece behind the others; return its spool file's number and its offset.
 
         It is written at the end of the step, at the latest. Raises ``SpoolFull``, ``CaptureError``.
         """
-        if self._pack < 0 or self._end + len(data) > _PACK_BYTES:
+        if not self._has_pack_for(len(data)):
             self._flush()
-            number, opened = self.create()
+            number, opened = self.create(0)
             os.close(opened)
             self._packs.add(number)
             self._pack, self._end = number, 0
@@ -96,12 +124,17 @@ class Spool:
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         self._end += len(data)
+        self.claim.use(Room(len(data)))
         if self._waiting_bytes >= _BUFFER_BYTES:
             self._flush()
         return place
 
-    def create(self) -> tuple[int, int]:
-        """Make an empty spool file; return its number and the file, open for reading and writing."""
+    def create(self, size: int) -> tuple[int, int]:
+        """Make an empty spool file; return its number and the file, open for reading and writing.
+
+        Args:
+            size: bytes that it will have.
+        """
         name = session.random_id()
         try:
             opened = os.open(
@@ -109,16 +142,17 @@ class Spool:
             )
         except OSError as error:
             raise self.refused(error) from error
-        self.files.append(name)
+        self._add(name, size)
+        self.claim.use(Room(size, 1))
         _FILE_MADE()
         return len(self.files) - 1, opened
 
-    def enroll(self, path: str) -> int:
+    def enroll(self, path: str, size: int) -> int:
         """Take a file on the spool's disk over as a spool file; return its number."""
         name = session.random_id()
         os.rename(path, f"{self.path()}/{name}")
         _ENROLLED()
-        self.files.append(name)
+        self._add(name, size)
         return len(self.files) - 1
 
     @property
@@ -132,13 +166,13 @@ class Spool:
         Args:
             size: of it, in bytes.
         """
-        number = self.enroll(path)
+        number = self.enroll(path, 0)
         self._packs.add(number)
         self._pack, self._end = number, size
         return number
 
     def link(self, local: str) -> int | None:
-        """Hard-link a user's file into the spool; None where no link can be had.
+        """Hard-link a user's file into the spool; None where no link can be had. It takes no room.
 
         Args:
             local: no symbolic link itself: link(2) does not follow one.
@@ -153,8 +187,23 @@ class Spool:
                 raise self.refused(error) from error
             raise
         _LINKED()
-        self.files.append(name)
+        self._add(name, 0)
         return len(self.files) - 1
+
+    def new_path(self, claim: room.Claim) -> str:
+        """Name a file in the folder that counts by itself, until ``take_over``, and find room for it.
+
+        Raises ``SpoolFull``, ``CaptureError``.
+        """
+        self._reserve(claim, Room(files=1 + (not self._path)))
+        claim.use(Room(files=1))
+        return f"{self.path()}/{session.random_id()}"
+
+    def take_over(self, claim: room.Claim) -> None:
+        """Count as this artifact's what a file that was written held by itself, in a step."""
+        self.claim.home = claim.home
+        self.claim.use(claim.used)
+        claim.empty()
 
     def file(self, number: int) -> str:
         """Name a spool file by its absolute path."""
@@ -165,6 +214,9 @@ class Spool:
         if number not in self._packs:
             with contextlib.suppress(OSError):
                 os.unlink(self.file(number))
+                size, self._own_bytes[number] = self._own_bytes[number], 0
+                if size:
+                    room.give_back(self.claim, self.claim.used.minus(Room(size, 1)))
 
     def path(self) -> str:
         """Name the artifact's folder by its absolute path; the first call makes it."""
@@ -185,12 +237,15 @@ class Spool:
             ArtifactStateError: the parent has logged the artifact, and its captures went with it.
         """
         old, self._path = self._path, ""
+        self.claim, before = room.Claim(), self.claim
+        self.claim.home = self.home
+        self._own_bytes, own_bytes = [0] * len(self.files), self._own_bytes
         try:
             for number in sorted(used):
                 os.link(f"{old}/{self.files[number]}", f"{self.path()}/{self.files[number]}")
                 _ADOPTED()
         except BaseException as error:
-            self._path = old
+            self._path, self.claim, self._own_bytes = old, before, own_bytes
             if isinstance(error, FileNotFoundError):
                 raise gone() from error
             if isinstance(error, OSError):
@@ -209,7 +264,13 @@ class Spool:
     def take_back(self) -> None:
         """The daemon does not want the folder: it goes when the artifact is dropped."""
         if self._path:
-            self._left_behind = leftovers.watch(self, self._path)
+            self._left_behind = leftovers.watch(
+                self, self._path, partial(room.give_back, self.claim)
+            )
+
+    def logged(self) -> None:
+        """The daemon has the folder: what it holds counts there."""
+        room.give_back(self.claim)
 
     def sync(self, used: Iterable[int]) -> None:
         """Make the captured bytes and their names survive a power loss. Raises ``CaptureError``."""
@@ -242,14 +303,32 @@ class Spool:
         self.home = self.home or str(places.home())
         current = session.current(self.home)
         folder = session.random_id()
+        self.claim.use(Room(files=1))
         path = f"{current.path}/{folder}"
         os.mkdir(path, 0o700)
         _FOLDER_MADE()
         # The path comes last: an exception in between leaves a folder that nobody uses, and never one
         # in use whose removal give_away() could not call off.
-        self._left_behind = leftovers.watch(self, path)
+        self._left_behind = leftovers.watch(self, path, partial(room.give_back, self.claim))
         self.session, self.folder = current.id, folder
         self._path = path
+
+    def _has_pack_for(self, size: int) -> bool:
+        return self._pack >= 0 and self._end + size <= _PACK_BYTES
+
+    def _add(self, name: str, size: int) -> None:
+        self._own_bytes[len(self.files) :] = [size]
+        self.files.append(name)
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Say in our words that something in the home can't be written."""
+        try:
+            yield
+        except CaptureError:  # some are an ``OSError``, too
+            raise
+        except OSError as error:
+            raise self.refused(error) from error
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -278,11 +357,13 @@ class Spool:
         for number in range(mark.files, len(self.files)):
             with contextlib.suppress(OSError):
                 os.unlink(self.file(number))
-        del self.files[mark.files :]
+        del self.files[mark.files :], self._own_bytes[mark.files :]
         self._packs = {number for number in self._packs if number < mark.files}
         with contextlib.suppress(OSError):
             if mark.pack >= 0:
                 os.truncate(self.file(mark.pack), mark.end)
+        has_made_folder = bool(self._path) and not mark.has_folder
+        room.give_back(self.claim, mark.used.plus(Room(files=int(has_made_folder))))
 
 
 def gone() -> ArtifactStateError:

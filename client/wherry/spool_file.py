@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from wherry import forks, session
-from wherry.errors import ArtifactStateError, CaptureError, UsageError
+from wherry import forks, room
+from wherry.errors import ArtifactStateError, CaptureError, SpoolFull, UsageError
 from wherry.spool import FULL, SMALL_BYTES, Spool
 from wherry.wire.failpoints import failpoint
+from wherry.wire.room import Room
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -26,9 +27,10 @@ _PACKED = failpoint("spool.new-file.packed")
 class SpoolFile:
     """One file while it is written, and until it has its place in the spool."""
 
-    def __init__(self, path: str, file: IO[str] | IO[bytes]) -> None:
+    def __init__(self, path: str, file: IO[str] | IO[bytes], claim: room.Claim) -> None:
         self.path = path
         self.file = file
+        self.claim = claim
         self.size = 0  # bytes, once it is closed
         self._generation = forks.generation()
 
@@ -43,9 +45,12 @@ class SpoolFile:
             self.file.flush()
             self.size = os.fstat(self.file.fileno()).st_size
             self.file.close()
-            return
-        with contextlib.suppress(FileNotFoundError):  # the daemon has freed it: settling says more
-            self.size = os.stat(self.path).st_size
+        else:
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # the daemon has freed it: settling says more
+                self.size = os.stat(self.path).st_size
+        self.claim.used = Room(self.size, 1)
 
     def check_ours(self) -> None:
         """Raise ``ArtifactStateError`` in a forked child."""
@@ -65,19 +70,26 @@ class SpoolFile:
         if self.is_ours:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+            room.give_back(self.claim)
 
     def settle(self, spool: Spool) -> tuple[int, int]:
         """Put it where spool files are, in a step; return the number and the offset there."""
         try:
             if self.size >= SMALL_BYTES:
-                return spool.enroll(self.path), 0
+                number = spool.enroll(self.path, self.size)
+                spool.take_over(self.claim)
+                return number, 0
             if not spool.is_packing:
-                return spool.begin_pack(self.path, self.size), 0
+                number = spool.begin_pack(self.path, self.size)
+                spool.take_over(self.claim)
+                return number, 0
             with open(self.path, "rb", buffering=0) as opened:
                 data = opened.readall()
             place = spool.append(data)
             _PACKED()
             os.unlink(self.path)
+            spool.claim.home = self.claim.home
+            self.claim.empty()
             return place
         except OSError as error:
             raise spool.refused(error) from error
@@ -100,9 +112,14 @@ def open_spool_file(
         ArtifactStateError: in a child that was forked in the block: the file is the parent's.
     """
     check_mode(mode)
+    claim = room.Claim(room.AHEAD_OF_FILE)
     with lock.held():
-        path = f"{spool.path()}/{session.random_id()}"
-    written = SpoolFile(path, _open(path, mode, encoding, spool.refused))
+        path = spool.new_path(claim)
+    try:
+        written = SpoolFile(path, _open(path, mode, encoding, spool, claim), claim)
+    except BaseException:
+        room.give_back(claim)
+        raise
     _OPENED()
     try:
         yield written
@@ -113,21 +130,37 @@ def open_spool_file(
 
 
 class _Raw(io.FileIO):
-    """A file whose disk may be full, in our words."""
+    """A file that waits for room, and whose disk may be full, in our words."""
 
-    def __init__(self, path: str, mode: str, refused: Callable[[OSError], CaptureError]) -> None:
-        super().__init__(path, mode, opener=_open_private)
-        self._refused = refused
+    def __init__(self, path: str, mode: str, spool: Spool, claim: room.Claim) -> None:
+        self._spool = spool
+        self._claim = claim
+        self._full: SpoolFull | None = None
         self._generation = forks.generation()
+        super().__init__(path, mode, opener=_open_private)
 
     def write(self, data: ReadableBuffer, /) -> int:
         if self._generation != forks.generation():  # what the parent had in its buffer, too
             raise _forked()
+        self._reserve(self.tell() + memoryview(data).nbytes)
         try:
             return super().write(data)
         except OSError as error:
             if error.errno in FULL:
-                raise self._refused(error) from error
+                raise self._spool.refused(error) from error
+            raise
+
+    def _reserve(self, end: int) -> None:
+        """Make sure that the file may grow to ``end`` bytes; where it may not, not to ask again."""
+        if self._full is not None:  # whoever closes it writes what is left in the buffer
+            raise self._full
+        more = end - self._claim.used.bytes
+        if more <= 0:
+            return
+        try:
+            self._spool.reserve_for(self._claim, Room(more))
+        except SpoolFull as error:
+            self._full = error
             raise
 
 
@@ -153,12 +186,12 @@ def check_mode(mode: str) -> None:
 
 
 def _open(
-    path: str, mode: str, encoding: str | None, refused: Callable[[OSError], CaptureError]
+    path: str, mode: str, encoding: str | None, spool: Spool, claim: room.Claim
 ) -> IO[str] | IO[bytes]:
     try:
-        raw = _Raw(path, "x+" if "+" in mode else "x", refused)
+        raw = _Raw(path, "x+" if "+" in mode else "x", spool, claim)
     except OSError as error:
-        raise refused(error) from error
+        raise spool.refused(error) from error
     buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
     if "b" not in mode:
         return io.TextIOWrapper(buffered, encoding=encoding)

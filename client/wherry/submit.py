@@ -92,6 +92,7 @@ class Submission:
                 hint="Log the same Artifact again: that is safe, whatever became of the first call.",
             )
         _ANSWERED()
+        spool.logged()
         return reply
 
     def _sync(self) -> None:
@@ -132,7 +133,13 @@ class Submission:
     def _end(self) -> pb.LogEnd:
         table = self._contents.table
         asked = sum(row.kind == Kind.LOOKUP for row in table.rows())
-        return pb.LogEnd(entries=len(table) - asked, lookups=asked + len(self._contents.buckets))
+        held = self._contents.spool.claim.used
+        return pb.LogEnd(
+            entries=len(table) - asked,
+            lookups=asked + len(self._contents.buckets),
+            spooled_bytes=held.bytes,
+            spooled_files=held.files,
+        )
 
     def _batches(self) -> Iterator[pb.EntryBatch]:
         batch, size = pb.EntryBatch(), 0

@@ -23,6 +23,7 @@ from wherry.wire.failpoints import failpoint
 from wherryd.capture.durability import Durability, boot_id
 from wherryd.capture.freeing import Freer
 from wherryd.capture.intake import Intake
+from wherryd.capture.room import SpoolRoom, Wanted
 from wherryd.capture.sessions import Sweeper
 from wherryd.capture.streams import Streams
 from wherryd.clock import Clock, SystemClock
@@ -93,6 +94,7 @@ class Daemon(msgspec.Struct, frozen=True):
     committer: Committer
     freer: Freer
     durability: Durability
+    room: SpoolRoom
     upkeep: Upkeep
 
 
@@ -125,6 +127,7 @@ async def serve(
             daemon.committer,
             daemon.freer,
             daemon.durability,
+            daemon.room,
             daemon.upkeep,
         ):
             tasks.start_soon(keep_going, part.run, type(part).__name__, daemon.clock)
@@ -173,7 +176,9 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
             traffic,
         )
         end.push_async_callback(daemon.server.stop, 0.0)
+        end.callback(daemon.room.close)
         await daemon.durability.check_boot()
+        await daemon.room.begin()
         yield daemon
 
 
@@ -191,6 +196,7 @@ async def _wire(
 ) -> Daemon:
     progress, streams, life = Progress(), Streams(), Life(clock, news)
     spool, manifests = str(config.spool), str(config.manifests)
+    room = SpoolRoom(str(config.room), spool, _wanted(config), queue, progress, clock)
     preparer = Preparer(
         manifests,
         os.cpu_count() or 1,
@@ -219,6 +225,7 @@ async def _wire(
         clock,
         progress,
         lambda: life.stand_back_s,
+        spool=spool,
     )
     committer = Committer(queue, stores.registry, clock, news, doubts=stores.doubts)
 
@@ -242,6 +249,7 @@ async def _wire(
 
     def heed(changed: Config) -> None:
         traffic.bandwidth.rate = changed.max_bandwidth
+        room.heed(_wanted(changed))
 
     async def restart_lane(lane: Lane) -> None:
         await committer.restart_lane(lane)
@@ -255,7 +263,7 @@ async def _wire(
         clock=clock,
         life=life,
         progress=progress,
-        intake=Intake(spool, queue, streams),
+        intake=Intake(spool, queue, streams, room.took_in),
         stores=stores,
         credentials=credentials,
         restart_lane=restart_lane,
@@ -264,6 +272,7 @@ async def _wire(
         set_aside=partial(set_aside, config.queue),
         resolvers=resolvers,
         is_receiving=lambda: streams.are_running,
+        fullness=room.fullness,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(partial(places.socket_path, config.home), calls.handlers())
@@ -280,17 +289,19 @@ async def _wire(
         committer=committer,
         freer=freer,
         durability=Durability(spool, await anyio.to_thread.run_sync(boot_id), queue, news, clock),
+        room=room,
         upkeep=Upkeep(
             config,
             holds_home,
             queue,
-            Sweeper(spool, queue, streams, are_kept),
+            Sweeper(spool, queue, streams, are_kept, room.forget),
             freer,
             server,
             life,
             clock,
             reserve.renew,
             ConfigFile(config.home, heed).look,
+            room,
         ),
     )
 
@@ -308,6 +319,10 @@ async def _open_store(
     return await anyio.to_thread.run_sync(
         open_store, address, credentials.source(address), clock, traffic
     )
+
+
+def _wanted(config: Config) -> Wanted:
+    return Wanted(config.spool_quota_bytes, config.spool_quota_inodes, config.spool_timeout_s)
 
 
 def _make_folders(config: Config) -> None:

@@ -34,6 +34,9 @@ class Config(msgspec.Struct, frozen=True):
     idle_timeout_s: float
     reference_timeout_s: float
     log_level: str
+    spool_quota_bytes: int | None  # None: half of what is free
+    spool_quota_inodes: int | None  # likewise
+    spool_timeout_s: float
     unknown: tuple[str, ...]  # names in config.toml that mean nothing to this version
     without_effect: tuple[str, ...] = ()  # settings that are set, and nothing heeds yet
 
@@ -51,6 +54,11 @@ class Config(msgspec.Struct, frozen=True):
     def reserve(self) -> Path:
         """Room for a full disk."""
         return self.home / places.RESERVE
+
+    @property
+    def room(self) -> Path:
+        """How full the spool is."""
+        return self.home / places.ROOM
 
     @property
     def queue(self) -> Path:
@@ -75,6 +83,9 @@ def read_config(home: Path, environ: Mapping[str, str] | None = None) -> Config:
         idle_timeout_s=settings.idle_timeout_s,
         reference_timeout_s=settings.reference_timeout_s,
         log_level=settings.log_level,
+        spool_quota_bytes=settings.spool_quota_bytes,
+        spool_quota_inodes=settings.spool_quota_inodes,
+        spool_timeout_s=settings.spool_timeout_s,
         unknown=settings.unknown,
         without_effect=settings.without_effect,
     )
@@ -103,7 +114,13 @@ class ConfigFile:
         except BadSetting as error:
             _log.warning("config.toml is not heeded", error=str(error))
             return
-        _log.info("config.toml has changed", max_bandwidth=config.max_bandwidth)
+        _log.info(
+            "config.toml has changed",
+            max_bandwidth=config.max_bandwidth,
+            spool_quota_bytes=config.spool_quota_bytes,
+            spool_quota_inodes=config.spool_quota_inodes,
+            spool_timeout_s=config.spool_timeout_s,
+        )
         self._changed(config)
 
     def _stamp(self) -> tuple[int, int, int] | None:

@@ -1,7 +1,8 @@
 """How far the work on each request is, in memory. Ground floor: no I/O.
 
 Owns: bytes done in the state that a request is in (hashed while ``accepted``, sent while
-``prepared``). Does not own: the states; after a restart a count begins again at what is done.
+``prepared``), and how many of all were done for the first time. Does not own: the states; after a restart a
+count begins again at what is done.
 """
 
 from __future__ import annotations
@@ -20,16 +21,47 @@ class _Moving:
         self.done_bytes = done_bytes
 
 
+#: So many steps are remembered, so that what a further try repeats does not count as done anew.
+_REMEMBERED = 1000
+
+
 class Progress:
     """Bytes done by request row; a row that nobody works on has none."""
 
     def __init__(self) -> None:
         self._done: dict[int, int] = {}
         self._moving: dict[int, list[_Moving]] = {}
+        self._sending: set[int] = set()
+        self._furthest: dict[tuple[int, bool], int] = {}  # by row, and whether it is sent
+        self._sent_bytes = 0
+        self._hashed_bytes = 0
 
-    def start(self, row: int, done_bytes: int = 0) -> None:
+    def start(self, row: int, done_bytes: int = 0, *, is_sending: bool = False) -> None:
         """Begin the count of a step."""
         self._done[row] = done_bytes
+        if is_sending:
+            self._sending.add(row)
+        else:
+            self._sending.discard(row)
+
+    def advanced(self) -> tuple[int, int]:
+        """Bytes that were sent, and all that were sent or hashed; what a further try repeats counts once."""
+        for row in self._done:
+            self._note_furthest(row)
+        return self._sent_bytes, self._sent_bytes + self._hashed_bytes
+
+    def _note_furthest(self, row: int) -> None:
+        done, step = self.done(row), (row, row in self._sending)
+        before = self._furthest.get(step, 0)
+        if done is None or done <= before:
+            return
+        self._furthest[step] = done
+        if step[1]:
+            self._sent_bytes += done - before
+        else:
+            self._hashed_bytes += done - before
+        if len(self._furthest) > _REMEMBERED:
+            del self._furthest[next(iter(self._furthest))]
 
     def add(self, row: int, size_bytes: int) -> None:
         """Count bytes, unless the step has ended meanwhile."""
@@ -53,7 +85,9 @@ class Progress:
 
     def end(self, row: int) -> None:
         """Forget the count."""
+        self._note_furthest(row)
         self._done.pop(row, None)
+        self._sending.discard(row)
 
     def done(self, row: int) -> int | None:
         """Bytes done in the running step; None where no step runs."""

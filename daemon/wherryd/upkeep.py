@@ -1,7 +1,7 @@
 """What the daemon does now and then, whoever calls.
 
-Owns: when the socket and the settings are looked at, when sessions are swept, when old requests are
-forgotten, when the reserve is made anew, when the daemon is idle. Does not own: doing any of it.
+Owns: when the socket, the settings and the spool's disk are looked at, when sessions are swept, when old
+requests are forgotten, when the reserve is made anew, when the daemon is idle. Does not own: doing any of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from wherry.errors import QueueError, WherryError
 from wherryd.capture.freeing import Freer
+from wherryd.capture.room import SpoolRoom
 from wherryd.capture.sessions import Sweeper
 from wherryd.clock import Clock
 from wherryd.config import Config
@@ -44,7 +45,9 @@ class Upkeep:
         clock: Clock,
         renew_reserve: Callable[[], None] = lambda: None,
         look_at_config: Callable[[], None] = lambda: None,
+        room: SpoolRoom | None = None,
     ) -> None:
+        self._room = room
         self._holds_home = holds_home
         self._idle_s = config.idle_timeout_s
         self._queue = queue
@@ -76,7 +79,8 @@ class Upkeep:
         await self._look_at_socket()
         await anyio.to_thread.run_sync(self._renew_reserve)
         await anyio.to_thread.run_sync(self._look_at_config)
-        if self._is_due("sweep", SWEEP_S):
+        is_wanted = await self._look_at_room()
+        if self._is_due("sweep", SWEEP_S) or is_wanted:
             self._are_sessions_held = await self._sweeper.sweep()
         if self._is_due("forget", FORGET_S):
             await self._queue.forget_ended(self._clock.now() - KEEP_S)
@@ -89,6 +93,13 @@ class Upkeep:
         except (WherryError, OSError) as error:
             # Who is connected goes on, and the next round tries again.
             _log.warning("the socket is put off", error=str(error))
+
+    async def _look_at_room(self) -> bool:
+        """Whether somebody waits for room: what ended programs have left is swept at once then."""
+        if self._room is None:
+            return False
+        await self._room.look()
+        return self._room.is_wanted()
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = self._clock.monotonic()

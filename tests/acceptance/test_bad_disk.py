@@ -73,6 +73,7 @@ def test_full_disk_takes_half_a_request(tmp_path: Path) -> None:
         on.home.mkdir()
         with small_disk(on.home, 12 << 20) as disk:
             on.live_on(disk)
+            (on.home / "config.toml").write_text("spool_quota_bytes = '1 TB'\n")
             found = outcomes(on.run(CASES + FULL))
             on.close()
     brim = {name: found.pop(name) for name in ("brim", "brim_file")}

@@ -103,6 +103,7 @@ class Stage:
             path for path in kept if path.name != "lock" and not needed & {*path.parts, path.stem}
         ]
         assert not lost, f"left in the spool: {lost}"
+        self._check_room(kept)
         assert not (self.home / "daemon.sock").exists(), "the socket is left"
         # With the bytes that a damaged queue may name, all sessions are kept.
         kept_all = needed or list(self.home.glob("queue.db.damaged-*"))
@@ -111,6 +112,20 @@ class Stage:
         died = said.count("event=ready") - said.count("event=ended")
         assert died <= self.kills + self.hit.exists(), f"a daemon died elsewhere:\n{said}"
         assert "Traceback" not in said, said
+
+    def _check_room(self, kept: Sequence[Path]) -> None:
+        """What the queue says that requests hold of the spool is what lies there."""
+        with closing(sqlite3.connect(f"file:{self.home}/queue.db?mode=ro", uri=True)) as db:
+            (counted,) = db.execute("SELECT sum(spooled_bytes), sum(spooled_files) FROM counts")
+            requests = "SELECT sum(spooled_bytes), sum(spooled_files) FROM requests"
+            assert tuple(counted) == tuple(value or 0 for value in db.execute(requests).fetchone())
+        if not list(self.home.glob("queue.db.damaged-*")):
+            files = [path for path in kept if path.parent.parent.parent.name == "sessions"]
+            own = [path.stat() for path in files if path.stat().st_nlink == 1]
+            assert counted == (
+                sum(each.st_size for each in own),
+                len(own) + len({*map(_folder, files)}),
+            )
 
     def _needed(self) -> set[str]:
         """Names of folders and manifests that requests still need; all others' rows must be gone."""
@@ -128,6 +143,10 @@ class Stage:
         assert not uploads, f"uploads in parts are left: {uploads}"
         assert rows <= kept.keys(), "entries of ended requests, or of none, are left in the queue"
         return {os.path.basename(folder) for folder in kept.values()} | {*map(str, kept)}
+
+
+def _folder(path: Path) -> Path:
+    return path.parent
 
 
 def serves(home: Path) -> bool:

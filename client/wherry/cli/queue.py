@@ -11,6 +11,7 @@ from wherry import messages as pb
 from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, has_queue, settings
 from wherry.cli.daemon import daemon_json, daemon_text
+from wherry.cli.fullness import spool_json, spool_sentences
 from wherry.cli.words import count_text, local_time, printable, progress_text, short_ids
 
 _ANY_STATE = (*states.NOT_ENDED, *states.ENDED)
@@ -33,7 +34,12 @@ def status(json: params.Json = False) -> None:
     stopped (lanes that wait for
     `wherry retry`: store, project, name, reason), set_aside (files of damaged
     queues, whose requests are not done), locked (who holds the queue, so that
-    nothing can be logged now; else empty).
+    nothing can be logged now; else empty), spool (bytes, files, quota_bytes,
+    quota_files; of those unlogged_bytes and unlogged_files, captured by
+    programs and not logged yet, resting_bytes and resting_files, of requests
+    that are held or failed; bytes_per_s, seconds_left until the rest is sent,
+    null where nothing moves; waiting, programs that wait for room; null where
+    no daemon was asked).
     """
     chosen = settings()
     daemon = Daemon(chosen)
@@ -50,6 +56,7 @@ def status(json: params.Json = False) -> None:
                 "stopped": [states.lane_json(lane) for lane in found.stopped],
                 "set_aside": list(found.set_aside),
                 "locked": found.locked,
+                "spool": spool_json(found),
             }
         )
     else:
@@ -134,6 +141,8 @@ def _print_status(found: pb.StatusReply) -> None:
     if more:
         output.print_text(f"… and {more:,} more that are not done: wherry queue")
     output.print_text(f"\n{states.counts_text(states.shown_counts(found))}")
+    for line in spool_sentences(found):
+        output.print_text(line)
 
 
 def _status_row(state: pb.RequestState, short_id: str) -> Sequence[str]:

@@ -22,6 +22,7 @@ _BEFORE_PUBLISH = failpoint("places.socket.before-publish")
 QUEUE = "queue.db"
 RESERVE = "reserve"  # kept free for a full disk
 SPOOL = "spool"
+ROOM = "spool.room"  # how full the spool is
 SESSIONS = "spool/sessions"
 CACHE = "cache"
 STORE = "store"

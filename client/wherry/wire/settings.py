@@ -16,14 +16,7 @@ from wherry.wire import places
 from wherry.wire.names import check_name
 
 #: What is read and checked, and changes nothing yet: whoever sets it is told.
-WITHOUT_EFFECT = frozenset(
-    {
-        "capture",
-        "spool_quota_bytes",
-        "spool_quota_inodes",
-        "spool_timeout_s",
-    }
-)
+WITHOUT_EFFECT = frozenset({"capture"})
 
 
 class Settings(NamedTuple):
@@ -41,8 +34,8 @@ class Settings(NamedTuple):
     finish_timeout: float  # seconds
     daemon: str | None  # shell-quoted command; None: to be found
     capture: str  # auto, copy
-    spool_quota_bytes: int | None  # None: none
-    spool_quota_inodes: int | None
+    spool_quota_bytes: int | None  # None: half of what is free
+    spool_quota_inodes: int | None  # likewise
     spool_timeout_s: float
     reference_timeout_s: float
     max_transfers: int

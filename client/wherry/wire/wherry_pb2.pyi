@@ -55,7 +55,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside", "locked")
+    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside", "locked", "spool")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class StatusReply(_message.Message):
     STARTED_FIELD_NUMBER: _ClassVar[int]
     SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
     LOCKED_FIELD_NUMBER: _ClassVar[int]
+    SPOOL_FIELD_NUMBER: _ClassVar[int]
     daemon: HelloReply
     socket: str
     counts: _containers.ScalarMap[str, int]
@@ -79,7 +80,32 @@ class StatusReply(_message.Message):
     started: str
     set_aside: _containers.RepeatedScalarFieldContainer[str]
     locked: str
-    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ..., locked: _Optional[str] = ...) -> None: ...
+    spool: SpoolState
+    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ..., locked: _Optional[str] = ..., spool: _Optional[_Union[SpoolState, _Mapping]] = ...) -> None: ...
+
+class SpoolState(_message.Message):
+    __slots__ = ("bytes", "files", "quota_bytes", "quota_files", "unlogged_bytes", "unlogged_files", "resting_bytes", "resting_files", "bytes_per_s", "waiting")
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FILES_FIELD_NUMBER: _ClassVar[int]
+    UNLOGGED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UNLOGGED_FILES_FIELD_NUMBER: _ClassVar[int]
+    RESTING_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESTING_FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    bytes: int
+    files: int
+    quota_bytes: int
+    quota_files: int
+    unlogged_bytes: int
+    unlogged_files: int
+    resting_bytes: int
+    resting_files: int
+    bytes_per_s: float
+    waiting: int
+    def __init__(self, bytes: _Optional[int] = ..., files: _Optional[int] = ..., quota_bytes: _Optional[int] = ..., quota_files: _Optional[int] = ..., unlogged_bytes: _Optional[int] = ..., unlogged_files: _Optional[int] = ..., resting_bytes: _Optional[int] = ..., resting_files: _Optional[int] = ..., bytes_per_s: _Optional[float] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class LaneState(_message.Message):
     __slots__ = ("store", "project", "name", "reason")
@@ -276,12 +302,16 @@ class Lookup(_message.Message):
     def __init__(self, uri: _Optional[str] = ..., server: _Optional[str] = ..., name: _Optional[str] = ..., max_objects: _Optional[int] = ...) -> None: ...
 
 class LogEnd(_message.Message):
-    __slots__ = ("entries", "lookups")
+    __slots__ = ("entries", "lookups", "spooled_bytes", "spooled_files")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     LOOKUPS_FIELD_NUMBER: _ClassVar[int]
+    SPOOLED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPOOLED_FILES_FIELD_NUMBER: _ClassVar[int]
     entries: int
     lookups: int
-    def __init__(self, entries: _Optional[int] = ..., lookups: _Optional[int] = ...) -> None: ...
+    spooled_bytes: int
+    spooled_files: int
+    def __init__(self, entries: _Optional[int] = ..., lookups: _Optional[int] = ..., spooled_bytes: _Optional[int] = ..., spooled_files: _Optional[int] = ...) -> None: ...
 
 class LogReply(_message.Message):
     __slots__ = ("request_id", "place")

@@ -22,7 +22,7 @@ from wherryd.capture.syncing import SyncRefused, sync_filesystem, sync_folder, s
 from wherryd.clock import Clock
 from wherryd.hashing import digest_batch, source_of
 from wherryd.log import get_logger
-from wherryd.model import Entry, State
+from wherryd.model import Entry, Spooled, State
 from wherryd.news import News
 from wherryd.queue.base import Queue, Request, WrongState
 
@@ -31,6 +31,7 @@ GATHER_S = 3.0
 #: From so many on, one sync of the whole filesystem is cheaper than five or more for each request.
 MANY = 8
 _PAGE = 1000
+_ALL = Spooled(2**62, 2**62)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 #: From ``uploaded`` on nothing is read from the spool any more.
 _NEEDS_SPOOL = (State.HELD, State.ACCEPTED, State.PREPARED, State.FAILED)
@@ -161,12 +162,16 @@ class Durability:
             await self._give_up(request, f"{lost}: {why}")
 
     async def _find_damage(self, request: Request) -> str:
+        """What is wrong with a request's bytes; those that the store has may have left the spool."""
         after = None
         while page := await self._queue.entries(request.row, after, _PAGE):
             captured = [entry for entry in page if entry.source]
-            why = await anyio.to_thread.run_sync(find_damage, captured)
-            if why:
-                return why
+            damaged = await anyio.to_thread.run_sync(find_damage, captured)
+            digests = [entry.digest for entry, _ in damaged if entry.digest]
+            sent = await self._queue.places(request.lane, digests) if digests else {}
+            for entry, why in damaged:
+                if entry.digest not in sent:
+                    return why
             after = page[-1].path
         return ""
 
@@ -176,6 +181,7 @@ class Durability:
             return  # all that it needs has left this machine
         async for entries in self._in_place(request):
             await self._queue.distrust(request.row, [entry.path for entry in entries])
+        await self._queue.take_off(request.row, _ALL)
         _BEFORE_REMOVE()
         await anyio.to_thread.run_sync(self._remove_folder, request.folder)
 
@@ -202,15 +208,18 @@ def boot_id() -> str:
         return ""
 
 
-def find_damage(entries: Iterable[Entry]) -> str:
-    """Hash captured bytes again and say what is wrong with them; "" where all is well. Blocks."""
+def find_damage(entries: Iterable[Entry]) -> list[tuple[Entry, str]]:
+    """Hash captured bytes again: the entries that something is wrong with, and what. Blocks."""
+    damaged = []
     for entry in entries:
         if entry.digest is None:
-            return f"{entry.path!r} was not hashed yet"
+            damaged.append((entry, f"{entry.path!r} was not hashed yet"))
+            break  # nothing else matters then
         try:
             ((_, digest, _),) = digest_batch([entry])
         except CaptureError as error:
-            return error.message
-        if digest != entry.digest:
-            return f"{entry.path!r} is not what it was"
-    return ""
+            damaged.append((entry, error.message))
+        else:
+            if digest != entry.digest:
+                damaged.append((entry, f"{entry.path!r} is not what it was"))
+    return damaged

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 
 import anyio
@@ -30,10 +30,11 @@ from wherry.errors import (
 from wherry.wire.failpoints import failpoint
 from wherryd.capture.streams import Streams
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Lookup, RunInfo
+from wherryd.model import Entry, Lane, Lookup, RunInfo, Spooled
 from wherryd.queue.base import Accepted, Filter, NewRequest, Queue
 
 STAGE_AT_ONCE = 1000
+NOTHING = Spooled()
 _FEW = 16
 
 _BEFORE_STAGE = failpoint("capture.log.before-stage")
@@ -42,6 +43,10 @@ _BEFORE_ACCEPT = failpoint("capture.log.before-accept")
 _AFTER_ACCEPT = failpoint("capture.log.after-accept")
 
 _log = get_logger("capture")
+
+
+TookIn = Callable[[Spooled, bool], object]
+"""Told what a request holds of the spool, and whether it is held by offline mode."""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -67,12 +72,20 @@ class Intake:
 
     Args:
         spool: the spool's folder.
+        took_in: told of a request when it is durable, and nobody knows yet.
     """
 
-    def __init__(self, spool: str, queue: Queue, streams: Streams) -> None:
+    def __init__(
+        self,
+        spool: str,
+        queue: Queue,
+        streams: Streams,
+        took_in: TookIn = lambda _, __: None,
+    ) -> None:
         self._spool = spool
         self._queue = queue
         self._streams = streams
+        self._took_in = took_in
 
     @asynccontextmanager
     async def receive(self, header: Header) -> AsyncIterator[Stream]:
@@ -82,7 +95,8 @@ class Intake:
         """
         row = self._queue.new_row()
         with self._streams.taking(header.folder) if header.folder else nullcontext():
-            stream = Stream(row, header, os.path.join(self._spool, header.folder), self._queue)
+            folder = os.path.join(self._spool, header.folder)
+            stream = Stream(row, header, folder, self._queue, self._took_in)
             patience_s = None
             try:
                 yield stream
@@ -107,7 +121,15 @@ class Intake:
 class Stream:
     """A stream that is coming in."""
 
-    def __init__(self, row: int, header: Header, folder: str, queue: Queue) -> None:
+    def __init__(
+        self,
+        row: int,
+        header: Header,
+        folder: str,
+        queue: Queue,
+        took_in: TookIn,
+    ) -> None:
+        self._took_in = took_in
         self._row = row
         self._header = header
         self._folder = folder
@@ -154,13 +176,16 @@ class Stream:
                 await self._queue.stage_lookups(self._row, staged)
                 _AFTER_STAGE()
 
-    async def end(self, count: int, body: bytes, lookup_count: int = 0) -> Accepted:
+    async def end(
+        self, count: int, body: bytes, lookup_count: int = 0, spooled: Spooled = NOTHING
+    ) -> Accepted:
         """Make the request durable and give it its place in line; raises as ``queue.accept``.
 
         Args:
             count: how many entries the client has sent.
             body: SHA-256 of what was asked.
             lookup_count: how many lookups it has sent.
+            spooled: what the request's folder holds of the spool.
         """
         if (count, lookup_count) != (self._count, self._lookup_count):
             raise ProtocolError(
@@ -187,10 +212,13 @@ class Stream:
             offline=header.offline,
             synced=header.power,
             lookups=self._lookup_count,
+            spooled=spooled,
         )
         _BEFORE_ACCEPT()
         accepted = await self._queue.accept(self._row, request, self._lookups)
         self.is_accepted = True
+        if not accepted.again:
+            self._took_in(spooled, accepted.place is None)
         _AFTER_ACCEPT()
         return accepted
 

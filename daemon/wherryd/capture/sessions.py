@@ -50,6 +50,7 @@ class Sweeper:
     Args:
         spool: the spool's folder; sessions lie in ``sessions`` there.
         is_kept: whether all has to stay; blocks for a moment.
+        swept: told of sessions that hold nothing any more but what requests need.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Sweeper:
         queue: Queue,
         streams: Streams,
         is_kept: Callable[[], bool] = lambda: False,
+        swept: Callable[[Iterable[str]], object] = lambda _: None,
     ) -> None:
+        self._swept = swept
         self._spool = spool
         self._sessions = os.path.join(spool, "sessions")
         self._queue = queue
@@ -74,7 +77,10 @@ class Sweeper:
             with self._streams.sweeping():
                 folders = [folder for session in abandoned for folder in self._below(session)]
                 doomed = self._streams.doom(folders, await self._queue.folders())
+                if doomed:
+                    await self._queue.take_off_folders([*doomed])
                 await anyio.to_thread.run_sync(self._delete, abandoned, doomed)
+                self._swept(os.path.basename(session.path) for session in abandoned)
         except QueueError as error:
             _log.warning("sweep is put off", error=str(error))
         finally:

@@ -41,8 +41,12 @@ def sync_folder(spool: str, folder: str) -> None:
     try:
         with os.scandir(path) as found:
             files = [entry.path for entry in found]
+        for each in files:
+            _sync_if_there(
+                each
+            )  # some may have been sent meanwhile, and the others need it all the same
         above = os.path.dirname(path)
-        for each in (*files, path, above, os.path.dirname(above), spool):
+        for each in (path, above, os.path.dirname(above), spool):
             _sync(each)
     except FileNotFoundError:
         pass  # freed meanwhile

@@ -21,7 +21,18 @@ from typing import Protocol
 import msgspec
 
 from wherry.errors import QueueError, SpoolFull
-from wherryd.model import Entry, Lane, Lookup, Manifest, PartSums, Place, RunInfo, State, Upload
+from wherryd.model import (
+    Entry,
+    Lane,
+    Lookup,
+    Manifest,
+    PartSums,
+    Place,
+    RunInfo,
+    Spooled,
+    State,
+    Upload,
+)
 
 
 class QueueFull(SpoolFull, QueueError):
@@ -52,6 +63,7 @@ class NewRequest(msgspec.Struct, frozen=True):
     offline: bool = False
     synced: bool = False  # the captured bytes survive a power loss already
     lookups: int = 0
+    spooled: Spooled = Spooled()  # what its folder holds
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -241,6 +253,10 @@ class Queue(Protocol):
 
     async def counts(self) -> dict[State, int]:
         """How many requests are in each state."""
+        ...
+
+    async def spooled(self) -> dict[State, Spooled]:
+        """What the requests in each state hold of the spool."""
         ...
 
     async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
@@ -524,7 +540,15 @@ class Queue(Protocol):
         ...
 
     async def note_freed(self, row: int) -> None:
-        """The request's files in the spool are gone: ``unfreed`` shows it no more."""
+        """The request's files in the spool are gone: neither ``unfreed`` nor ``spooled`` has them."""
+        ...
+
+    async def take_off(self, row: int, left: Spooled) -> None:
+        """So much of the request's part of the spool is about to go, before all of it does."""
+        ...
+
+    async def take_off_folders(self, folders: Sequence[str]) -> None:
+        """These folders of failed requests are about to go: their failures were acknowledged."""
         ...
 
     async def unsynced(self, limit: int = 100) -> list[Request]:

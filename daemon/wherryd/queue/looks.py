@@ -12,7 +12,7 @@ from itertools import chain, islice
 from operator import itemgetter
 
 from wherry.errors import NotFoundError
-from wherryd.model import Entry, Lane, State
+from wherryd.model import Entry, Lane, Spooled, State
 from wherryd.queue.base import Filter, Link, Request
 from wherryd.queue.changes import ENDED
 from wherryd.queue.queries import Value, all_rows, one_row
@@ -84,6 +84,14 @@ def links(db: sqlite3.Connection, request_id: str) -> list[Link]:
 def counts(db: sqlite3.Connection) -> dict[State, int]:
     """How many requests are in each state."""
     return {State(row["state"]): row["requests"] for row in all_rows(db, "counts")}
+
+
+def spooled(db: sqlite3.Connection) -> dict[State, Spooled]:
+    """What the requests in each state hold of the spool."""
+    return {
+        State(row["state"]): Spooled(row["spooled_bytes"], row["spooled_files"])
+        for row in all_rows(db, "spooled")
+    }
 
 
 def entries(db: sqlite3.Connection, row: int, after: str | None, limit: int) -> list[Entry]:

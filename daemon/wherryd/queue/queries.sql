@@ -34,11 +34,11 @@ RETURNING CAST(value AS INTEGER) AS place;
 INSERT INTO requests (
     row, id, body, place, state, address, project, name, type, description, metadata, aliases, tags,
     inputs, run, run_id, client, folder, synced, logged, floor, floor_store, accepted, entries, size,
-    lookups
+    lookups, spooled_bytes, spooled_files
 ) VALUES (
     :row, :id, :body, :place, :state, :address, :project, :name, :type, :description, :metadata,
     :aliases, :tags, :inputs, :run, :run_id, :client, :folder, :synced, :now, :floor, :floor_store,
-    :now, :entries, :size, :lookups
+    :now, :entries, :size, :lookups, :spooled_bytes, :spooled_files
 );
 
 -- name: upsert_link
@@ -215,6 +215,9 @@ LIMIT :limit;
 
 -- name: counts
 SELECT state, requests FROM counts;
+
+-- name: spooled
+SELECT state, spooled_bytes, spooled_files FROM counts;
 
 -- name: entries
 SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
@@ -547,7 +550,18 @@ ORDER BY row
 LIMIT :limit;
 
 -- name: set_freed
-UPDATE requests SET freed = 1 WHERE row = :row;
+UPDATE requests SET freed = 1, spooled_bytes = 0, spooled_files = 0 WHERE row = :row;
+
+-- name: take_off
+-- Of what is free already there is nothing left to take off.
+UPDATE requests
+SET spooled_bytes = max(0, spooled_bytes - :bytes), spooled_files = max(0, spooled_files - :files)
+WHERE row = :row;
+
+-- name: take_off_folders
+-- Of failures that were seen: their folders go with their session.
+UPDATE requests SET spooled_bytes = 0, spooled_files = 0
+WHERE state = 'failed' AND acknowledged AND folder IN (SELECT value FROM json_each(:folders));
 
 -- name: going_on
 SELECT requests.row FROM json_each(:rows) AS asked JOIN requests ON requests.row = asked.value

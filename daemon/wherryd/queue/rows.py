@@ -121,6 +121,8 @@ def request_values(request: NewRequest) -> dict[str, Value]:
         "entries": request.entries,
         "lookups": request.lookups,
         "size": request.size,
+        "spooled_bytes": request.spooled.bytes,
+        "spooled_files": request.spooled.files,
     }
 
 

@@ -100,7 +100,10 @@ CREATE TABLE requests (
     ended       REAL,
     freed       INTEGER NOT NULL DEFAULT 0,     -- 1: its part of the spool is known to be free
     lookups     INTEGER NOT NULL DEFAULT 0,     -- how many of its lookups are not done
-    sent_since  REAL                            -- since when it has put all that it names; NULL: some was there
+    sent_since  REAL,                           -- since when it has put all that it names; NULL: some was there
+    -- what its folder holds of the spool; what has left is taken off before the files go
+    spooled_bytes INTEGER NOT NULL DEFAULT 0,
+    spooled_files INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX requests_by_state ON requests (state, place, row, address);
 CREATE INDEX requests_by_run ON requests (run_id);
@@ -112,23 +115,40 @@ CREATE INDEX requests_by_type ON requests (address, project, name, type)
 CREATE INDEX requests_unfreed ON requests (row) WHERE freed = 0 AND state IN ('done', 'cancelled');
 CREATE INDEX requests_unsynced ON requests (row) WHERE synced = 0 AND state NOT IN ('done', 'cancelled');
 
--- How many requests are in each state: `status` would have to count 30 days of done ones.
+-- How many requests are in each state, and what they hold of the spool: `status` would have to count 30 days of
+-- done ones.
 CREATE TABLE counts (
     state    TEXT PRIMARY KEY,
-    requests INTEGER NOT NULL
+    requests INTEGER NOT NULL,
+    spooled_bytes INTEGER NOT NULL DEFAULT 0,
+    spooled_files INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
-INSERT INTO counts VALUES
+INSERT INTO counts (state, requests) VALUES
     ('held', 0), ('accepted', 0), ('prepared', 0), ('uploaded', 0), ('sending', 0), ('settled', 0),
     ('done', 0), ('failed', 0), ('cancelled', 0);
 CREATE TRIGGER count_new AFTER INSERT ON requests BEGIN
-    UPDATE counts SET requests = requests + 1 WHERE state = NEW.state;
+    UPDATE counts
+    SET requests = requests + 1, spooled_bytes = spooled_bytes + NEW.spooled_bytes,
+        spooled_files = spooled_files + NEW.spooled_files
+    WHERE state = NEW.state;
 END;
-CREATE TRIGGER count_moved AFTER UPDATE OF state ON requests WHEN NEW.state <> OLD.state BEGIN
-    UPDATE counts SET requests = requests - 1 WHERE state = OLD.state;
-    UPDATE counts SET requests = requests + 1 WHERE state = NEW.state;
+CREATE TRIGGER count_moved AFTER UPDATE OF state, spooled_bytes, spooled_files ON requests
+WHEN NEW.state <> OLD.state OR NEW.spooled_bytes <> OLD.spooled_bytes OR NEW.spooled_files <> OLD.spooled_files
+BEGIN
+    UPDATE counts
+    SET requests = requests - 1, spooled_bytes = spooled_bytes - OLD.spooled_bytes,
+        spooled_files = spooled_files - OLD.spooled_files
+    WHERE state = OLD.state;
+    UPDATE counts
+    SET requests = requests + 1, spooled_bytes = spooled_bytes + NEW.spooled_bytes,
+        spooled_files = spooled_files + NEW.spooled_files
+    WHERE state = NEW.state;
 END;
 CREATE TRIGGER count_forgotten AFTER DELETE ON requests BEGIN
-    UPDATE counts SET requests = requests - 1 WHERE state = OLD.state;
+    UPDATE counts
+    SET requests = requests - 1, spooled_bytes = spooled_bytes - OLD.spooled_bytes,
+        spooled_files = spooled_files - OLD.spooled_files
+    WHERE state = OLD.state;
 END;
 
 -- A request's entries, in manifest order. Rows without a request belong to a stream that is still

@@ -17,7 +17,18 @@ from typing import TypeVar
 from wherry.errors import QueueError
 from wherryd.clock import Clock
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Lookup, Manifest, PartSums, Place, RunInfo, State, Upload
+from wherryd.model import (
+    Entry,
+    Lane,
+    Lookup,
+    Manifest,
+    PartSums,
+    Place,
+    RunInfo,
+    Spooled,
+    State,
+    Upload,
+)
 from wherryd.news import News
 from wherryd.queue import changes, findings, knowledge, looks, staging, uploads
 from wherryd.queue.base import (
@@ -169,6 +180,9 @@ class SqliteQueue:
 
     async def counts(self) -> dict[State, int]:
         return await self._read(looks.counts)
+
+    async def spooled(self) -> dict[State, Spooled]:
+        return await self._look(looks.spooled)
 
     async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
         return await self._some(partial(looks.entries, row=row, after=after), limit)
@@ -409,6 +423,13 @@ class SqliteQueue:
 
     async def note_freed(self, row: int) -> None:
         await self._writer.change(_FREED, partial(staging.free, row=row))
+
+    async def take_off(self, row: int, left: Spooled) -> None:
+        await self._writer.change(_FREED, partial(staging.take_off, row=row, left=left))
+
+    async def take_off_folders(self, folders: Sequence[str]) -> None:
+        for part in _parts(folders):
+            await self._bulk(_FREED, partial(staging.take_off_folders, folders=part), len(part))
 
     async def unsynced(self, limit: int = 100) -> list[Request]:
         return await self._look(partial(looks.some, query="unsynced", limit=limit))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from wherry.errors import NotFoundError
-from wherryd.model import Entry, FileStat, Lookup, Manifest, State
+from wherryd.model import Entry, FileStat, Lookup, Manifest, Spooled, State
 from wherryd.queue import changes
 from wherryd.queue.base import Accepted, NewRequest, Packed, WrongState
 from wherryd.queue.changes import head
@@ -170,6 +170,18 @@ def free(db: sqlite3.Connection, row: int) -> Changed[None]:
     """Note that a request's part of the spool is free."""
     head(db, row, State.DONE, State.CANCELLED)
     change(db, "set_freed", row=row)
+    return Changed(None)
+
+
+def take_off(db: sqlite3.Connection, row: int, left: Spooled) -> Changed[None]:
+    """Note that a part of a request's part of the spool is about to go."""
+    change(db, "take_off", row=row, bytes=left.bytes, files=left.files)
+    return Changed(None)
+
+
+def take_off_folders(db: sqlite3.Connection, folders: Sequence[str]) -> Changed[None]:
+    """Note that folders of failures that were acknowledged are about to go."""
+    change(db, "take_off_folders", folders=json([*folders]))
     return Changed(None)
 
 

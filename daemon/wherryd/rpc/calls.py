@@ -13,6 +13,7 @@ import msgspec
 from google.protobuf.message import Message
 
 from wherryd.capture.intake import Intake
+from wherryd.capture.room import Fullness
 from wherryd.clock import Clock
 from wherryd.life import Life
 from wherryd.news import News
@@ -49,6 +50,7 @@ class Calls(msgspec.Struct, frozen=True):
     set_aside: Callable[[], list[Path]]
     resolvers: Resolvers
     is_receiving: Callable[[], bool]
+    fullness: Callable[[], Fullness]
 
     def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
         """The handlers that a server needs."""
@@ -65,6 +67,7 @@ class Calls(msgspec.Struct, frozen=True):
             self.nudge,
             self.set_aside,
             self.is_receiving,
+            self.fullness,
         )
         logging = LogCalls(self.intake, self.queue, self.life, self.default_store)
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)

@@ -16,6 +16,7 @@ from wherry.wire.names import check_alias
 from wherryd.capture.intake import Intake, Stream
 from wherryd.life import Life
 from wherryd.log import get_logger
+from wherryd.model import Spooled
 from wherryd.queue.base import Queue
 from wherryd.rpc.messages import entry_of, header_of, lookup_of, run_of
 
@@ -51,7 +52,8 @@ class LogCalls:
         body = _Body(asked)
         async with self._intake.receive(header) as stream:
             end = await _take_entries(parts, stream, body)
-            accepted = await stream.end(end.entries, body.digest(), end.lookups)
+            spooled = Spooled(max(0, end.spooled_bytes), max(0, end.spooled_files))
+            accepted = await stream.end(end.entries, body.digest(), end.lookups, spooled)
         if not accepted.again:
             _log.debug(
                 "request accepted", request=header.id, name=header.lane.name, entries=end.entries

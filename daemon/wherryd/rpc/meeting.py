@@ -16,12 +16,13 @@ from wherry.errors import UsageError
 from wherry.wire import PROTOCOL, VERSION
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.address import normalize_store
+from wherryd.capture.room import Fullness
 from wherryd.clock import rfc3339
 from wherryd.life import Life
 from wherryd.log import get_logger
 from wherryd.model import State
 from wherryd.queue.base import Filter, Queue, Request
-from wherryd.rpc.messages import ENDED
+from wherryd.rpc.messages import ENDED, spool_message
 from wherryd.rpc.telling import OPEN, Teller
 from wherryd.stores.credentials import CredentialSets
 
@@ -45,6 +46,7 @@ class MeetingCalls:
         nudge: lets what waits for a store try again now.
         set_aside: finds damaged queues; blocks for a moment.
         is_receiving: whether a request is coming in.
+        fullness: how full the spool is.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class MeetingCalls:
         nudge: Callable[[str], None],
         set_aside: Callable[[], list[Path]],
         is_receiving: Callable[[], bool],
+        fullness: Callable[[], Fullness],
     ) -> None:
+        self._fullness = fullness
         self._identity = identity
         self._queue = queue
         self._teller = teller
@@ -91,6 +95,7 @@ class MeetingCalls:
             started=rfc3339(self._life.started),
             set_aside=map(str, await anyio.to_thread.run_sync(self._set_aside)),
             locked=self._queue.locked,
+            spool=spool_message(self._fullness()),
         )
 
     async def _shown(self) -> list[Request]:

@@ -17,6 +17,7 @@ from wherry.wire.address import normalize_store
 from wherry.wire.canonical import MAX_METADATA_BYTES
 from wherry.wire.names import check_alias, check_name, check_path
 from wherryd.capture.intake import Header
+from wherryd.capture.room import Fullness
 from wherryd.clock import rfc3339
 from wherryd.model import (
     Entry,
@@ -216,6 +217,22 @@ def state_message(request: Request, done_bytes: int | None, ahead: int) -> pb.Re
         acknowledged=request.acknowledged,
         ahead=ahead,
         last=request.state in ENDED,
+    )
+
+
+def spool_message(fullness: Fullness) -> pb.SpoolState:
+    """How full the spool is."""
+    return pb.SpoolState(
+        bytes=fullness.held.bytes,
+        files=fullness.held.files,
+        quota_bytes=-1 if fullness.quota_bytes is None else fullness.quota_bytes,
+        quota_files=-1 if fullness.quota_files is None else fullness.quota_files,
+        unlogged_bytes=fullness.unlogged.bytes,
+        unlogged_files=fullness.unlogged.files,
+        resting_bytes=fullness.resting.bytes,
+        resting_files=fullness.resting.files,
+        bytes_per_s=fullness.bytes_per_s,
+        waiting=fullness.waiting,
     )
 
 

@@ -8,7 +8,8 @@ What lies at an address may be exchanged while bytes go there: a disk that is un
 what was put counts only after ``Registry.sync`` has said that the store is the one it was meant for. A folder
 proves more with it, that all of it is in there. An object store could have been another for a moment in
 between: where it was not asked shortly before, or anything went wrong since, all is gone through again, which
-costs a question for each object, until nothing is missing.
+costs a question for each object, until nothing is missing. Where a page takes long, what has come in is
+proven and noted meanwhile, so that the spool need not wait for the rest.
 
 What a kill leaves: objects in the store that nobody names yet, perhaps noted. The next start asks the
 store for those that are not noted, and sends what is missing.
@@ -22,12 +23,14 @@ import anyio
 import msgspec
 
 from wherry.wire.failpoints import failpoint
+from wherryd.clock import Clock
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.stores.base import FileBody, Ledger
 from wherryd.stores.parts import wants_parts
 from wherryd.transfer.bodies import entry_body, pack_body
 from wherryd.transfer.contact import Contact, Contacts
+from wherryd.transfer.emptying import LEAST_BYTES, Emptying
 from wherryd.transfer.items import Gatherer, Item, Taken, pack_record
 from wherryd.transfer.ledger import QueueLedger
 from wherryd.transfer.slots import Slots
@@ -35,6 +38,8 @@ from wherryd.transfer.slots import Slots
 PAGE = 1000
 #: Manifests below this many bytes are put without a question: putting one again costs no more.
 SMALL_BYTES = 16 << 10
+#: In the middle of a page, what comes in within this time is proven together.
+PROVE_S = 1.0
 
 _AFTER_MANIFEST = failpoint("transfer.manifest.after-put")
 _BEFORE_PUT = failpoint("transfer.blob.before-put")
@@ -60,6 +65,7 @@ class Job(msgspec.Struct, frozen=True):
     request: Request
     contact: Contact
     manifest: FileBody
+    emptying: Emptying
     is_leaving: Callable[[], bool]
     went_well: Callable[[], Awaitable[None]]  # told of each answer of the store
 
@@ -72,11 +78,14 @@ class Job(msgspec.Struct, frozen=True):
 class Blobs:
     """Sends manifests and entries' bytes, for all requests."""
 
-    def __init__(self, queue: Queue, contacts: Contacts, slots: Slots, progress: Progress) -> None:
+    def __init__(
+        self, queue: Queue, contacts: Contacts, slots: Slots, progress: Progress, clock: Clock
+    ) -> None:
         self._queue = queue
         self._contacts = contacts
         self._slots = slots
         self._progress = progress
+        self._clock = clock
 
     async def send(self, job: Job) -> bool:
         """Put the manifest and all bytes that the store does not have; proven and noted when this returns.
@@ -103,13 +112,15 @@ class Blobs:
         left = [item for item in taken.items if item.name not in known]
         done = taken.free + sum(item.carried for item in taken.items if item.name in known)
         self._progress.add(job.request.row, done)
+        todo = _Page(left, with_manifest=is_last)
         if left or is_last:
-            todo = _Page(left, with_manifest=is_last)
             while not await self._is_through(job, todo):
                 pass
-            await self._note(job, todo)
-            return todo.is_own and not known and not taken.pointed
-        return not known and not taken.pointed
+            await self._note(job, todo, todo.items)
+            job.emptying.confirm(todo.put_by_us(todo.items))
+            if not is_last:  # the last is counted when the request is uploaded
+                await job.emptying.empty()
+        return todo.is_own and not known and not taken.pointed
 
     async def _known(self, job: Job, taken: Taken) -> set[str]:
         """Names of what the store has. Raises ``Astray``."""
@@ -133,13 +144,13 @@ class Blobs:
             await self._send_manifest(job, page)
         await self._send_all(job, page.items, page)
         page.raise_error()
-        await self._prove(job, page)
+        await self._prove(job, page.items, with_manifest=page.with_manifest)
         return page.puts == 0 or self._contacts.is_unbroken(contact.address, since)
 
-    async def _prove(self, job: Job, page: _Page) -> None:
-        digests = [item.name for item in page.items if item.pack is None]
-        packs = [item.pack for item in page.items if item.pack is not None]
-        manifests = [job.request.manifest or ""] if page.with_manifest else []
+    async def _prove(self, job: Job, items: Sequence[Item], *, with_manifest: bool) -> None:
+        digests = [item.name for item in items if item.pack is None]
+        packs = [item.pack for item in items if item.pack is not None]
+        manifests = [job.request.manifest or ""] if with_manifest else []
         _BEFORE_SYNC()
         await job.contact.registry.sync(
             job.project, digests, manifests, job.contact.store_id, packs
@@ -158,15 +169,19 @@ class Blobs:
 
     async def _send_all(self, job: Job, items: Sequence[Item], page: _Page) -> None:
         others: list[Item] = []
-        async with anyio.create_task_group() as tasks:
-            for item in items:
-                if page.error is not None or job.is_leaving():
-                    break
-                if self._slots.flying(self._key(job, item)):
-                    others.append(item)
-                    continue
-                await self._slots.take(self._key(job, item), item.size)
-                tasks.start_soon(self._send_one, job, item, page)
+        async with anyio.create_task_group() as beside:
+            if len(items) > 1 and sum(item.size for item in items) >= LEAST_BYTES:
+                beside.start_soon(self._prove_meanwhile, job, page)
+            async with anyio.create_task_group() as tasks:
+                for item in items:
+                    if page.error is not None or job.is_leaving():
+                        break
+                    if self._slots.flying(self._key(job, item)):
+                        others.append(item)
+                        continue
+                    await self._slots.take(self._key(job, item), item.size)
+                    tasks.start_soon(self._send_one, job, item, page)
+            beside.cancel_scope.cancel()
         if job.is_leaving():
             raise Leaving
         if others and page.error is None:
@@ -182,8 +197,9 @@ class Blobs:
     async def _send_one(self, job: Job, item: Item, page: _Page) -> None:
         try:
             with self._progress.moving(job.request.row) as told:
-                if await self._put(job, item, told):
-                    page.note_put(item.name)
+                is_ours = await self._put(job, item, told)
+            if is_ours:
+                page.landed(item)
             await job.went_well()
         except Exception as error:  # noqa: BLE001  (raised again when the others have ended)
             page.error = page.error or error
@@ -193,15 +209,45 @@ class Blobs:
         finally:
             self._slots.give_back(self._key(job, item), item.size)
 
+    async def _prove_meanwhile(self, job: Job, page: _Page) -> None:
+        """Let what has come in leave the spool, while the rest of the page is on its way; until cancelled."""
+        while page.error is None:
+            await page.wait_fresh()
+            await self._clock.sleep(PROVE_S)
+            with anyio.CancelScope(shield=True):
+                await self._prove_some(job, page)
+
+    async def _prove_some(self, job: Job, page: _Page) -> None:
+        """Prove and note what has come in.
+
+        Each is asked for once more, as where a page is gone through again; what is missing is the next
+        round's.
+        """
+        items = page.take_fresh()
+        try:
+            if not all([await self._has(job, item) for item in items]):
+                return
+            await self._prove(job, items, with_manifest=False)
+            await self._note(job, page, items)
+            names = [item.name for item in items]
+            noted = await self._queue.sent_already(job.request.lane, names)
+            proven = [item for item in items if item.name in noted]
+            page.take_out(proven)
+            job.emptying.confirm(proven)
+            await job.emptying.empty()
+        except Exception as error:  # noqa: BLE001  (as above)
+            page.error = page.error or error
+
     async def _put(self, job: Job, item: Item, told: Callable[[int], None]) -> bool:
         """Put a blob or a pack; False where the store has it."""
         # asked once in a while: not to fill another store, or the disk below a mount point
         await self._contacts.for_writing(job.contact.address)
-        if item.pack is not None:
-            return await self._put_pack(job, item, item.pack, told)
-        registry = job.contact.registry
-        if await registry.has_blob(job.project, item.name, item.size):
+        if await self._has(job, item):
             return False
+        if item.pack is not None:
+            await self._put_pack(job, item, item.pack, told)
+            return True
+        registry = job.contact.registry
         _BEFORE_PUT()
         ledger = self._ledger(job, item) if wants_parts(job.contact.address, item.size) else None
         await registry.put_blob(job.project, item.name, entry_body(item.entries[0], told, ledger))
@@ -212,24 +258,26 @@ class Blobs:
         store_id = job.contact.store_id
         return QueueLedger(self._queue, self._slots, job.request, item.name, store_id)
 
-    async def _put_pack(self, job: Job, item: Item, pack: str, told: Callable[[int], None]) -> bool:
+    async def _has(self, job: Job, item: Item) -> bool:
+        """Ask the store whether it has a blob or a pack."""
         registry = job.contact.registry
-        if await registry.has_pack(job.project, pack, item.size):
-            return False
+        if item.pack is not None:
+            return await registry.has_pack(job.project, item.pack, item.size)
+        return await registry.has_blob(job.project, item.name, item.size)
+
+    async def _put_pack(self, job: Job, item: Item, pack: str, told: Callable[[int], None]) -> None:
+        registry = job.contact.registry
         _BEFORE_PACK()
         await registry.put_pack(job.project, pack, pack_body(item.entries, item.size, pack, told))
         _AFTER_PACK()
-        return True
 
     # ── what is known then ─────────────────────────────────────────────────────────────────────
-    async def _note(self, job: Job, page: _Page) -> None:
-        if not page.items:
+    async def _note(self, job: Job, page: _Page, items: Sequence[Item]) -> None:
+        if not items:
             return
         _BEFORE_NOTE()
         row = job.request.row
-        sent = [
-            each for item in page.items for each in item.sent(row if page.has_put(item) else None)
-        ]
+        sent = [each for item in items for each in item.sent(row if page.has_put(item) else None)]
         await self._queue.note_sent(job.request.lane, sent, job.contact.store_id)
         _AFTER_NOTE()
 
@@ -242,31 +290,59 @@ class _Page:
     """What has to be in the store, and what became of it in this round."""
 
     def __init__(self, items: Sequence[Item], *, with_manifest: bool) -> None:
-        self.items = items
+        self.items = items  # that are not proven yet
         self.with_manifest = with_manifest
         self.rounds = 0
         self.puts = 0
         self.error: Exception | None = None
+        self._count = len(items)
         self._put: set[str] = set()  # in any round
+        self._fresh: list[Item] = []
+        self._has_fresh = anyio.Event()
+
+    def begin(self) -> None:
+        """Begin a round."""
+        self.rounds += 1
+        self.puts = 0
+        self.take_fresh()
 
     @property
     def is_own(self) -> bool:
         """Whether nothing of it was there."""
-        return len(self._put) == len(self.items) + self.with_manifest
+        return len(self._put) == self._count + self.with_manifest
 
     def note_put(self, name: str) -> None:
         """An object, or the manifest, was put."""
         self.puts += 1
         self._put.add(name)
 
+    def landed(self, item: Item) -> None:
+        """An object was put: what holds its bytes may leave the spool."""
+        self.note_put(item.name)
+        self._fresh.append(item)
+        self._has_fresh.set()
+
     def has_put(self, item: Item) -> bool:
-        """Whether the object was put, and not found there."""
+        """Whether this try has put it, in whatever round, and not found it there."""
         return item.name in self._put
 
-    def begin(self) -> None:
-        """Begin a round."""
-        self.rounds += 1
-        self.puts = 0
+    def put_by_us(self, items: Sequence[Item]) -> list[Item]:
+        """Those of the items that this try has put."""
+        return [item for item in items if self.has_put(item)]
+
+    async def wait_fresh(self) -> None:
+        """Return when something was put since ``take_fresh``."""
+        await self._has_fresh.wait()
+
+    def take_fresh(self) -> list[Item]:
+        """Give what was put in this round since the last call."""
+        fresh, self._fresh, self._has_fresh = self._fresh, [], anyio.Event()
+        return fresh
+
+    def take_out(self, items: Sequence[Item]) -> None:
+        """Forget what is proven and noted."""
+        names = {item.name for item in items}
+        self.items = [item for item in self.items if item.name not in names]
 
     def raise_error(self) -> None:
         if self.error is not None:

@@ -31,6 +31,7 @@ from wherryd.stores.retry import watched
 from wherryd.transfer.blobs import Astray, Blobs, Job, Leaving
 from wherryd.transfer.bodies import ManifestOf
 from wherryd.transfer.contact import Contact, Contacts
+from wherryd.transfer.emptying import Emptying
 from wherryd.transfer.slots import Slots
 from wherryd.transfer.troubles import Troubles
 from wherryd.waiting import RowWatcher
@@ -78,6 +79,7 @@ class Transferrer:
         manifest_of: gives manifests' files.
         contacts: the stores that may be written to.
         at_once: bodies in flight, over all stores.
+        spool: the folder that empties as bytes arrive; "": it is left alone.
     """
 
     def __init__(
@@ -91,13 +93,15 @@ class Transferrer:
         progress: Progress,
         stand_back_s: Callable[[], float] = lambda: 0.0,
         note_defect: NoteDefect = note_defect,
+        spool: str = "",
     ) -> None:
+        self._spool = spool
         self._manifest_of = manifest_of
         self._contacts = contacts
         self._queue = queue
         self._clock = clock
         self._progress = progress
-        self._blobs = Blobs(queue, contacts, Slots(at_once), progress)
+        self._blobs = Blobs(queue, contacts, Slots(at_once), progress, clock)
         self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
         self._stopped: set[Lane] = set()
         self.troubles = Troubles(clock)
@@ -127,18 +131,20 @@ class Transferrer:
         self.crew.nudge()
 
     async def _transfer(self, request: Request) -> bool:
-        self._progress.start(request.row)
+        self._progress.start(request.row, is_sending=True)
         began, since = self._clock.monotonic(), self._clock.now()
         watcher = self._watcher(request)
+        emptying = Emptying(request, self._spool, self._queue)
         try:
             if await self._is_stopped(request.lane):
                 return False
             with watched(watcher):
                 contact = await self._contacts.for_writing(request.lane.store)
-                is_own = await self._send(request, contact, watcher)
+                is_own = await self._send(request, contact, watcher, emptying)
             _BEFORE_QUEUE()
             await self._queue.uploaded(request.row, contact.store_id, since if is_own else None)
             _AFTER_QUEUE()
+            await emptying.empty()
         except Leaving:
             return False
         except QueueError:
@@ -162,7 +168,9 @@ class Transferrer:
             self._progress.end(request.row)
         return True
 
-    async def _send(self, request: Request, contact: Contact, watcher: RowWatcher) -> bool:
+    async def _send(
+        self, request: Request, contact: Contact, watcher: RowWatcher, emptying: Emptying
+    ) -> bool:
         lane = request.lane
 
         async def went_well() -> None:
@@ -170,7 +178,7 @@ class Transferrer:
             await watcher.recovered()
 
         manifest = await self._manifest_of(request)
-        job = Job(request, contact, manifest, lambda: self.crew.leaving, went_well)
+        job = Job(request, contact, manifest, emptying, lambda: self.crew.leaving, went_well)
         return await self._blobs.send(job)
 
     def _watcher(self, request: Request) -> RowWatcher:

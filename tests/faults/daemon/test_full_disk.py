@@ -54,6 +54,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.home.mkdir()
     with small_disk(machine.home, _DISK_BYTES) as disk:
         machine.live_on(disk)
+        (machine.home / places.CONFIG).write_text("spool_quota_bytes = '1 TB'\n")
         yield machine
         machine.close()
 

@@ -424,7 +424,7 @@ def test_few_files_are_allowed_and_many_are_opened(daemon: DaemonProcess) -> Non
     """Where few open files are allowed, fewer transfers run at once than asked for; the log says so, and
     names what is set and has no effect yet.
     """
-    _configure(daemon, "max_transfers = 40\nspool_quota_bytes = 1000\n")
+    _configure(daemon, "max_transfers = 40\ncapture = 'auto'\n")
     wherryd = f"{sys.executable} -m wherryd --stay --home {daemon.home}"
     limited = subprocess.Popen(
         ["sh", "-c", f"ulimit -n 96; exec {wherryd}"], stderr=subprocess.PIPE, text=True
@@ -441,7 +441,7 @@ def test_few_files_are_allowed_and_many_are_opened(daemon: DaemonProcess) -> Non
     limited.communicate(timeout=30)
     assert limited.returncode == 0
     assert re.search("too few open files.* most=6", said), said
-    assert re.search("no effect yet.* name=spool_quota_bytes", said), said
+    assert re.search("no effect yet.* name=capture", said), said
 
 
 def test_newer_queue_is_written_to(daemon: DaemonProcess) -> None:

@@ -76,6 +76,7 @@ class FakeDaemon:
         self.busy = False
         self.hang: set[str] = set()  # calls that are answered when the fake ends
         self.status_limit = 1000
+        self.spool: pb.SpoolState | None = None
         self.on_shutdown: Callable[[], None] = lambda: None
         self.on_wait: Callable[[], None] = lambda: None  # when the first states have been told
         self._closing = False
@@ -138,6 +139,7 @@ class FakeDaemon:
             requests=[each for each in self.requests if _is_shown(each)][: self.status_limit],
             stopped=self.stopped,
             started="2026-11-23T13:00:00.000Z",
+            spool=self.spool,
         )
 
     def shutdown(self, wanted: pb.ShutdownRequest) -> pb.ShutdownReply:

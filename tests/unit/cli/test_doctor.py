@@ -87,10 +87,10 @@ def test_setting_without_effect_looks_as_if_it_held(
 ) -> None:
     """What is read and not heeded yet is marked, and no other setting."""
     file = daemon.home / "config.toml"
-    file.write_text("spool_quota_bytes = 1000\n")
+    file.write_text("capture = 'copy'\n")
     marked = {each["name"] for each in as_json("doctor")["settings"] if not each["has_effect"]}
     assert marked == WITHOUT_EFFECT
-    (line,) = [line for line in wherry("doctor").stdout.splitlines() if "spool_quota_bytes" in line]
+    (line,) = [line for line in wherry("doctor").stdout.splitlines() if "config.toml" in line]
     assert line.endswith("config.toml, without effect yet")
 
 

@@ -112,3 +112,46 @@ def test_acknowledged_failure_is_counted_on(daemon: FakeDaemon, wherry: Wherry) 
     daemon.requests = [request(1, state="failed", acknowledged=True), request(2, state="done")]
     assert "failed" not in wherry("status").stdout
     assert "failed" not in wherry("queue").stdout
+
+
+def test_spool_that_fills_up_is_not_seen(
+    daemon: FakeDaemon, wherry: Wherry, as_json: Callable[..., Any]
+) -> None:
+    """How full the spool is, of what, who holds it, and how long until what can be sent is sent."""
+    gib = 1 << 30
+    daemon.spool = pb.SpoolState(
+        bytes=9 * gib,
+        files=1200,
+        quota_bytes=10 * gib,
+        quota_files=-1,
+        unlogged_bytes=gib,
+        unlogged_files=2,
+        resting_bytes=2 * gib,
+        resting_files=7,
+        bytes_per_s=0.05 * gib,
+        waiting=2,
+    )
+    shown = wherry("status").stdout
+    assert "The spool holds 9.0 GiB of 10.0 GiB, in 1,200 files." in shown
+    assert "At 51.2 MiB/s what can be sent is gone in about 2 min." in shown
+    assert "1.0 GiB are captured and not logged yet" in shown
+    assert "2.0 GiB are of requests that wait for you" in shown and "`wherry sync`" in shown
+    assert "2 programs wait for room" in shown and "spool_quota_bytes" in shown
+    found = as_json("status")["spool"]
+    assert (found["bytes"], found["quota_bytes"], found["quota_files"]) == (9 * gib, 10 * gib, None)
+    assert round(found["seconds_left"]) == 120
+    assert found["waiting"] == 2
+
+
+def test_end_of_a_spool_that_stands_still_is_told(
+    daemon: FakeDaemon, wherry: Wherry, as_json: Callable[..., Any]
+) -> None:
+    """While nothing leaves it, nobody knows when it is empty; an empty one is not spoken of."""
+    daemon.spool = pb.SpoolState(bytes=5, files=1, quota_bytes=10, quota_files=10)
+    assert "Nothing leaves it at present" in wherry("status").stdout
+    assert as_json("status")["spool"]["seconds_left"] is None
+    daemon.spool = pb.SpoolState(bytes=5, files=1, quota_bytes=10, resting_bytes=5, quota_files=10)
+    assert "Nothing of it is on its way." in wherry("status").stdout
+    daemon.spool = pb.SpoolState(quota_bytes=10, quota_files=10)
+    assert "spool" not in wherry("status").stdout
+    assert as_json("status")["spool"]["seconds_left"] == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.client.recorder import Recorder
-from wherry import active, connection, recent, session
+from wherry import active, connection, recent, room, session
 
 
 @pytest.fixture
@@ -34,6 +34,9 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     held = vars(session)["_sessions"]
     while held:
         os.close(held.popitem()[1].lock)
+    rooms = vars(room)["_rooms"]
+    while rooms:
+        rooms.popitem()[1].file.close()
 
 
 @pytest.fixture

@@ -381,6 +381,8 @@ def fill_a_disk(disk: Path) -> None:
     small, big = disk.with_name("small-file"), disk.with_name("big")
     small.write_bytes(b"s" * 1000)
     big.write_bytes(b"b" * (3 << 20))
+    (disk / "home").mkdir(mode=0o700, exist_ok=True)
+    (disk / "home" / places.CONFIG).write_text("spool_quota_bytes = '1 TB'\n")
     artifact = make()
     artifact.add_file(str(small))
     ballast = disk / "ballast"

@@ -216,6 +216,7 @@ class Bench:
             self.news,
             self.clock,
             self.progress,
+            spool=str(self.spool),
         )
         self.start(stage.run())
         return stage

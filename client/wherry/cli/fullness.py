@@ -1,0 +1,82 @@
+"""How full the spool is, in JSON and in words. No I/O. Does not own: where it is found out (the daemon)."""
+
+from __future__ import annotations
+
+from wherry import messages as pb
+from wherry.cli.words import count_text, span_text
+from wherry.progress import size_text
+
+
+def spool_json(found: pb.StatusReply) -> dict[str, object] | None:
+    """Give the keys that ``--json`` shows of the spool; they stay as they are."""
+    if not found.HasField("spool"):
+        return None
+    spool = found.spool
+    return {
+        "bytes": spool.bytes,
+        "files": spool.files,
+        "quota_bytes": _limit(spool.quota_bytes),
+        "quota_files": _limit(spool.quota_files),
+        "unlogged_bytes": spool.unlogged_bytes,
+        "unlogged_files": spool.unlogged_files,
+        "resting_bytes": spool.resting_bytes,
+        "resting_files": spool.resting_files,
+        "bytes_per_s": spool.bytes_per_s,
+        "seconds_left": seconds_left(spool),
+        "waiting": spool.waiting,
+    }
+
+
+def spool_sentences(found: pb.StatusReply) -> list[str]:
+    """Say how full the spool is, and how long until it is empty; nothing where it is."""
+    spool = found.spool
+    if not (spool.bytes or spool.files or spool.waiting):
+        return []
+    told = [f"The spool holds {_amount(spool)}. {_until_empty(spool)}"]
+    if spool.unlogged_bytes:
+        told.append(f"Of that, {size_text(spool.unlogged_bytes)} are captured and not logged yet.")
+    if spool.resting_bytes:
+        told.append(
+            f"Of that, {size_text(spool.resting_bytes)} are of requests that wait for you:"
+            " held by offline mode (`wherry sync`) or failed (`wherry retry`, `wherry acknowledge`)."
+        )
+    if spool.waiting:
+        who = count_text(spool.waiting, "program waits", "programs wait")
+        told.append(
+            f"{who} for room in it. A larger spool_quota_bytes or spool_quota_inodes in config.toml"
+            " counts within seconds."
+        )
+    return told
+
+
+def seconds_left(spool: pb.SpoolState) -> float | None:
+    """Say how long until all that can be sent is sent; None where nothing moves."""
+    left = going_bytes(spool)
+    if not left:
+        return 0.0
+    return left / spool.bytes_per_s if spool.bytes_per_s > 0 else None
+
+
+def going_bytes(spool: pb.SpoolState) -> int:
+    """Count the bytes of logged requests that go without the user."""
+    return max(0, spool.bytes - spool.unlogged_bytes - spool.resting_bytes)
+
+
+def _amount(spool: pb.SpoolState) -> str:
+    of_bytes = "" if spool.quota_bytes < 0 else f" of {size_text(spool.quota_bytes)}"
+    of_files = "" if spool.quota_files < 0 else f" of {spool.quota_files:,}"
+    return f"{size_text(spool.bytes)}{of_bytes}, in {spool.files:,}{of_files} files"
+
+
+def _until_empty(spool: pb.SpoolState) -> str:
+    left_s = seconds_left(spool)
+    if not going_bytes(spool):
+        return "Nothing of it is on its way."
+    if left_s is None:
+        return "Nothing leaves it at present, so nobody can say when it is empty."
+    speed = f"{size_text(int(spool.bytes_per_s))}/s"
+    return f"At {speed} what can be sent is gone in about {span_text(left_s)}."
+
+
+def _limit(number: int) -> int | None:
+    return None if number < 0 else number
