@@ -590,7 +590,7 @@ def _any_sender() -> Applied:
     lives=0,
     logs=6,
     contents=2,
-    spread_s=1.0,
+    spread_s=5.0,
     faults={"slow_answer": 0.5},
 )
 def _next_not_looked_for() -> Applied:
