@@ -97,12 +97,13 @@ def test_executed_program_keeps_the_session(home: Path, tmp_path: Path) -> None:
     code = (
         _CAPTURE
         + """
-subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], close_fds=False)
-os.write(1, b"x")
+reads = "import os, sys; os.write(1, b'x'); sys.stdin.read()"
+subprocess.Popen([sys.executable, "-c", reads], close_fds=False)
 os._exit(0)
 """
     )
     parent = _start(code, home, tmp_path)
+    # By the program itself: execve(2) lets who started it go on before it closes descriptors.
     assert parent.stdin and parent.stdout and parent.stdout.read(1) == b"x"
     parent.wait()
     (folder,) = sessions(home)

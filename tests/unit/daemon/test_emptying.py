@@ -183,7 +183,7 @@ async def test_another_boot_misses_what_has_left(bench: Bench, store: WatchedSto
     await bench.wait_state(request, State.PREPARED)
     digests = {name: digest(data) for name, data in files.items()}
     await bench.queue.set_store_id(STORE, "store-1", probed=True)
-    sent = blobs.Item(digests["a"], _BIG, (), _BIG).sent()
+    sent = blobs.Item(digests["a"], _BIG, (), _BIG).sent(1)
     await bench.queue.note_sent(request.lane, sent)
     (folder / "a").unlink()
     durability = Durability(str(bench.spool), "boot-2", bench.queue, bench.news, bench.clock)

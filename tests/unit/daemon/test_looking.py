@@ -145,16 +145,32 @@ async def test_a_look_has_no_bound(
 
 async def test_what_was_put_long_ago_is_trusted(bench: Bench, store: LookedAt) -> None:
     """What waits for its commit longer than a day is looked at, and sent again where it is gone."""
-    request = await bench.log({"large": LARGE})
+    request = await bench.log({"small": b"small"})
     await bench.wait_state(request, State.UPLOADED)
     store.lose("blobs")
     bench.clock.advance(TRUSTED_S)
     start_commit(bench)
     done = await bench.wait_state(request, State.DONE)
-    keys = [layout.blob_key("cats", digest(LARGE)), manifest_key(done)]
+    keys = [layout.blob_key("cats", digest(b"small")), manifest_key(done)]
     assert [sorted(look) for look in store.looks] == [keys], (
         "what it put once more, it put just now"
     )
+    assert await read(bench, 0) == {"small": b"small"}
+
+
+async def test_what_has_left_the_spool_is_lost_without_a_word(
+    bench: Bench, store: LookedAt
+) -> None:
+    """Large bytes leave the spool with their upload: gone a day later, the request fails, and says why."""
+    request = await bench.log({"large": LARGE})
+    await bench.wait_state(request, State.UPLOADED)
+    store.lose("blobs")
+    bench.clock.advance(TRUSTED_S)
+    start_commit(bench)
+    failed = await bench.wait_state(request, State.FAILED)
+    assert failed.error == "FileMissing"
+    assert digest(LARGE) in failed.reason
+    await log(bench, {"large": LARGE})
     assert await read(bench, 0) == {"large": LARGE}
 
 
