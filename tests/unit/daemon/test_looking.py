@@ -168,7 +168,7 @@ async def test_what_has_left_the_spool_is_lost_without_a_word(
     bench.clock.advance(TRUSTED_S)
     start_commit(bench)
     failed = await bench.wait_state(request, State.FAILED)
-    assert failed.error == "FileMissing"
+    assert failed.error == "FileChanged"
     assert digest(LARGE) in failed.reason
     await log(bench, {"large": LARGE})
     assert await read(bench, 0) == {"large": LARGE}
