@@ -63,9 +63,9 @@ def log_side_by_side(machines: Sequence[Machine], pace: Pace, logs: int) -> None
 def finish(machines: Sequence[Machine], programs: Sequence[Program]) -> None:
     """Wait until the programs have ended, and all that they left is done."""
     for program in programs:
-        program.wait_done(100)
+        program.wait_done()
     for machine in machines:
-        machine.wait_all_done(100)
+        machine.wait_all_done()
 
 
 def check_all_arrived(place: Place, names: list[str], writers: dict[str, int]) -> None:
@@ -125,3 +125,23 @@ def test_two_homes_collide_on_one_bucket(tmp_path: Path, place: Place) -> None:
     writers = [record["metadata"]["who"] for record in found]
     changes = sum(before != after for before, after in itertools.pairwise(writers))
     assert changes >= rounds, "the homes did not meet"
+
+
+@pytest.mark.soak
+def test_eight_homes_fill_one_name(tmp_path: Path, place: Place) -> None:
+    """Eight daemons commit to one name at once, with kills: v0…vN without a hole, each request once."""
+    homes, logs, kills = (8, 100, 16) if SOAK else (8, 10, 2)
+    pace = Pace(tmp_path / "pace", logs)
+    with ExitStack() as stack:
+        machines = [
+            stack.enter_context(machine_of(tmp_path / f"m{n}", place.address, place.env))
+            for n in range(homes)
+        ]
+        programs = [start(machine, f"home{n}", ["one"], pace) for n, machine in enumerate(machines)]
+        Hunt(machines, pace, 1).run(kills)
+        pace.let(pace.left)
+        finish(machines, programs)
+        assert [taken(machine.home) for machine in machines] == [logs] * homes
+    check_all_arrived(place, ["one"], {f"home{n}": logs for n in range(homes)})
+    found = [record["version"] for record in records(place.objects, "many", "one")]
+    assert found == list(range(homes * logs))
