@@ -32,7 +32,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from wherry.wire import places
+from wherry.wire import PROTOCOL, places
 from wherry.wire import wherry_pb2 as pb
 
 OPTIONS: dict[str, str] = {}
@@ -43,7 +43,7 @@ async def hello(request: pb.HelloRequest, context: Any) -> pb.HelloReply:
     """Say who this is."""
     HELLOS.append(request)
     return pb.HelloReply(
-        protocol=int(OPTIONS.get("protocol", "1")),
+        protocol=int(OPTIONS.get("protocol", PROTOCOL)),
         version="test",
         pid=os.getpid(),
         draining=OPTIONS.get("draining") == "1",
