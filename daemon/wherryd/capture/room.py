@@ -181,10 +181,13 @@ class SpoolRoom:
         self._head = self._head._replace(quota=quota, timeout_s=wanted.timeout_s)
 
     def _tidy(self) -> None:
+        try:
+            there = set(os.listdir(os.path.join(self._spool, "sessions")))
+        except FileNotFoundError:
+            return  # the home was removed: what lies there now is another daemon's
         if not self._file.is_there():
             self._file.close()
             self._file = RoomFile(self._path)
-        there = set(os.listdir(os.path.join(self._spool, "sessions")))
         self._file.clear(lambda session: session not in there)
 
     def _say(self) -> None:
