@@ -150,7 +150,8 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
     clock, news = SystemClock(), News()
     await anyio.to_thread.run_sync(_make_folders, config)
     async with AsyncExitStack() as end:
-        reserve = Reserve(config.reserve)
+        reserve = await anyio.to_thread.run_sync(Reserve, config.reserve)
+        end.callback(reserve.close)
         database = await ThreadDatabase.open(config.queue, clock, reserve=reserve)
         # Twice closed is no harm; left open, its threads would keep this process for ever.
         end.push_async_callback(database.aclose)

@@ -107,13 +107,15 @@ class RoomFile:
 
     Args:
         path: made where it is missing.
+        folder: open; the file is made in this one, whatever its path names by now. None: where the path says.
 
     Raises ``OSError``, as every method does.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, folder: int | None = None) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        name = path if folder is None else os.path.basename(path)
+        self._file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=folder)
 
     def is_there(self) -> bool:
         """Whether it still lies where others find it."""

@@ -86,7 +86,8 @@ class SpoolRoom:
         self._queue = queue
         self._progress = progress
         self._clock = clock
-        self._file = RoomFile(path)
+        self._home = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._file = RoomFile(path, self._home)
         before = self._file.read().head
         self._head = Head(Quota(), wanted.timeout_s, beat=before.beat if before else 0)
         self._came = NOTHING  # since the queue's sum was last asked for
@@ -96,6 +97,7 @@ class SpoolRoom:
     def close(self) -> None:
         """Close the file; what it says stays."""
         self._file.close()
+        os.close(self._home)
 
     async def begin(self) -> None:
         """Say how things stand, before clients come."""
@@ -181,13 +183,10 @@ class SpoolRoom:
         self._head = self._head._replace(quota=quota, timeout_s=wanted.timeout_s)
 
     def _tidy(self) -> None:
-        try:
-            there = set(os.listdir(os.path.join(self._spool, "sessions")))
-        except FileNotFoundError:
-            return  # the home was removed: what lies there now is another daemon's
         if not self._file.is_there():
             self._file.close()
-            self._file = RoomFile(self._path)
+            self._file = RoomFile(self._path, self._home)
+        there = set(os.listdir(os.path.join(self._spool, "sessions")))
         self._file.clear(lambda session: session not in there)
 
     def _say(self) -> None:

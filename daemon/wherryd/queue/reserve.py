@@ -10,6 +10,7 @@ a kill leaves: a file that is there, too short, or gone; the next round makes it
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from wherry.wire.failpoints import failpoint
@@ -26,16 +27,22 @@ class Reserve:
     """Bytes that are kept for a full disk. Every method blocks.
 
     Args:
-        path: of the file.
+        path: of the file. Its folder is there, and is meant also when another lies there later: the home
+            may be removed, and made anew for another daemon.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._name = path.name
+        self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of the folder; the file stays."""
+        os.close(self._folder)
 
     def give_up(self) -> bool:
         """Delete it; whether there was one."""
         try:
-            self._path.unlink()
+            os.unlink(self._name, dir_fd=self._folder)
         except OSError:
             return False
         return True
@@ -50,16 +57,18 @@ class Reserve:
 
     def _size_bytes(self) -> int:
         try:
-            return self._path.stat().st_size
+            return os.stat(self._name, dir_fd=self._folder).st_size
         except FileNotFoundError:
             return 0
 
     def _is_room(self) -> bool:
-        disk = os.statvfs(self._path.parent)
+        disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize >= _WORTH_BYTES
 
     def _write(self) -> None:
-        with self._path.open("wb") as file:
+        with open(
+            self._name, "wb", opener=partial(os.open, mode=0o600, dir_fd=self._folder)
+        ) as file:
             for _ in range(SIZE_BYTES // len(_CHUNK)):
                 file.write(_CHUNK)
                 _MIDDLE()
