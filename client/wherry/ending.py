@@ -102,10 +102,10 @@ def not_committed(watched: Watched, group: Sequence[Ending], why: str) -> Iterat
 
 def _left(watched: Watched, group: Sequence[Ending]) -> list[str]:
     """Say how each request stands that may still become a version, as far as it is known."""
-    if watched.states:
-        return _said(watched.pending())
+    told = {_name(state) for state in watched.states.values()}
     labels = dict.fromkeys(label for ending in group for label in ending.logged.labels)
-    return [f"{label}: the daemon told nothing of it" for label in labels]
+    untold = [label for label in labels if label not in told]
+    return _said(watched.pending()) + [f"{each}: the daemon told nothing of it" for each in untold]
 
 
 def _calls(group: Sequence[Ending]) -> list[str]:

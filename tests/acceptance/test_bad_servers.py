@@ -87,7 +87,7 @@ def test_all_wait_for_their_own_pauses(tmp_path: Path, seaweed: Seaweed) -> None
 
 def test_a_busy_server_gets_ever_more(tmp_path: Path, seaweed: Seaweed) -> None:
     """It says SlowDown when more than two come at once: soon no more do, and everything arrives."""
-    place, names = bucket(seaweed), [f"name-{n}" for n in range(20)]
+    place, names = bucket(seaweed), [f"name-{n}" for n in range(10)]
     with Chaos(seaweed.port, most=2) as chaos:
         address = place.address.replace(str(seaweed.port), str(chaos.port))
         with machine(tmp_path / "m", address, place.env | {"WHERRY_FINISH": "detach"}) as on:

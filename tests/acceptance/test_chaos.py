@@ -44,7 +44,7 @@ ALONE = {
     Fault.DELAY: 0.6,
     Fault.CUT: 0.1,
     Fault.RESET: 0.1,
-    Fault.BUSY: 0.15,
+    Fault.BUSY: 0.08,
     Fault.LOST: 0.1,
     Fault.TRUNCATED: 0.1,
     Fault.TWICE: 0.3,
