@@ -322,6 +322,16 @@ async def _fail_at(lasting: FileBody, step: str) -> list[str]:
     return _steps(server)
 
 
+async def test_when_to_come_back_is_lost_with_the_upload(lasting: FileBody) -> None:
+    """A server that wants to be left alone for long ends the upload, and is left alone for so long."""
+    busy = error(503, "SlowDown", Retry_After="40")
+    async with store_at() as (store, server):
+        _server(server, part_2=[busy] * 99)
+        with pytest.raises(StepsFailed) as failed:
+            await store.put("key", lasting)
+    assert failed.value.retry_after_s == 40
+
+
 async def test_an_upload_that_broke_off_begins_anew(
     lasting: FileBody, ledger: MemoryLedger
 ) -> None:

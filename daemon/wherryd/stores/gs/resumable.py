@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
 from functools import partial
 
-import anyio
 import msgspec
 from anyio import to_thread
 
-from wherry.errors import StoreError, StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.model import PartSums, Upload
-from wherryd.stores.base import FileBody, Ledger, OutcomeUnknown, StepsFailed
+from wherryd.stores.base import FileBody, OutcomeUnknown
 from wherryd.stores.bodies import changed, read_piece
 from wherryd.stores.crc32c import Crc32c, written
 from wherryd.stores.gs.answers import Answer, Call, created, failed, is_missing, problem, read
@@ -34,10 +31,10 @@ from wherryd.stores.gs.place import session_path
 from wherryd.stores.gs.resources import Resource
 from wherryd.stores.gs.sender import Sender
 from wherryd.stores.http.sending import Readable
-from wherryd.stores.parts import PART_BYTES, Forgetful, crc32c_in, is_for, make_sums, sum_of
+from wherryd.stores.parts import PART_BYTES, crc32c_in, is_for, make_sums, sum_of
 from wherryd.stores.retry import Retry
+from wherryd.stores.stepwise import Stepwise, UploadOver
 
-_ABORT_S = 5
 _GONE = (404, 410)
 #: "Client closed request": what the server says when a session was cancelled.
 _CANCELLED = 499
@@ -51,11 +48,7 @@ _BEFORE_LAST = failpoint("stores.gs.resumable.before-last")
 _AFTER_LAST = failpoint("stores.gs.resumable.after-last")
 
 
-class _Over(Exception):
-    """Nothing more can come of the session."""
-
-
-class Resumable:
+class Resumable(Stepwise):
     """One upload.
 
     Args:
@@ -66,13 +59,8 @@ class Resumable:
     """
 
     def __init__(self, sender: Sender, retry: Retry, key: str, body: FileBody) -> None:
+        super().__init__(retry, key, body)
         self._sender = sender
-        self._retry = retry
-        self._key = key
-        self._body = body
-        self._lasts = body.ledger is not None
-        self._ledger: Ledger = body.ledger or Forgetful()
-        self._upload = Upload(0, "", 0, {})
         self._at = 0  # how many bytes the server has, …
         self._is_sure = True  # … unless a request got no good answer since
 
@@ -83,18 +71,13 @@ class Resumable:
         if answer is None:
             await self._begin(sums)
         try:
-            while answer is None or not answer.is_good:
-                answer = await self._send_part(sums)
-            await self._confirm(answer, sums)
-        except _Over as exc:
+            async with self._left_if_it_fails():
+                while answer is None or not answer.is_good:
+                    answer = await self._send_part(sums)
+                await self._confirm(answer, sums)
+        except UploadOver as exc:
             await self._ledger.forget(self._upload)
             raise OutcomeUnknown(str(exc)) from exc
-        except StoreUnavailable as exc:
-            await self._leave()
-            raise StepsFailed(exc.message, hint=exc.hint) from exc
-        except BaseException:
-            await self._leave()
-            raise
 
     async def _sums(self) -> PartSums:
         sums = await self._ledger.sums()
@@ -137,7 +120,7 @@ class Resumable:
         self._upload = upload
         try:
             return await self._retry.run(f"ask for {self._key}", self._ask)
-        except _Over:
+        except UploadOver:
             await self._ledger.forget(upload)
             self._upload = Upload(0, "", 0, {})
             return None
@@ -147,7 +130,7 @@ class Resumable:
         call = self._call({"Content-Range": f"bytes */{self._body.size}"})
         answer = await self._step(call)
         if answer.is_good and not await self._is_there(created(call, answer)):
-            raise _Over(f"{call.what}: the object was there, and is there no more.")
+            raise UploadOver(f"{call.what}: the object was there, and is there no more.")
         return answer
 
     async def _is_there(self, made: Resource) -> bool:
@@ -215,9 +198,9 @@ class Resumable:
         self._is_sure = False
         answer = await self._sender.send(call)
         if answer.status in _GONE and (answer.is_the_stores or await self._is_the_store()):
-            raise _Over(f"{call.what}: the server has given the upload up.")
+            raise UploadOver(f"{call.what}: the server has given the upload up.")
         if answer.is_damaged:
-            raise _Over(f"{call.what}: other bytes arrived than were sent.")
+            raise UploadOver(f"{call.what}: other bytes arrived than were sent.")
         is_on = answer.status == 308 and "Location" not in answer.headers
         if not answer.is_good and not is_on:
             raise problem(call, answer)
@@ -230,13 +213,10 @@ class Resumable:
         try:
             await confirm(self._sender, self._call({}), answer, crc32c_in(sums))
         except OutcomeUnknown as exc:
-            raise _Over(exc.message) from exc
+            raise UploadOver(exc.message) from exc
 
-    async def _leave(self) -> None:
-        """Without a ledger nobody can go on: give the session back, in a few tries."""
-        if not self._lasts:
-            with anyio.move_on_after(_ABORT_S, shield=True), suppress(StoreError):
-                await give_up(self._sender, self._retry, self._key, self._upload.name)
+    async def _give_up(self) -> None:
+        await give_up(self._sender, self._retry, self._key, self._upload.name)
 
     def _look(self) -> Call:
         return Call(method="GET", key=self._key, query={"fields": FIELDS})

@@ -1,7 +1,7 @@
 """An S3 bucket as a store, on AWS or any server that speaks its protocol.
 
 ``store``      the verbs
-``multipart``  big files, in parts
+``multipart``  big files, in parts (``stores.stepwise``)
 ``sender``     one request: with which credentials, at what time, in which region; sent again only if refused
 ``signing``    Signature Version 4 with the content hash that we have
 ``answers``    what a status and an error code mean

@@ -26,9 +26,9 @@ from anyio.abc import TaskGroup
 from wherry.errors import AccessRefused, StoreError, StoreUnavailable, WherryError
 from wherry.wire.failpoints import failpoint
 from wherryd.model import PartSums, Upload
-from wherryd.stores.base import Body, FileBody, Ledger, OutcomeUnknown, StepsFailed
+from wherryd.stores.base import Body, FileBody, Ledger, OutcomeUnknown
 from wherryd.stores.bodies import changed, find_changed
-from wherryd.stores.parts import Forgetful, is_for, make_sums, part_bytes, split, sum_of
+from wherryd.stores.parts import is_for, make_sums, part_bytes, split, sum_of
 from wherryd.stores.retry import Retry
 from wherryd.stores.s3.answers import (
     NOTHING,
@@ -41,10 +41,10 @@ from wherryd.stores.s3.answers import (
     problem,
 )
 from wherryd.stores.s3.sender import Sender
+from wherryd.stores.stepwise import Stepwise, UploadOver
 
 #: Parts of one upload at once, where there is room.
 _AT_ONCE = 4
-_ABORT_S = 5
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 _BEGUN = failpoint("stores.s3.multipart.begun")
@@ -55,11 +55,7 @@ _BEFORE_COMPLETE = failpoint("stores.s3.multipart.before-complete")
 _AFTER_COMPLETE = failpoint("stores.s3.multipart.after-complete")
 
 
-class _UploadGone(Exception):
-    """The server has given the upload up, or parts of it: no step of it can succeed any more."""
-
-
-class Multipart:
+class Multipart(Stepwise):
     """One upload.
 
     Args:
@@ -70,13 +66,8 @@ class Multipart:
     """
 
     def __init__(self, sender: Sender, retry: Retry, key: str, body: FileBody) -> None:
+        super().__init__(retry, key, body)
         self._sender = sender
-        self._retry = retry
-        self._key = key
-        self._body = body
-        self._lasts = body.ledger is not None
-        self._ledger: Ledger = body.ledger or Forgetful()
-        self._upload = Upload(0, "", 0, {})
         self._etags: dict[int, str] = {}  # of the parts that the server has
         self._failure: Exception | None = None
 
@@ -87,21 +78,16 @@ class Multipart:
         if not self._upload.name:
             await self._begin(sums)
         try:
-            await self._send_parts(sums)
-            _BEFORE_COMPLETE()
-            await self._retry.run(f"complete {self._key}", partial(self._complete, sums))
-            _AFTER_COMPLETE()
-        except _UploadGone as exc:
+            async with self._left_if_it_fails():
+                await self._send_parts(sums)
+                _BEFORE_COMPLETE()
+                await self._retry.run(f"complete {self._key}", partial(self._complete, sums))
+                _AFTER_COMPLETE()
+        except UploadOver as exc:
             with suppress(StoreError):
-                await self._abort()  # of one whose parts are not what they were
+                await self._give_up()  # of one whose parts are not what they were
             await self._ledger.forget(self._upload)
             raise OutcomeUnknown(str(exc)) from exc
-        except StoreUnavailable as exc:
-            await self._leave()
-            raise StepsFailed(exc.message, hint=exc.hint) from exc
-        except BaseException:
-            await self._leave()
-            raise
 
     async def _sums(self) -> PartSums:
         sums = await self._ledger.sums()
@@ -131,12 +117,12 @@ class Multipart:
             if upload.part_bytes == sums.part_bytes:
                 self._etags = await self._find_parts(sums)
                 return
-            await self._abort()
+            await self._give_up()
         except AccessRefused:
             # Listing parts is a right of its own (s3:ListMultipartUploadParts): what was noted has to do.
             self._etags = dict(upload.sent)
             return
-        except _UploadGone:
+        except UploadOver:
             pass
         await self._ledger.forget(upload)
         self._upload = Upload(0, "", 0, {})
@@ -243,13 +229,7 @@ class Multipart:
         answer = await self._sender.send(Call(method="HEAD", key=self._key))
         return answer.is_good and answer.headers.get("Content-Length") == str(self._body.size)
 
-    async def _leave(self) -> None:
-        """Without a ledger nobody can go on: give the parts back, in a few tries."""
-        if not self._lasts:
-            with anyio.move_on_after(_ABORT_S, shield=True), suppress(StoreError):
-                await self._abort()
-
-    async def _abort(self) -> None:
+    async def _give_up(self) -> None:
         await give_up(self._sender, self._retry, self._key, self._upload.name)
 
     async def _send(self, call: Call) -> Answer:
@@ -260,7 +240,7 @@ class Multipart:
 
     def _problem(self, call: Call, answer: Answer) -> Exception:
         if answer.code in ("NoSuchUpload", "InvalidPart"):
-            return _UploadGone(f"{call.what}: the server has given the upload up.")
+            return UploadOver(f"{call.what}: the server has given the upload up.")
         if answer.is_damaged:  # on their way
             return StoreUnavailable(f"{call.what}: other bytes arrived than were sent.")
         return problem(call, answer)
@@ -269,7 +249,7 @@ class Multipart:
     def _noting_failure(self, scope: anyio.CancelScope) -> Iterator[None]:
         try:
             yield
-        except (WherryError, _UploadGone) as exc:
+        except (WherryError, UploadOver) as exc:
             self._failure = self._failure or exc
             scope.cancel()
 
