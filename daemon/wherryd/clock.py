@@ -39,6 +39,19 @@ class Clock(Protocol):
         ...
 
 
+def full_jitter(clock: Clock, failures: int, first_s: float, longest_s: float) -> float:
+    """How long to pause: random below a bound that doubles.
+
+    AWS Architecture Blog, "Exponential Backoff And Jitter".
+
+    Args:
+        failures: before the one after which to pause.
+        first_s: the first bound.
+        longest_s: the last one.
+    """
+    return clock.random() * min(longest_s, first_s * 2.0 ** min(failures, 20))
+
+
 class SystemClock:
     """The machine's own clock and random numbers."""
 

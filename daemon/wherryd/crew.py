@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from wherry.errors import Defect, QueueError
-from wherryd.clock import Clock
+from wherryd.clock import Clock, full_jitter
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
@@ -248,7 +248,7 @@ class Crew:
     async def _rest(self, request: Request, defect: Defect) -> None:
         met = self._defects.get(request.row, 0)
         self._defects[request.row] = met + 1
-        pause_s = self._clock.random() * min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(met, 20))
+        pause_s = full_jitter(self._clock, met, _FIRST_REST_S, _LONGEST_REST_S)
         next_try = self._clock.now() + pause_s
         with suppress(WrongState, QueueError):  # it rests, whether or not the row can say so
             await self._queue.wait_until(request.row, public_name(defect), str(defect), next_try)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from wherry.errors import Defect
-from wherryd.clock import Clock
+from wherryd.clock import Clock, full_jitter
 from wherryd.log import get_logger
 from wherryd.together import first_of
 
@@ -51,5 +51,5 @@ async def keep_going(run: Callable[[], Awaitable[None]], what: str, clock: Clock
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
             note_defect(error, what)
-        await clock.sleep(clock.random() * min(_LONGEST_REST_S, _FIRST_REST_S * 2 ** min(met, 20)))
+        await clock.sleep(full_jitter(clock, met, _FIRST_REST_S, _LONGEST_REST_S))
         met += 1

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from wherry.errors import QueueError, StoreError, WherryError
-from wherryd.clock import Clock
+from wherryd.clock import Clock, full_jitter
 from wherryd.nudge import Nudge, Patience
 from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request, WrongState
@@ -69,7 +69,7 @@ class Pauses:
             await self._wait(row, error, refusals - FEW)
 
     async def _wait(self, row: int, error: WherryError, failures: int) -> None:
-        pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(failures, 10))
+        pause_s = full_jitter(self._clock, failures, FIRST_S, LONGEST_S)
         if isinstance(error, StoreError):
             pause_s = max(pause_s, error.retry_after_s)
             error = of_known(error)

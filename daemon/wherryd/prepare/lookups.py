@@ -20,7 +20,7 @@ from wherry.errors import BadPath, PathTaken, ReferenceFailed, ReferenceUnavaila
 from wherry.wire.failpoints import failpoint
 from wherry.wire.names import check_path
 from wherry.wire.secrets import masked
-from wherryd.clock import Clock, rfc3339
+from wherryd.clock import Clock, full_jitter, rfc3339
 from wherryd.model import Entry, Lookup, Reference
 from wherryd.prepare.courtesy import Courtesy
 from wherryd.queue.base import Finding, Queue, Request
@@ -109,7 +109,7 @@ class _Patience:
             self._since, self._rounds = now, 0
         for lookup, error in round_.missed:
             self._check(lookup, error, now)
-        pause_s = clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(self._rounds, 10))
+        pause_s = full_jitter(clock, self._rounds, FIRST_S, LONGEST_S)
         self._rounds += 1
         error = round_.missed[0][1]
         asked_s = max((error.retry_after_s or 0.0) for _, error in round_.missed)

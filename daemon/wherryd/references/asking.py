@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar, cast
 import anyio
 
 from wherry.errors import ReferenceUnavailable
-from wherryd.clock import Clock
+from wherryd.clock import Clock, full_jitter
 from wherryd.references.base import Found, Page, Resolver, Target
 
 #: Questions at one server at once (docs/decisions/0011-questions-per-host.md).
@@ -234,7 +234,7 @@ class Host:
             return
         if self._until is not None and not is_probe and began < self._until:
             return  # one of those that were under way together: the pause grows once for all
-        pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(self._pauses, 10))
+        pause_s = full_jitter(self._clock, self._pauses, FIRST_S, LONGEST_S)
         self._pauses += 1
         self._until = self._clock.monotonic() + max(
             pause_s, min(error.retry_after_s or 0.0, LONGEST_ASKED_S)

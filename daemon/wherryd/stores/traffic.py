@@ -21,7 +21,7 @@ from collections.abc import Callable
 import anyio
 
 from wherry.errors import StoreUnavailable
-from wherryd.clock import Clock
+from wherryd.clock import Clock, full_jitter
 from wherryd.stores.bandwidth import Bandwidth
 
 #: A limit to begin with.
@@ -161,9 +161,9 @@ class Fuse:
 
     def _pause(self, now: float) -> None:
         self.is_down, self._paused_at = True, now
-        bound_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._pauses, 10))
+        pause_s = full_jitter(self._clock, self._pauses, FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._pauses += 1
-        self._next_at = now + self._clock.random() * bound_s
+        self._next_at = now + pause_s
 
     def _refusal(self, left_s: float) -> StoreUnavailable:
         lasted_s = self._clock.monotonic() - self._since

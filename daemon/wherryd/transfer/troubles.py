@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from wherry.errors import AccessRefused, StoreError
-from wherryd.clock import Clock
+from wherryd.clock import Clock, full_jitter
 from wherryd.public import public_name
 
 FIRST_S = 0.5
@@ -82,7 +82,7 @@ class Troubles:
         return trouble if trouble and self._clock.monotonic() < trouble.ends else None
 
     def _next(self, failures: int, error: StoreError) -> Trouble:
-        pause_s = self._clock.random() * min(LONGEST_S, FIRST_S * 2 ** min(failures, 10))
+        pause_s = full_jitter(self._clock, failures, FIRST_S, LONGEST_S)
         pause_s = max(pause_s, error.retry_after_s)
         return Trouble(
             error=public_name(error),
