@@ -18,7 +18,8 @@ from typing import Generic, NamedTuple, TypeVar, cast
 import anyio
 
 from wherry.errors import ReferenceUnavailable
-from wherryd.clock import Clock, full_jitter
+from wherryd.breaker import Breaker
+from wherryd.clock import Clock
 from wherryd.references.base import Found, Page, Resolver, Target
 
 #: Questions at one server at once (docs/decisions/0011-questions-per-host.md).
@@ -162,15 +163,12 @@ class Host:
     """Whether one server may be asked now."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
         self._places = anyio.Semaphore(PER_HOST)
         self._few_places = anyio.Semaphore(UNTRIED)
         self._is_well = False  # it answered the last question
         self._failures = 0
-        self._pauses = 0
-        self._until: float | None = None  # by the monotonic clock
+        self._breaker = Breaker(clock, FIRST_S, LONGEST_S)
         self._trouble: ReferenceUnavailable | None = None
-        self._probing = False
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None, None]:
@@ -181,12 +179,11 @@ class Host:
         self._refuse()
         async with self._places, self._trial():
             self._refuse()
-            is_probe = self._probing = self._until is not None
-            began = self._clock.monotonic()
+            is_probe = self._breaker.go()
             try:
                 yield
             except ReferenceUnavailable as error:
-                self._note_failure(error, began, is_probe=is_probe)
+                self._note_failure(error, is_probe=is_probe)
                 raise
             except Exception:
                 self._note_answer()  # a refusal is an answer
@@ -195,7 +192,7 @@ class Host:
                 self._note_answer()
             finally:
                 if is_probe:
-                    self._probing = False
+                    self._breaker.probed()
 
     @asynccontextmanager
     async def _trial(self) -> AsyncGenerator[None, None]:
@@ -208,35 +205,30 @@ class Host:
         yield
 
     def _refuse(self) -> None:
-        if self._until is None or self._trouble is None:
-            return
-        left_s = self._until - self._clock.monotonic()
-        if left_s > 0 or self._probing:
-            told = self._trouble
+        told = self._trouble
+        if told is not None and self._breaker.keeps_away:
             raise ReferenceUnavailable(
                 told.message,
                 hint=told.hint,
                 host=told.host,
-                retry_after_s=max(left_s, 0.0),
+                retry_after_s=self._breaker.left_s,
                 was_asked=False,
             ) from told
 
     def _note_answer(self) -> None:
         self._is_well = True
-        self._failures = self._pauses = 0
-        self._until = self._trouble = None
+        self._failures = 0
+        self._breaker.reset()
+        self._trouble = None
 
-    def _note_failure(self, error: ReferenceUnavailable, began: float, *, is_probe: bool) -> None:
+    def _note_failure(self, error: ReferenceUnavailable, *, is_probe: bool) -> None:
         self._is_well = False
         self._failures += 1
         asked = error.retry_after_s is not None
         if not (is_probe or asked or self._failures >= FAILURES):
             return
-        if self._until is not None and not is_probe and began < self._until:
-            return  # one of those that were under way together: the pause grows once for all
-        pause_s = full_jitter(self._clock, self._pauses, FIRST_S, LONGEST_S)
-        self._pauses += 1
-        self._until = self._clock.monotonic() + max(
-            pause_s, min(error.retry_after_s or 0.0, LONGEST_ASKED_S)
+        if self._trouble is None or is_probe:
+            self._trouble = error
+        self._breaker.trip(
+            is_probe=is_probe, least_s=min(error.retry_after_s or 0.0, LONGEST_ASKED_S)
         )
-        self._trouble = error

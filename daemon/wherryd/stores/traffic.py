@@ -21,7 +21,8 @@ from collections.abc import Callable
 import anyio
 
 from wherry.errors import StoreUnavailable
-from wherryd.clock import Clock, full_jitter
+from wherryd.breaker import Breaker
+from wherryd.clock import Clock
 from wherryd.stores.bandwidth import Bandwidth
 
 #: A limit to begin with.
@@ -107,63 +108,48 @@ class Fuse:
     def __init__(self, server: str, clock: Clock) -> None:
         self._server = server
         self._clock = clock
+        self._breaker = Breaker(clock, FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._failures = 0  # in a row
         self._since = 0.0  # the first of them
-        self._pauses = 0
-        self._paused_at = 0.0
-        self._next_at = 0.0
-        self._is_asked = False
         self._said = ""
-        self.is_down = False
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is."""
+        return self._breaker.is_open
 
     def check(self) -> None:
         """Raise ``StoreUnavailable`` where no request is let through just now."""
-        if not self.is_down:
-            return
-        left_s = _ASKED_S if self._is_asked else self._next_at - self._clock.monotonic()
-        if left_s > 0:
-            raise self._refusal(left_s)
+        if self._breaker.keeps_away:
+            raise self._refusal(_ASKED_S if self._breaker.is_probed else self._breaker.left_s)
 
     def let_through(self) -> bool:
         """Check, and take what is let through; True: it is the one that asks."""
         self.check()
-        self._is_asked = self.is_down
-        return self._is_asked
+        return self._breaker.go()
 
-    def failed(self, began: float, said: str) -> None:
-        """A request had no answer.
-
-        Args:
-            began: when it was sent, by the monotonic clock: what was under way together is one trouble.
-        """
+    def failed(self, said: str, *, is_probe: bool) -> None:
+        """A request had no answer."""
         now = self._clock.monotonic()
         if not self._failures:
             self._since = now
         self._failures += 1
         self._said = said
-        lasts = self._failures >= DOWN_AFTER and now - self._since >= DOWN_AFTER_S
-        if began > self._paused_at if self.is_down else lasts:
-            self._pause(now)
+        if is_probe or (self._failures >= DOWN_AFTER and now - self._since >= DOWN_AFTER_S):
+            self._breaker.trip(is_probe=is_probe)
 
     def answered(self) -> bool:
         """A request was answered; True: that was news."""
-        was_down, self.is_down = self.is_down, False
-        self._failures = self._pauses = 0
-        return was_down
+        self._failures = 0
+        return self._breaker.reset()
 
     def has_asked(self) -> None:
         """The request that was let through is over."""
-        self._is_asked = False
+        self._breaker.probed()
 
     def try_now(self) -> None:
         """Let the next request through."""
-        self._next_at = self._clock.monotonic()
-
-    def _pause(self, now: float) -> None:
-        self.is_down, self._paused_at = True, now
-        pause_s = full_jitter(self._clock, self._pauses, FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        self._pauses += 1
-        self._next_at = now + pause_s
+        self._breaker.end_pause()
 
     def _refusal(self, left_s: float) -> StoreUnavailable:
         lasted_s = self._clock.monotonic() - self._since
@@ -195,7 +181,7 @@ class Asked:
             host.limit.answered(self.began, now, is_full=is_full, is_small=is_small)
         self._end()
         if status in _NOBODY:
-            host.fuse.failed(self.began, f"It said {status}.")
+            host.fuse.failed(f"It said {status}.", is_probe=self._is_probe)
         elif host.fuse.answered():
             host.recovered()
 
@@ -203,7 +189,7 @@ class Asked:
         """No answer came."""
         self._host.limit.too_much(self.began, self._host.clock.monotonic())
         self._end()
-        self._host.fuse.failed(self.began, said)
+        self._host.fuse.failed(said, is_probe=self._is_probe)
 
     def dropped(self) -> None:
         """It was ended from this side, which says nothing of the server."""
