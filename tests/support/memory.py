@@ -20,10 +20,9 @@ from wherryd.stores.base import (
     ObjectExists,
     ObjectMissing,
     ObjectStat,
-    Sizes,
 )
 from wherryd.stores.bodies import CHUNK_BYTES, read_whole
-from wherryd.stores.together import look_at_each
+from wherryd.stores.together import OneByOne
 from wherryd.stores.whole import PutsWhole
 
 
@@ -94,8 +93,7 @@ class MemoryStore(PutsWhole):
         missing = {*keys} - self._objects.keys()
         return Found(there.body if there else None, tuple(sorted(missing)))
 
-    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
-        return await look_at_each(self, keys, witness)
+    sizes = OneByOne.sizes
 
     async def delete(self, key: str) -> None:
         self._objects.pop(key, None)

@@ -8,7 +8,7 @@ An object's ETag is here its generation: a number that no object of the bucket h
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 from anyio import to_thread
 
@@ -19,11 +19,9 @@ from wherryd.stores.base import (
     Body,
     EtagMismatch,
     FileBody,
-    Found,
     Object,
     ObjectExists,
     ObjectStat,
-    Sizes,
     WriteConflict,
 )
 from wherryd.stores.crc32c import crc32c
@@ -46,7 +44,7 @@ from wherryd.stores.gs.sender import Sender
 from wherryd.stores.http.answers import parse_date, range_header, ranged, why_damaged
 from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.retry import PATIENT, Retry
-from wherryd.stores.together import get_each, look_at_each
+from wherryd.stores.together import OneByOne
 from wherryd.stores.traffic import Traffic
 from wherryd.stores.whole import ListsNoUploads
 
@@ -56,7 +54,7 @@ _WRITE_BEFORE_SEND = failpoint("stores.gs.conditional.before-send")
 _WRITE_AFTER_ANSWER = failpoint("stores.gs.conditional.after-answer")
 
 
-class GsStore(ListsNoUploads):
+class GsStore(OneByOne, ListsNoUploads):
     """An ``ObjectStore`` in a bucket that is there already.
 
     Args:
@@ -148,16 +146,6 @@ class GsStore(ListsNoUploads):
     async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         async for name in self._listing.folders(prefix):
             yield name
-
-    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
-        return await get_each(self, keys)
-
-    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
-        return await look_at_each(self, keys, witness)
-
-    async def sync(self, keys: Sequence[str], witness: str) -> Found:  # noqa: ARG002 - they last
-        there = await get_each(self, [witness])
-        return Found(there[witness].body if there else None)
 
     async def delete(self, key: str) -> None:
         call = Call(method="DELETE", key=key)

@@ -7,7 +7,7 @@ Owns: what each verb asks, and what 404, 409, 412 and 416 mean to it. Does not o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 from wherry.errors import StoreUnavailable
 from wherry.wire.failpoints import failpoint
@@ -16,11 +16,9 @@ from wherryd.stores.base import (
     Body,
     EtagMismatch,
     FileBody,
-    Found,
     Object,
     ObjectExists,
     ObjectStat,
-    Sizes,
     UploadStat,
     WriteConflict,
 )
@@ -40,7 +38,7 @@ from wherryd.stores.s3.listing import Listing
 from wherryd.stores.s3.multipart import Multipart, give_up
 from wherryd.stores.s3.sender import Sender
 from wherryd.stores.s3.uploads import list_uploads
-from wherryd.stores.together import get_each, look_at_each
+from wherryd.stores.together import OneByOne
 from wherryd.stores.traffic import Traffic
 
 _PUT_BEFORE_SEND = failpoint("stores.s3.put.before-send")
@@ -49,7 +47,7 @@ _WRITE_BEFORE_SEND = failpoint("stores.s3.conditional.before-send")
 _WRITE_AFTER_ANSWER = failpoint("stores.s3.conditional.after-answer")
 
 
-class S3Store:
+class S3Store(OneByOne):
     """An ``ObjectStore`` in a bucket that is there already.
 
     Args:
@@ -136,16 +134,6 @@ class S3Store:
         async for item in self._listing.level(prefix):
             if item.stat is None:
                 yield item.name
-
-    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
-        return await get_each(self, keys)
-
-    async def sync(self, keys: Sequence[str], witness: str) -> Found:  # noqa: ARG002 - they last
-        there = await get_each(self, [witness])
-        return Found(there[witness].body if there else None)
-
-    async def sizes(self, keys: Sequence[str], witness: str) -> Sizes:
-        return await look_at_each(self, keys, witness)
 
     async def delete(self, key: str) -> None:
         call = Call(method="DELETE", key=key)
