@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from wherry.errors import ReferenceFailed, ReferenceUnavailable, WherryError
 from wherry.wire.secrets import masked
 from wherryd.references.base import Seen
+from wherryd.stores.http.answers import retry_after_s
 
 _RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 _BEGIN = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
@@ -128,16 +127,3 @@ def refusal(
             retry_after_s=retry_after_s(headers.get("Retry-After"), now),
         )
     return ReferenceFailed(f"{host} answers {status} for {uri}", hint=_HINTS.get(status))
-
-
-def retry_after_s(text: str | None, now: float) -> float | None:
-    """Seconds that a server asks to be left alone; None where it does not say."""
-    if not text:
-        return None
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, until.replace(tzinfo=until.tzinfo or UTC).timestamp() - now)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wherry.errors import ReferenceFailed, ReferenceUnavailable
-from wherryd.references.answers import etag_digest, is_same_etag, refusal, retry_after_s, size_of
+from wherryd.references.answers import etag_digest, is_same_etag, refusal, size_of
+from wherryd.stores.http.answers import retry_after_s
 
 
 @pytest.mark.parametrize(

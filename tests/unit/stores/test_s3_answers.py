@@ -23,6 +23,7 @@ from wherryd.stores.base import (
     StepsFailed,
     WriteConflict,
 )
+from wherryd.stores.http.answers import wait_s
 
 Verb = Callable[[ObjectStore], Awaitable[object]]
 
@@ -288,3 +289,25 @@ async def test_a_key_is_encoded_twice_or_never() -> None:
         "a/b~c-d_e.f",
         "%3F%23%26%3D",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ({}, 0),
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "999"}, 60),
+        ({"Retry-After": "soon"}, 0),
+        (
+            {
+                "Retry-After": "Sun, 29 Nov 2026 03:00:20 GMT",
+                "Date": "Sun, 29 Nov 2026 03:00:00 GMT",
+            },
+            20,
+        ),
+        ({"Retry-After": "Sun, 29 Nov 2026 03:00:20 GMT"}, 0),
+    ],
+)
+def test_a_servers_wish_is_misread(said: dict[str, str], seconds: float) -> None:
+    """Seconds, or a date by the server's own clock; a minute at most."""
+    assert wait_s(said) == seconds

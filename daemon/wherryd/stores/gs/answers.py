@@ -20,7 +20,7 @@ import msgspec
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
 from wherryd.stores.gs.resources import Resource, error_in
-from wherryd.stores.http.answers import retry_after_s
+from wherryd.stores.http.answers import wait_s
 from wherryd.stores.http.sending import Readable
 from wherryd.stores.http.transport import arriving
 
@@ -174,5 +174,5 @@ def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
     error = failed(call, f"The store fails. {said}.")
-    error.retry_after_s = retry_after_s(answer.headers)
+    error.retry_after_s = wait_s(answer.headers)
     return error

@@ -6,7 +6,9 @@ Does not own: what a status means (``s3.answers``, ``gs.answers``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -57,10 +59,24 @@ async def why_damaged(what: str, body: Body) -> Exception:
     return StoreUnavailable(f"{what}: other bytes arrived than were sent.")
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float:
-    """How long the server wants to be left alone: RFC 9110 §10.2.3, in seconds; a minute at most."""
-    said = headers.get("Retry-After", "")
-    return min(float(said), _LONGEST_WAIT_S) if said.isascii() and said.isdigit() else 0.0
+def wait_s(headers: Mapping[str, str]) -> float:
+    """How long the server wants to be left alone, by its own clock; a minute at most."""
+    now = parse_date(headers.get("Date", ""))
+    asked = retry_after_s(headers.get("Retry-After"), math.inf if now is None else now)
+    return min(asked or 0.0, _LONGEST_WAIT_S)
+
+
+def retry_after_s(text: str | None, now: float) -> float | None:
+    """Seconds that a server asks to be left alone (RFC 9110 §10.2.3); None where it does not say."""
+    if not text:
+        return None
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, until.replace(tzinfo=until.tzinfo or UTC).timestamp() - now)
 
 
 def parse_date(text: str) -> float | None:

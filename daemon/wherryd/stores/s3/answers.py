@@ -21,7 +21,7 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
-from wherryd.stores.http.answers import parse_date, retry_after_s
+from wherryd.stores.http.answers import parse_date, wait_s
 from wherryd.stores.http.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
@@ -183,7 +183,7 @@ def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
     error = failed(call, f"The store fails. {said}.")
-    error.retry_after_s = retry_after_s(answer.headers)
+    error.retry_after_s = wait_s(answer.headers)
     return error
 
 
