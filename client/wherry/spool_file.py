@@ -46,9 +46,8 @@ class SpoolFile:
             self.size = os.fstat(self.file.fileno()).st_size
             self.file.close()
         else:
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # the daemon has freed it: settling says more
+            # Where the daemon has freed it, settling says more.
+            with contextlib.suppress(FileNotFoundError):
                 self.size = os.stat(self.path).st_size
         self.claim.used = Room(self.size, 1)
 
@@ -75,12 +74,10 @@ class SpoolFile:
     def settle(self, spool: Spool) -> tuple[int, int]:
         """Put it where spool files are, in a step; return the number and the offset there."""
         try:
-            if self.size >= SMALL_BYTES:
-                number = spool.enroll(self.path, self.size)
-                spool.take_over(self.claim)
-                return number, 0
-            if not spool.is_packing:
-                number = spool.begin_pack(self.path, self.size)
+            is_large = self.size >= SMALL_BYTES
+            if is_large or not spool.is_packing:
+                take = spool.enroll if is_large else spool.begin_pack
+                number = take(self.path, self.size)
                 spool.take_over(self.claim)
                 return number, 0
             with open(self.path, "rb", buffering=0) as opened:

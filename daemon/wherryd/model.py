@@ -104,13 +104,6 @@ class Place(msgspec.Struct, frozen=True):
     offset: int = 0
 
 
-class Spooled(msgspec.Struct, frozen=True):
-    """What something holds of the spool."""
-
-    bytes: int = 0
-    files: int = 0  # and folders: whatever takes an inode
-
-
 class PartSums(msgspec.Struct, frozen=True):
     """What the parts of a big file have to be, made when the whole was hashed."""
 

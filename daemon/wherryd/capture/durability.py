@@ -18,11 +18,12 @@ import anyio.to_thread
 
 from wherry.errors import CaptureError, FileChanged, QueueError
 from wherry.wire.failpoints import failpoint
+from wherry.wire.room import Room
 from wherryd.capture.syncing import SyncRefused, sync_filesystem, sync_folder, sync_in_place
 from wherryd.clock import Clock
 from wherryd.hashing import digest_batch, source_of
 from wherryd.log import get_logger
-from wherryd.model import Entry, Spooled, State
+from wherryd.model import Entry, State
 from wherryd.news import News
 from wherryd.queue.base import Queue, Request, WrongState
 
@@ -31,7 +32,7 @@ GATHER_S = 3.0
 #: From so many on, one sync of the whole filesystem is cheaper than five or more for each request.
 MANY = 8
 _PAGE = 1000
-_ALL = Spooled(2**62, 2**62)
+_ALL = Room(2**62, 2**62)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 #: From ``uploaded`` on nothing is read from the spool any more.
 _NEEDS_SPOOL = (State.HELD, State.ACCEPTED, State.PREPARED, State.FAILED)

@@ -28,13 +28,13 @@ from wherry.errors import (
     QueueLocked,
 )
 from wherry.wire.failpoints import failpoint
+from wherry.wire.room import NOTHING, Room
 from wherryd.capture.streams import Streams
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Lookup, RunInfo, Spooled
+from wherryd.model import Entry, Lane, Lookup, RunInfo
 from wherryd.queue.base import Accepted, Filter, NewRequest, Queue
 
 STAGE_AT_ONCE = 1000
-NOTHING = Spooled()
 _FEW = 16
 
 _BEFORE_STAGE = failpoint("capture.log.before-stage")
@@ -45,7 +45,7 @@ _AFTER_ACCEPT = failpoint("capture.log.after-accept")
 _log = get_logger("capture")
 
 
-TookIn = Callable[[Spooled, bool], object]
+TookIn = Callable[[Room, bool], object]
 """Told what a request holds of the spool, and whether it is held by offline mode."""
 
 
@@ -177,7 +177,7 @@ class Stream:
                 _AFTER_STAGE()
 
     async def end(
-        self, count: int, body: bytes, lookup_count: int = 0, spooled: Spooled = NOTHING
+        self, count: int, body: bytes, lookup_count: int = 0, spooled: Room = NOTHING
     ) -> Accepted:
         """Make the request durable and give it its place in line; raises as ``queue.accept``.
 

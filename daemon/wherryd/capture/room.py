@@ -23,7 +23,7 @@ from wherry.wire.failpoints import failpoint
 from wherry.wire.room import NOTHING, Head, Quota, Room, RoomFile, added_up, quota_of
 from wherryd.clock import Clock
 from wherryd.log import get_logger
-from wherryd.model import Spooled, State
+from wherryd.model import State
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue
 
@@ -51,11 +51,11 @@ class Wanted(msgspec.Struct, frozen=True):
 class Fullness(msgspec.Struct, frozen=True):
     """How full the spool is."""
 
-    held: Spooled
+    held: Room
     quota_bytes: int | None
     quota_files: int | None
-    unlogged: Spooled  # of what is held
-    resting: Spooled  # likewise
+    unlogged: Room  # of what is held
+    resting: Room  # likewise
     bytes_per_s: float  # that leave it
     waiting: int  # programs that wait for room
 
@@ -119,9 +119,9 @@ class SpoolRoom:
             else:
                 await changed.wait()
 
-    def took_in(self, spooled: Spooled, is_held: bool) -> None:
+    def took_in(self, came: Room, is_held: bool) -> None:
         """A request was accepted, or is held by offline mode, and its client does not know yet."""
-        came, head = _room(spooled), self._head
+        head = self._head
         self._came = self._came.plus(came)
         self._speed.came(came.bytes)
         resting = head.resting.plus(came) if is_held else head.resting
@@ -154,11 +154,11 @@ class SpoolRoom:
         """How full it is."""
         state = self._file.read()
         return Fullness(
-            held=_spooled(state.held),
+            held=state.held,
             quota_bytes=self._head.quota.bytes,
             quota_files=self._head.quota.files,
-            unlogged=_spooled(state.unlogged),
-            resting=_spooled(self._head.resting),
+            unlogged=state.unlogged,
+            resting=self._head.resting,
             bytes_per_s=self._speed.bytes_per_s,
             waiting=sum(any(line.wanted) for line in state.lines),
         )
@@ -166,8 +166,8 @@ class SpoolRoom:
     async def _count(self) -> None:
         self._came = NOTHING
         spooled = await self._queue.spooled()
-        logged = added_up(map(_room, spooled.values()))
-        resting = added_up(_room(spooled[state]) for state in _RESTING if state in spooled)
+        logged = added_up(spooled.values())
+        resting = added_up(spooled[state] for state in _RESTING if state in spooled)
         is_moving = self._speed.note(self._clock.monotonic(), logged.bytes, self._progress)
         # What was accepted while the queue was asked may be counted twice, until the next time.
         self._head = self._head._replace(
@@ -193,9 +193,7 @@ class SpoolRoom:
         _BEFORE_HEAD()
         try:
             self._file.write_head(self._head)
-        except (
-            OSError
-        ) as error:  # a full disk, at the first word: clients find the quota themselves
+        except OSError as error:  # a full disk: clients find the quota themselves
             _log.warning("the spool's room is not told", error=str(error))
 
 
@@ -229,11 +227,3 @@ class _Speed:
         moved = max(sent_bytes - first_sent, self._freed_bytes - first_freed)
         self.bytes_per_s = moved / max(1.0, now - since)
         return (self._freed_bytes, self._done_bytes) != before
-
-
-def _room(spooled: Spooled) -> Room:
-    return Room(spooled.bytes, spooled.files)
-
-
-def _spooled(room: Room) -> Spooled:
-    return Spooled(room.bytes, room.files)

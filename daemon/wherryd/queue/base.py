@@ -21,6 +21,7 @@ from typing import Protocol
 import msgspec
 
 from wherry.errors import QueueError, SpoolFull
+from wherry.wire.room import Room
 from wherryd.model import (
     Entry,
     Lane,
@@ -29,7 +30,6 @@ from wherryd.model import (
     PartSums,
     Place,
     RunInfo,
-    Spooled,
     State,
     Upload,
 )
@@ -63,7 +63,7 @@ class NewRequest(msgspec.Struct, frozen=True):
     offline: bool = False
     synced: bool = False  # the captured bytes survive a power loss already
     lookups: int = 0
-    spooled: Spooled = Spooled()  # what its folder holds
+    spooled: Room = Room()  # what its folder holds
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -255,7 +255,7 @@ class Queue(Protocol):
         """How many requests are in each state."""
         ...
 
-    async def spooled(self) -> dict[State, Spooled]:
+    async def spooled(self) -> dict[State, Room]:
         """What the requests in each state hold of the spool."""
         ...
 
@@ -543,7 +543,7 @@ class Queue(Protocol):
         """The request's files in the spool are gone: neither ``unfreed`` nor ``spooled`` has them."""
         ...
 
-    async def take_off(self, row: int, left: Spooled) -> None:
+    async def take_off(self, row: int, left: Room) -> None:
         """So much of the request's part of the spool is about to go, before all of it does."""
         ...
 

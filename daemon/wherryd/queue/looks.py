@@ -12,7 +12,8 @@ from itertools import chain, islice
 from operator import itemgetter
 
 from wherry.errors import NotFoundError
-from wherryd.model import Entry, Lane, Spooled, State
+from wherry.wire.room import Room
+from wherryd.model import Entry, Lane, State
 from wherryd.queue.base import Filter, Link, Request
 from wherryd.queue.changes import ENDED
 from wherryd.queue.queries import Value, all_rows, one_row
@@ -86,10 +87,10 @@ def counts(db: sqlite3.Connection) -> dict[State, int]:
     return {State(row["state"]): row["requests"] for row in all_rows(db, "counts")}
 
 
-def spooled(db: sqlite3.Connection) -> dict[State, Spooled]:
+def spooled(db: sqlite3.Connection) -> dict[State, Room]:
     """What the requests in each state hold of the spool."""
     return {
-        State(row["state"]): Spooled(row["spooled_bytes"], row["spooled_files"])
+        State(row["state"]): Room(row["spooled_bytes"], row["spooled_files"])
         for row in all_rows(db, "spooled")
     }
 

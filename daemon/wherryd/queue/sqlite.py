@@ -15,6 +15,7 @@ from itertools import count
 from typing import TypeVar
 
 from wherry.errors import QueueError
+from wherry.wire.room import Room
 from wherryd.clock import Clock
 from wherryd.log import get_logger
 from wherryd.model import (
@@ -25,7 +26,6 @@ from wherryd.model import (
     PartSums,
     Place,
     RunInfo,
-    Spooled,
     State,
     Upload,
 )
@@ -181,7 +181,7 @@ class SqliteQueue:
     async def counts(self) -> dict[State, int]:
         return await self._read(looks.counts)
 
-    async def spooled(self) -> dict[State, Spooled]:
+    async def spooled(self) -> dict[State, Room]:
         return await self._look(looks.spooled)
 
     async def entries(self, row: int, after: str | None = None, limit: int = 1000) -> list[Entry]:
@@ -424,7 +424,7 @@ class SqliteQueue:
     async def note_freed(self, row: int) -> None:
         await self._writer.change(_FREED, partial(staging.free, row=row))
 
-    async def take_off(self, row: int, left: Spooled) -> None:
+    async def take_off(self, row: int, left: Room) -> None:
         await self._writer.change(_FREED, partial(staging.take_off, row=row, left=left))
 
     async def take_off_folders(self, folders: Sequence[str]) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from wherry.errors import NotFoundError
-from wherryd.model import Entry, FileStat, Lookup, Manifest, Spooled, State
+from wherry.wire.room import Room
+from wherryd.model import Entry, FileStat, Lookup, Manifest, State
 from wherryd.queue import changes
 from wherryd.queue.base import Accepted, NewRequest, Packed, WrongState
 from wherryd.queue.changes import head
@@ -173,7 +174,7 @@ def free(db: sqlite3.Connection, row: int) -> Changed[None]:
     return Changed(None)
 
 
-def take_off(db: sqlite3.Connection, row: int, left: Spooled) -> Changed[None]:
+def take_off(db: sqlite3.Connection, row: int, left: Room) -> Changed[None]:
     """Note that a part of a request's part of the spool is about to go."""
     change(db, "take_off", row=row, bytes=left.bytes, files=left.files)
     return Changed(None)

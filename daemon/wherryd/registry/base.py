@@ -58,9 +58,8 @@ class Named(msgspec.Struct, frozen=True):
 
     kind: Kind
     name: str  # a digest; of a pack its <hex>
-    size: int | None = (
-        None  # bytes; None: any, as for a manifest, which any compressor may have made
-    )
+    #: Bytes; None: any, as for a manifest, which any compressor may have made.
+    size: int | None = None
 
 
 class Lost(msgspec.Struct, frozen=True):

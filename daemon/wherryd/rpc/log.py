@@ -13,10 +13,10 @@ from typing import TypeAlias
 from wherry.errors import ProtocolError
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.names import check_alias
+from wherry.wire.room import Room
 from wherryd.capture.intake import Intake, Stream
 from wherryd.life import Life
 from wherryd.log import get_logger
-from wherryd.model import Spooled
 from wherryd.queue.base import Queue
 from wherryd.rpc.messages import entry_of, header_of, lookup_of, run_of
 
@@ -52,7 +52,7 @@ class LogCalls:
         body = _Body(asked)
         async with self._intake.receive(header) as stream:
             end = await _take_entries(parts, stream, body)
-            spooled = Spooled(max(0, end.spooled_bytes), max(0, end.spooled_files))
+            spooled = Room(max(0, end.spooled_bytes), max(0, end.spooled_files))
             accepted = await stream.end(end.entries, body.digest(), end.lookups, spooled)
         if not accepted.again:
             _log.debug(

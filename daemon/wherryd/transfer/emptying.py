@@ -20,8 +20,8 @@ import anyio.to_thread
 import msgspec
 
 from wherry.wire.failpoints import failpoint
+from wherry.wire.room import Room, added_up
 from wherryd.log import get_logger
-from wherryd.model import Spooled
 from wherryd.queue.base import Queue, Request
 from wherryd.transfer.items import Item
 
@@ -38,7 +38,7 @@ class _Whole(msgspec.Struct, frozen=True):
     """A spool file all of whose bytes are confirmed."""
 
     path: str
-    spooled: Spooled  # nothing where the user has the bytes, too
+    spooled: Room  # nothing where the user has the bytes, too
 
 
 class Emptying:
@@ -75,9 +75,7 @@ class Emptying:
         whole = await anyio.to_thread.run_sync(self._take_whole)
         if not whole:
             return
-        left = Spooled(
-            sum(file.spooled.bytes for file in whole), sum(file.spooled.files for file in whole)
-        )
+        left = added_up(file.spooled for file in whole)
         _BEFORE_ROW()
         await self._queue.take_off(self._row, left)
         _BEFORE_FILES()
@@ -93,9 +91,7 @@ class Emptying:
                 continue
             if size == confirmed_bytes:
                 del self._confirmed[path]
-                whole.append(
-                    _Whole(path, Spooled() if path in self._shared else Spooled(size, files=1))
-                )
+                whole.append(_Whole(path, Room() if path in self._shared else Room(size, files=1)))
         return whole
 
 

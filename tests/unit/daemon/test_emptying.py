@@ -13,8 +13,9 @@ import pytest
 from tests.unit.daemon.bench import STORE, Bench, digest
 from tests.unit.daemon.test_transfer import WatchedStore
 from wherry.errors import StoreUnavailable
+from wherry.wire.room import Room
 from wherryd.capture.durability import Durability
-from wherryd.model import Entry, FileStat, Lane, RunInfo, Source, Spooled, State
+from wherryd.model import Entry, FileStat, Lane, RunInfo, Source, State
 from wherryd.queue.base import NewRequest, Request
 from wherryd.registry import layout
 from wherryd.stores.base import FileBody
@@ -61,7 +62,7 @@ async def _log_files(
         folder=str(folder.relative_to(bench.spool)),
         entries=len(entries),
         size=sum(map(len, files.values())),
-        spooled=Spooled(sum(map(len, own)), len(own) + 1),
+        spooled=Room(sum(map(len, own)), len(own) + 1),
     )
     await bench.queue.accept(row, request)
     return await bench.queue.get(row), folder
@@ -73,9 +74,9 @@ async def _wait_gone(folder: Path, *names: str) -> None:
             await anyio.sleep(0.005)
 
 
-async def _held(bench: Bench) -> Spooled:
+async def _held(bench: Bench) -> Room:
     found = await bench.queue.spooled()
-    return Spooled(
+    return Room(
         sum(each.bytes for each in found.values()), sum(each.files for each in found.values())
     )
 
@@ -84,12 +85,12 @@ async def test_spool_waits_for_the_commit(bench: Bench, store: WatchedStore) -> 
     """What a request has put leaves the spool when it is uploaded, the row first; linked files too."""
     files = {"a": os.urandom(_BIG), "b": os.urandom(_BIG)}
     request, folder = await _log_files(bench, files, linked=frozenset("b"))
-    assert await _held(bench) == Spooled(_BIG, 2)
+    assert await _held(bench) == Room(_BIG, 2)
     bench.preparer()
     bench.transferrer()
     await bench.wait_state(request, State.UPLOADED)
     await _wait_gone(folder, "a", "b")
-    assert await _held(bench) == Spooled(0, 1)
+    assert await _held(bench) == Room(0, 1)
 
 
 async def test_spool_keeps_all_while_one_file_is_sent(
@@ -115,7 +116,7 @@ async def test_spool_keeps_all_while_one_file_is_sent(
             bench.clock.advance(blobs.PROVE_S / 10)
     assert (folder / "c").exists()
     assert (await bench.queue.get(request.row)).state is State.PREPARED
-    assert await _held(bench) == Spooled(_BIG, 2)
+    assert await _held(bench) == Room(_BIG, 2)
     gate.set()
     await bench.wait_state(request, State.UPLOADED)
     await _wait_gone(folder, "c")
@@ -172,7 +173,7 @@ async def test_a_store_in_trouble_takes_bytes_away(bench: Bench, store: WatchedS
     bench.transferrer()
     await bench.wait_row(request, lambda now: now.error)
     assert sorted(os.listdir(folder)) == ["a", "b"]
-    assert await _held(bench) == Spooled(2 * _BIG, 3)
+    assert await _held(bench) == Room(2 * _BIG, 3)
 
 
 async def test_another_boot_misses_what_has_left(bench: Bench, store: WatchedStore) -> None:
@@ -193,4 +194,4 @@ async def test_another_boot_misses_what_has_left(bench: Bench, store: WatchedSto
     durability = Durability(str(bench.spool), "boot-3", bench.queue, bench.news, bench.clock)
     await durability.check_boot()
     assert (await bench.queue.get(request.row)).state is State.FAILED
-    assert await _held(bench) == Spooled()
+    assert await _held(bench) == Room()

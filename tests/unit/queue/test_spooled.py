@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.queue.helpers import memory, new_request, put
-from wherryd.model import Spooled, State
+from wherry.wire.room import Room
+from wherryd.model import State
 from wherryd.queue import changes, looks, migrations, staging
 
-_HELD = Spooled(100, 3)
+_HELD = Room(100, 3)
 
 
 @pytest.mark.parametrize("state", State)
@@ -18,19 +19,19 @@ def test_a_state_is_left_out_of_the_sum(state: State) -> None:
     put(db, 1, state, new_request("r1", spooled=_HELD))
     found = looks.spooled(db)
     assert found.pop(state) == _HELD
-    assert set(found.values()) == {Spooled()}
+    assert set(found.values()) == {Room()}
 
 
 def test_what_has_left_counts_twice() -> None:
     """What leaves early is taken off, never below nothing; a free request holds nothing."""
     db = memory()
     put(db, 1, State.DONE, new_request("r1", spooled=_HELD))
-    staging.take_off(db, 1, Spooled(40, 1))
-    assert looks.spooled(db)[State.DONE] == Spooled(60, 2)
-    staging.take_off(db, 1, Spooled(1000, 1000))
+    staging.take_off(db, 1, Room(40, 1))
+    assert looks.spooled(db)[State.DONE] == Room(60, 2)
+    staging.take_off(db, 1, Room(1000, 1000))
     staging.free(db, 1)
-    staging.take_off(db, 1, Spooled(1, 1))
-    assert set(looks.spooled(db).values()) == {Spooled()}
+    staging.take_off(db, 1, Room(1, 1))
+    assert set(looks.spooled(db).values()) == {Room()}
 
 
 def test_a_failure_that_was_seen_counts_for_ever() -> None:
@@ -50,5 +51,5 @@ def test_an_older_queue_can_not_be_counted() -> None:
     db = memory()
     put(db, 1, State.DONE)
     staging.free(db, 1)
-    assert set(looks.spooled(db).values()) == {Spooled()}
+    assert set(looks.spooled(db).values()) == {Room()}
     assert migrations.form_of(db) >= 7

@@ -71,10 +71,11 @@ class Transport:
             OutcomeUnknown: it writes, went out at least in part, and got no answer.
             FileChanged, FileUnreadable: of its body's file.
         """
-        route = await self._route(request.url)
+        server = "/".join(request.url.split("/", 3)[:3])
+        route = await self._route(server)
         bandwidth = self._traffic.bandwidth
         sending = Sending(request.body, bandwidth) if request.body else None
-        asked = await self._traffic.host(_server_of(request.url)).ask(_size_of(request.body))
+        asked = await self._traffic.host(server).ask(_size_of(request.body))
         with _translated(request, sending):
             async with await self._answered(asked, request, route, sending) as response:
                 yield response
@@ -113,10 +114,9 @@ class Transport:
         asked.answered(response.status)
         return response
 
-    async def _route(self, url: str) -> Route:
-        server = _server_of(url)
+    async def _route(self, server: str) -> Route:
         if server not in self._routes:
-            self._routes[server] = await to_thread.run_sync(find_route, url, self._bundle)
+            self._routes[server] = await to_thread.run_sync(find_route, server, self._bundle)
         return self._routes[server]
 
     def _open(self) -> aiohttp.ClientSession:
@@ -170,10 +170,6 @@ def _translated(request: Request, sending: Sending | None) -> Iterator[None]:
             raise sending.failure from exc
         kind = StoreUnavailable if request.method in _READS else OutcomeUnknown
         raise kind(f"No answer to {_named(request)}: {_said(exc)}") from exc
-
-
-def _server_of(url: str) -> str:
-    return "/".join(url.split("/", 3)[:3])
 
 
 def _size_of(body: Body | Readable) -> int:
