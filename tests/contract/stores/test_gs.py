@@ -7,11 +7,7 @@ shows. The tests at the end say which is which.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 
@@ -20,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.contract.stores.buckets import KEY, check_kill, check_pages, every_verb
 from tests.support.google import Google
 from tests.support.servers import FakeGcs
 from tests.unit.stores.helpers import MemoryLedger
 from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable
 from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
-from wherryd.stores.base import FileBody, ObjectExists, ObjectMissing, ObjectStore, OutcomeUnknown
+from wherryd.stores.base import FileBody, ObjectMissing, OutcomeUnknown
 from wherryd.stores.crc32c import crc32c, written
 from wherryd.stores.gs.answers import Call, created
 from wherryd.stores.gs.bodies import upload
@@ -47,42 +44,17 @@ def address(request: pytest.FixtureRequest) -> str:
     return gcs.address(name, "some/prefix")
 
 
-async def _every_verb(store: ObjectStore) -> list[type[Exception] | None]:
-    """What each verb raises."""
-
-    async def first(items: object) -> None:
-        async for _ in items:  # type: ignore[attr-defined]
-            break
-
-    met: list[type[Exception] | None] = []
-    for verb in (
-        store.get("k"),
-        first(store.list("")),
-        store.put("k", b"x"),
-        store.put_if_absent("k", b"x"),
-        store.put_if_match("k", b"x", "7"),
-        store.delete("k"),
-    ):
-        try:
-            await verb
-            met.append(None)
-        except Exception as exc:  # noqa: BLE001  # that is what is asked
-            met.append(type(exc))
-    await store.aclose()
-    return met
-
-
 async def test_a_missing_bucket_is_another_error(google: Google, gcs: FakeGcs) -> None:
     """A bucket that is not there is missing; the emulator says of its objects only that they are."""
-    met = await _every_verb(_store(f"gs://no-bucket?endpoint_url={google.endpoint}"))
+    met = await every_verb(_store(f"gs://no-bucket?endpoint_url={google.endpoint}"), "7")
     assert met == [StoreMissing] * 6
-    met = await _every_verb(_store(gcs.address("no-bucket")))
+    met = await every_verb(_store(gcs.address("no-bucket")), "7")
     assert met[1:5] == [StoreMissing] * 4 and met[0] is not None
 
 
 async def test_a_stopped_server_is_an_unknown_error() -> None:
     """Where nobody listens, reads and writes alike are ``StoreUnavailable``."""
-    met = await _every_verb(_store("gs://bucket?endpoint_url=http://127.0.0.1:9"))
+    met = await every_verb(_store("gs://bucket?endpoint_url=http://127.0.0.1:9"), "7")
     assert set(met) == {StoreUnavailable}
 
 
@@ -90,27 +62,9 @@ async def test_a_server_that_wants_a_token_is_taken() -> None:
     """Without credentials every verb is refused."""
     with Google() as server:
         server.tokens = {"good"}
-        assert set(await _every_verb(_store(server.address("bucket")))) == {AccessRefused}
+        assert set(await every_verb(_store(server.address("bucket")), "7")) == {AccessRefused}
 
 
-CHILD = """
-import hashlib, sys, anyio
-from wherryd.clock import SystemClock
-from wherryd.stores.base import FileBody
-from wherryd.stores.opening import open_store
-
-async def main(address, verb, path):
-    store = open_store(address, None, SystemClock())
-    if verb == "conditional":
-        await store.put_if_absent("key", b"bytes")
-    elif verb == "put":
-        await store.put("key", b"bytes")
-    else:
-        content = open(path, "rb").read()
-        await store.put("key", FileBody(path, 0, len(content), hashlib.sha256(content).digest()))
-
-anyio.run(main, *sys.argv[1:])
-"""
 PLACES = sorted(name for name in DECLARED if name.startswith("stores.gs."))
 
 
@@ -119,30 +73,7 @@ async def test_a_kill_leaves_half_an_object(
     place: str, address: str, file_body: Callable[..., FileBody]
 ) -> None:
     """After a kill at any step the object is whole or not there, and doing it again is safe."""
-    verb = place.split(".")[2]
-    body = file_body(os.urandom(1 << 16) * 260) if verb == "resumable" else b"bytes"
-    path = body.path if isinstance(body, FileBody) else ""
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, address, verb, path],
-        env={**os.environ, "WHERRY_FAILPOINT": place},
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
-    store = _store(address)
-    size = body.size if isinstance(body, FileBody) else len(body)
-    sent = place.endswith(("after-answer", "after-last"))
-    assert [stat.size async for stat in store.list("")] == [size] * sent
-    if isinstance(body, bytes) and verb == "conditional":
-        with pytest.raises(ObjectExists) if sent else nullcontext():
-            await store.put_if_absent("key", body)
-    else:
-        await store.put("key", body)
-    assert (await store.head("key")).size == size
-    await store.aclose()
-
-
-SEGMENT = st.text(alphabet="ab0-. ~é", min_size=1, max_size=3).filter(lambda s: s.strip(".") != "")
-KEY = st.lists(SEGMENT, min_size=1, max_size=3).map("/".join)
+    await check_kill(place, address, lambda: _store(address), file_body, {})
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -152,12 +83,7 @@ async def test_a_page_ends_in_the_wrong_place(
 ) -> None:
     """Pages as small as they can be make one listing in order, of objects and of folders."""
     store = _store(google.address(f"pages-{next(_BUCKETS)}", "p"), page)
-    for key in keys:
-        await store.put(key, b"x")
-    wanted = sorted(keys, key=str.encode)
-    assert [stat.key async for stat in store.list("")] == wanted
-    after = [key for key in wanted if key.encode() > start.encode()]
-    assert [stat.key async for stat in store.list("", start)] == after
+    await check_pages(store, keys, start)
     folders = sorted({f"{key.partition('/')[0]}/" for key in keys if "/" in key}, key=str.encode)
     assert [f"{name}/" async for name in store.list_folders("")] == folders
     await store.aclose()

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.contract.stores.buckets import KEY, check_kill, check_pages, every_verb
 from tests.support.fixtures import BUCKET
-from tests.support.servers import Seaweed
+from tests.support.servers import Seaweed, free_ports
 from wherry.errors import AccessRefused, FileChanged, StoreMissing, StoreUnavailable
 from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
-from wherryd.stores.base import FileBody, ObjectExists, ObjectMissing, ObjectStore
+from wherryd.stores.base import FileBody, ObjectMissing
 from wherryd.stores.credentials import StoreCredentials
 from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.s3.answers import Call, is_missing
@@ -40,40 +37,15 @@ def address(seaweed: Seaweed) -> str:
     return seaweed.address(BUCKET, f"s3/{os.getpid()}-{next(_ROUNDS)}")
 
 
-async def _every_verb(store: ObjectStore) -> list[type[Exception] | None]:
-    """What each verb raises."""
-
-    async def first(items: object) -> None:
-        async for _ in items:  # type: ignore[attr-defined]
-            break
-
-    met: list[type[Exception] | None] = []
-    for verb in (
-        store.get("k"),
-        first(store.list("")),
-        store.put("k", b"x"),
-        store.put_if_absent("k", b"x"),
-        store.put_if_match("k", b"x", '"e"'),
-        store.delete("k"),
-    ):
-        try:
-            await verb
-            met.append(None)
-        except Exception as exc:  # noqa: BLE001  # that is what is asked
-            met.append(type(exc))
-    await store.aclose()  # type: ignore[attr-defined]
-    return met
-
-
 async def test_a_wrong_secret_is_taken(seaweed: Seaweed, address: str) -> None:
     """The server checks signatures: with a wrong secret every verb is refused."""
     wrong = {**seaweed.credentials, "AWS_SECRET_ACCESS_KEY": "wrong"}
-    assert set(await _every_verb(_store(address, wrong))) == {AccessRefused}
+    assert set(await every_verb(_store(address, wrong), '"e"')) == {AccessRefused}
 
 
 async def test_a_missing_right_is_another_error(seaweed: Seaweed, address: str) -> None:
     """Who may only read is refused each write."""
-    met = await _every_verb(_store(address, seaweed.reader))
+    met = await every_verb(_store(address, seaweed.reader), '"e"')
     assert met[2:] == [AccessRefused] * 4
     assert AccessRefused not in met[:2]
 
@@ -85,7 +57,9 @@ async def test_a_missing_bucket_is_another_error(seaweed: Seaweed) -> None:
     reading.
     """
     for _ in range(2):
-        met = await _every_verb(_store(seaweed.address("no-such-bucket"), seaweed.credentials))
+        met = await every_verb(
+            _store(seaweed.address("no-such-bucket"), seaweed.credentials), '"e"'
+        )
         assert met[:2] == [StoreMissing] * 2
         assert None not in met
 
@@ -118,29 +92,11 @@ async def test_a_failed_upload_leaves_parts(
 
 async def test_a_stopped_server_is_an_unknown_error(seaweed: Seaweed) -> None:
     """Where nobody listens, reads and writes alike are ``StoreUnavailable``."""
-    address = f"s3://bucket?endpoint_url=http://127.0.0.1:{_unused_port()}"
-    met = await _every_verb(_store(address, seaweed.credentials))
+    address = f"s3://bucket?endpoint_url=http://127.0.0.1:{free_ports(1)[0]}"
+    met = await every_verb(_store(address, seaweed.credentials), '"e"')
     assert set(met) == {StoreUnavailable}
 
 
-CHILD = """
-import hashlib, os, sys, anyio
-from wherryd.clock import SystemClock
-from wherryd.stores.base import FileBody
-from wherryd.stores.opening import open_store
-
-async def main(address, verb, path):
-    store = open_store(address, None, SystemClock())
-    if verb == "conditional":
-        await store.put_if_absent("key", b"bytes")
-    elif verb == "put":
-        await store.put("key", b"bytes")
-    else:
-        content = open(path, "rb").read()
-        await store.put("key", FileBody(path, 0, len(content), hashlib.sha256(content).digest()))
-
-anyio.run(main, *sys.argv[1:])
-"""
 PLACES = sorted(name for name in DECLARED if name.startswith("stores.s3."))
 
 
@@ -149,39 +105,13 @@ async def test_a_kill_leaves_half_an_object(
     place: str, seaweed: Seaweed, address: str, file_body: Callable[..., FileBody]
 ) -> None:
     """After a kill at any step the object is whole or not there, and doing it again is safe."""
-    verb = place.split(".")[2]
-    body = file_body(os.urandom(1 << 16) * 260) if verb == "multipart" else b"bytes"
-    path = body.path if isinstance(body, FileBody) else ""
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, address, verb, path],
-        env={**os.environ, **seaweed.credentials, "WHERRY_FAILPOINT": place},
-        check=False,
+    await check_kill(
+        place,
+        address,
+        lambda: _store(address, seaweed.credentials),
+        file_body,
+        seaweed.credentials,
     )
-    assert done.returncode == -signal.SIGKILL
-    store = _store(address, seaweed.credentials)
-    size = body.size if isinstance(body, FileBody) else len(body)
-    sent = place.endswith(("after-answer", "after-complete"))
-    assert [stat.size async for stat in store.list("")] == [size] * sent
-    if isinstance(body, bytes) and verb == "conditional":
-        with pytest.raises(ObjectExists) if sent else nullcontext():
-            await store.put_if_absent("key", body)
-    else:
-        await store.put("key", body)
-    assert (await store.head("key")).size == size
-    await store.aclose()
-
-
-def _unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-SEGMENT = st.text(alphabet="ab0-. ~é", min_size=1, max_size=3).filter(lambda s: s.strip(".") != "")
-KEY = st.lists(SEGMENT, min_size=1, max_size=3).map("/".join)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -192,10 +122,5 @@ async def test_a_page_ends_in_the_wrong_place(
     """A real server's pages, as small as they can be, make one listing in order."""
     keys = {key for key in keys if not any(other.startswith(f"{key}/") for other in keys)}
     store = _store(f"{address.replace('?', f'/{next(_ROUNDS)}?')}", seaweed.credentials, page)
-    for key in keys:
-        await store.put(key, b"x")
-    wanted = sorted(keys, key=str.encode)
-    assert [stat.key async for stat in store.list("")] == wanted
-    after = [key for key in wanted if key.encode() > start.encode()]
-    assert [stat.key async for stat in store.list("", start)] == after
+    await check_pages(store, keys, start)
     await store.aclose()
