@@ -113,6 +113,33 @@ def changed(body: FileBody, how: str) -> FileChanged:
     )
 
 
+class Checked:
+    """A body on its way to a server that may not check it: the last piece is given only if all are right.
+
+    Without it the server has fewer bytes than it was told, and keeps what it had. Pieces are read in order.
+    """
+
+    def __init__(self, body: FileBody | PackBody) -> None:
+        self._body = body
+        self._sha256 = hashlib.sha256()
+
+    @property
+    def size(self) -> int:
+        return self._body.size
+
+    def told(self, left: int) -> None:
+        self._body.told(left)
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset == 0:
+            self._sha256 = hashlib.sha256()
+        piece = read_piece(self._body, offset, size)
+        self._sha256.update(piece)
+        if offset + size == self.size:
+            check(self._body, self._sha256.digest())
+        return piece
+
+
 def _files(body: FileBody | PackBody) -> tuple[FileBody, ...]:
     return body.files if isinstance(body, PackBody) else (body,)
 

@@ -24,6 +24,28 @@ PLACES = {
 }
 
 
+REGIONS = {
+    "https://id.r2.cloudflarestorage.com": "auto",
+    "https://id.eu.r2.cloudflarestorage.com": "auto",
+    "https://storage.googleapis.com": "auto",
+    "https://s3.us-west-004.backblazeb2.com": "us-west-004",
+    "https://s3.eu-west-1.amazonaws.com": "eu-west-1",
+    "https://s3.cn-north-1.amazonaws.com.cn": "cn-north-1",
+    "https://s3.amazonaws.com": "us-east-1",
+    "https://minio.example.org:9000": "us-east-1",
+    "https://backblazeb2.com.example.org": "us-east-1",
+}
+
+
+@pytest.mark.parametrize(("endpoint", "region"), REGIONS.items(), ids=REGIONS.keys())
+async def test_a_known_server_is_signed_for_elsewhere(endpoint: str, region: str) -> None:
+    """Where nobody names a region, it is the one that the server's host stands for; a named one rules."""
+    place = await find_place(split_store(f"s3://cats?endpoint_url={endpoint}"), OWN)
+    assert place.region == region
+    named = await find_place(split_store(f"s3://cats?endpoint_url={endpoint}&region=r"), OWN)
+    assert named.region == "r"
+
+
 @pytest.mark.parametrize(("address", "url"), PLACES.items(), ids=PLACES.keys())
 async def test_a_bucket_is_looked_for_elsewhere(address: str, url: str) -> None:
     """On AWS the bucket is part of the host's name; at another endpoint part of the path."""

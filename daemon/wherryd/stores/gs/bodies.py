@@ -4,20 +4,19 @@ Owns: the request's body, with the CRC32C that the server checks; that no file's
 not what the digest says. Does not own: what a condition means (``store``), files in parts (``resumable``).
 
 The description comes first, so the CRC32C has to be known before the bytes leave: a file is read once for it,
-and again as it is sent. What leaves is hashed on its way, and its last bytes are held back until the digest
-is the right one; without them the server has no object.
+and again as it is sent, when its last bytes are held back until the digest is the right one
+(``stores.bodies.Checked``); without them the server has no object.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import msgspec
 
 from wherryd.clock import Clock
 from wherryd.stores.base import Body, FileBody, PackBody
-from wherryd.stores.bodies import CHUNK_BYTES, check, read_piece
+from wherryd.stores.bodies import CHUNK_BYTES, Checked, read_piece
 from wherryd.stores.crc32c import Crc32c, written
 from wherryd.stores.gs.answers import Call
 
@@ -80,9 +79,8 @@ class _Framed:
 
     def __init__(self, before: bytes, body: FileBody | PackBody, after: bytes) -> None:
         self._before = before
-        self._body = body
+        self._body = Checked(body)
         self._after = after
-        self._sha256 = hashlib.sha256()
 
     @property
     def size(self) -> int:
@@ -92,14 +90,9 @@ class _Framed:
         self._body.told(max(0, min(left - len(self._before), self._body.size)))
 
     def read(self, offset: int, size: int) -> bytes:
-        if offset == 0:
-            self._sha256 = hashlib.sha256()
         end = offset + size
         start, stop = len(self._before), len(self._before) + self._body.size
         first, last = max(offset, start), min(end, stop)
-        piece = read_piece(self._body, first - start, last - first) if first < last else b""
-        self._sha256.update(piece)
-        if end == self.size:
-            check(self._body, self._sha256.digest())
+        piece = self._body.read(first - start, last - first) if first < last else b""
         after = self._after[max(0, offset - stop) : max(0, end - stop)]
         return self._before[offset:end] + piece + after

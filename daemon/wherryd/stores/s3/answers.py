@@ -31,6 +31,7 @@ _NO_STORE = "Look whether the endpoint is the right one, and whether its server 
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"}
 _REDIRECTS = (301, 302, 307, 308)
 _REQUEST_ID = "x-amz-request-id"
+_CHECKSUM = "x-amz-checksum-sha256"
 _MOVED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint", "Redirect"}
 
 
@@ -45,6 +46,7 @@ class Call(msgspec.Struct, frozen=True):
     key: str | None  # None: the bucket
     query: Mapping[str, str] = {}
     headers: Mapping[str, str] = {}
+    sums: Mapping[str, str] = {}  # headers for a server that takes checksums
     body: Body = b""
     digest: bytes = NOTHING  # the body's SHA-256
     streamed: bool = False  # a good answer's body is left unread
@@ -86,6 +88,11 @@ class Answer(msgspec.Struct, frozen=True):
         return self.is_good
 
     @property
+    def is_checked(self) -> bool:
+        """Whether the server says that it has compared the body with its checksum."""
+        return self.is_good and _CHECKSUM in self.headers
+
+    @property
     def is_damaged(self) -> bool:
         """Whether the body that arrived was not the one that was signed."""
         return self.code in _DAMAGED
@@ -104,11 +111,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def checksum(digest: bytes) -> dict[str, str]:
-    """The header by which every server checks the body; some only sign x-amz-content-sha256.
+    """The header by which servers check the body; many don't compare x-amz-content-sha256 with it.
 
     S3 User Guide, "Checking object integrity for data uploads".
     """
-    return {"x-amz-checksum-sha256": b64encode(digest).decode()}
+    return {_CHECKSUM: b64encode(digest).decode()}
 
 
 async def read_answer(call: Call, response: aiohttp.ClientResponse) -> Answer:

@@ -99,7 +99,7 @@ class Multipart(Stepwise):
 
     # ── beginning, and going on ────────────────────────────────────────────────────────────────
     async def _begin(self, sums: PartSums) -> None:
-        call = self._call("POST", {"uploads": ""}, headers={"x-amz-checksum-algorithm": "SHA256"})
+        call = self._call("POST", {"uploads": ""}, sums={"x-amz-checksum-algorithm": "SHA256"})
         name = _text_in(await self._send(call), "UploadId")
         if not name:
             raise OutcomeUnknown(f"{call.what}: the answer names no upload.")
@@ -187,8 +187,8 @@ class Multipart(Stepwise):
         self, number: int, part: FileBody, give_room: Callable[[], None], group: TaskGroup
     ) -> None:
         query = {"partNumber": str(number), "uploadId": self._upload.name}
-        headers = checksum(part.sha256)
-        call = self._call("PUT", query, headers=headers, body=part, digest=part.sha256)
+        sums = checksum(part.sha256)
+        call = self._call("PUT", query, sums=sums, body=part, digest=part.sha256)
         try:
             with self._noting_failure(group.cancel_scope):
                 what = f"part {number} of {self._key}"
@@ -212,7 +212,7 @@ class Multipart(Stepwise):
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────
     async def _complete(self, sums: PartSums) -> None:
-        body = _completion(self._etags, sums)
+        body = _completion(self._etags, sums if await self._sender.takes_sums() else None)
         digest = hashlib.sha256(body).digest()
         call = self._call("POST", {"uploadId": self._upload.name}, body=body, digest=digest)
         answer = await self._sender.send(call)
@@ -258,7 +258,7 @@ class Multipart(Stepwise):
         method: str,
         query: dict[str, str],
         *,
-        headers: dict[str, str] | None = None,
+        sums: dict[str, str] | None = None,
         body: Body = b"",
         digest: bytes = NOTHING,
     ) -> Call:
@@ -266,7 +266,7 @@ class Multipart(Stepwise):
             method=method,
             key=self._key,
             query=query,
-            headers=headers or {},
+            sums=sums or {},
             body=body,
             digest=digest,
         )
@@ -330,15 +330,21 @@ def _text_in(answer: Answer, name: str) -> str:
         return ""
 
 
-def _completion(etags: Mapping[int, str], sums: PartSums) -> bytes:
+def _completion(etags: Mapping[int, str], sums: PartSums | None) -> bytes:
     parts = "".join(
         f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag>"
-        f"<ChecksumSHA256>{b64encode(sum_of(sums, number)).decode()}</ChecksumSHA256></Part>"
+        f"{_checksum_in(sums, number)}</Part>"
         for number, etag in sorted(etags.items())
     )
     return (
         f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'.encode()
     )
+
+
+def _checksum_in(sums: PartSums | None, number: int) -> str:
+    if sums is None:
+        return ""
+    return f"<ChecksumSHA256>{b64encode(sum_of(sums, number)).decode()}</ChecksumSHA256>"
 
 
 async def give_up(sender: Sender, retry: Retry, key: str, upload: str) -> None:

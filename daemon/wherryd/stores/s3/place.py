@@ -25,8 +25,7 @@ from wherry.errors import BadURI
 from wherry.wire.address import StoreAddress, normalize_endpoint
 from wherryd.stores.credentials import CredentialSet
 from wherryd.stores.s3.identity import Surroundings, surroundings
-
-_DEFAULT_REGION = "us-east-1"
+from wherryd.stores.s3.traits import Traits, traits_of
 
 
 class NoPlace(Exception):
@@ -40,6 +39,7 @@ class Place(msgspec.Struct, frozen=True):
     said: Surroundings  # by the address, and where it is silent by a profile
     region: str
     base: str  # URL of the bucket, without a slash at its end
+    traits: Traits  # of its server
 
     def url(self, key: str | None, query: Mapping[str, str] | None = None) -> str:
         """The URL of an object, or of the bucket for None."""
@@ -69,7 +69,8 @@ async def find_place(address: StoreAddress, credentials: CredentialSet) -> Place
         endpoint_url=options.get("endpoint_url") or profile.endpoint_url,
         addressing=options.get("addressing") or profile.addressing,
     )
-    return await to_thread.run_sync(_place, address, said, said.region or _DEFAULT_REGION)
+    region = said.region or traits_of(said.endpoint_url or "").region
+    return await to_thread.run_sync(_place, address, said, region)
 
 
 async def move(place: Place, region: str) -> Place:
@@ -79,16 +80,18 @@ async def move(place: Place, region: str) -> Place:
 
 def _place(address: StoreAddress, said: Surroundings, region: str) -> Place:
     try:
-        base = _base(address, said, region)
+        endpoint = normalize_endpoint(said.endpoint_url or _aws_endpoint(region))
+        base = _base(address, said, endpoint)
     except BadURI as exc:
         raise NoPlace(exc.message) from exc
     except BotoCoreError as exc:
         raise NoPlace(f"the region {region!r} leads nowhere") from exc
-    return Place(address=address, said=said, region=region, base=base)
+    traits = traits_of(endpoint)
+    return Place(address=address, said=said, region=region, base=base, traits=traits)
 
 
-def _base(address: StoreAddress, said: Surroundings, region: str) -> str:
-    parts = urlsplit(normalize_endpoint(said.endpoint_url or _aws_endpoint(region)))
+def _base(address: StoreAddress, said: Surroundings, endpoint: str) -> str:
+    parts = urlsplit(endpoint)
     if _is_virtual(address.bucket, said, parts.hostname or ""):
         return normalize_endpoint(f"{parts.scheme}://{address.bucket}.{parts.netloc}{parts.path}")
     return f"{parts.scheme}://{parts.netloc}{parts.path}/{quote(address.bucket)}"

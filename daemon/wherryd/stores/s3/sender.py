@@ -1,19 +1,23 @@
 """One request: with which credentials and so to which place, at what time, in which region.
 
 Owns: what is done when the server refuses a request without having acted on it: other keys, the server's
-clock, the bucket's region; each at most once per call. Does not own: answers that are no refusal; those,
-and missing answers, are never met by sending again.
+clock, the bucket's region; each at most once per call; who checks that a body's bytes are the right ones: a
+server that has once said that it does, else we, as they leave. Does not own: answers that are no refusal;
+those, and missing answers, are never met by sending again.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
+from wherryd.stores.base import Body
+from wherryd.stores.bodies import Checked
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
+from wherryd.stores.http.sending import Readable
 from wherryd.stores.http.transport import Request, Transport
 from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
 from wherryd.stores.s3.identity import Keys
@@ -52,6 +56,8 @@ class Sender:
         self._ways = Ways(split_store(address), credentials, clock)
         self._transport = Transport(traffic or Traffic(clock), "AWS_CA_BUNDLE")
         self._skew_s = 0.0
+        #: The bases of places whose server has said that it compares bodies with their checksums.
+        self._checking: set[str] = set()
 
     async def send(self, call: Call) -> Answer:
         """Send a call and read the answer whole. Raises as ``open``."""
@@ -73,6 +79,13 @@ class Sender:
     def prefix(self) -> str:
         """What every key of the bucket begins with here."""
         return prefix_of(split_store(self._address))
+
+    async def takes_sums(self) -> bool:
+        """Whether the server, by its traits, takes checksums in headers and lists of parts."""
+        for way in self._ways.in_order():
+            with suppress(NoPlace):
+                return (await way.place()).traits.takes_sums
+        return False
 
     async def aclose(self) -> None:
         """Give back the connections."""
@@ -149,10 +162,11 @@ class Sender:
         self, place: Place, keys: Keys, call: Call, stack: AsyncExitStack
     ) -> Answer:
         url = place.url(call.key, call.query)
+        sums = call.sums if place.traits.takes_sums else {}
         headers = sign(
             call.method,
             url,
-            call.headers,
+            {**call.headers, **sums},
             sha256=call.digest.hex(),
             keys=keys,
             region=place.region,
@@ -161,10 +175,20 @@ class Sender:
         if call.body:
             size = len(call.body) if isinstance(call.body, bytes) else call.body.size
             headers["Content-Length"] = str(size)
-        request = Request(method=call.method, url=url, headers=headers, body=call.body)
-        return await read_answer(
+        request = Request(
+            method=call.method, url=url, headers=headers, body=self._body(call, place)
+        )
+        answer = await read_answer(
             call, await stack.enter_async_context(self._transport.send(request))
         )
+        if answer.is_checked:
+            self._checking.add(place.base)
+        return answer
+
+    def _body(self, call: Call, place: Place) -> Body | Readable:
+        if isinstance(call.body, bytes) or place.base in self._checking:
+            return call.body
+        return Checked(call.body)
 
     def _correct_clock(self, answer: Answer) -> bool:
         """Take the server's time; whether that is another than the one signed with.

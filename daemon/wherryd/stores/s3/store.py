@@ -177,8 +177,8 @@ class S3Store(OneByOne):
 
 def _put(key: str, body: Body, condition: dict[str, str]) -> Call:
     digest = hashlib.sha256(body).digest() if isinstance(body, bytes) else body.sha256
-    headers = checksum(digest) | condition
-    return Call(method="PUT", key=key, headers=headers, body=body, digest=digest)
+    sums = checksum(digest)
+    return Call(method="PUT", key=key, headers=condition, sums=sums, body=body, digest=digest)
 
 
 def _stat(call: Call, answer: Answer, size: int) -> ObjectStat:
