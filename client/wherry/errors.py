@@ -28,7 +28,7 @@ aiohttp, grpc, OSError) stop at the adapter that meets them.
     │   ├── QueueTooNew, QueueDamaged, QueueLocked, RequestIdTaken
     ├── StoreError                          concerns the store; the daemon tries again
     │   ├── StoreUnavailable                network, 5xx, 429, time-out
-    │   ├── AccessRefused, StoreMissing, StoreChanged, StoreUnfit, StoreDamaged
+    │   ├── AccessRefused, StoreMissing, StoreChanged, StoreUnfit, StoreTaken, StoreDamaged
     ├── Defect                              something in Wherry is broken; please report it
     └── NotYet (NotImplementedError)        not built yet
 """
@@ -261,6 +261,10 @@ class StoreChanged(StoreError):
 
 class StoreUnfit(StoreError):
     """The store does not do what a store must, such as conditional writes."""
+
+
+class StoreTaken(StoreError):
+    """Another home writes to the store, which has room for a single writer (``?commit=single-writer``)."""
 
 
 class StoreDamaged(StoreError):

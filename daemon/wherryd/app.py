@@ -7,6 +7,7 @@ part does.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -160,7 +161,12 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
         _QUEUE_OPEN()
         credentials = CredentialSets()
         traffic = Traffic(clock, Bandwidth(clock, config.max_bandwidth))
-        stores = OpenedStores(partial(_open_store, config, credentials, clock, traffic), clock)
+        stores = OpenedStores(
+            partial(_open_store, config, credentials, clock, traffic),
+            clock,
+            home_id=await queue.home_id(),
+            place=f"{socket.gethostname()}:{config.home}",
+        )
         end.push_async_callback(stores.aclose)
         resolvers = await anyio.to_thread.run_sync(open_resolvers, clock, credentials)
         end.push_async_callback(resolvers.aclose)

@@ -20,7 +20,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _REGION = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_OPTIONS = {"s3": ("addressing", "endpoint_url", "region"), "gs": ("endpoint_url",)}
+_OPTIONS = {"s3": ("addressing", "commit", "endpoint_url", "region"), "gs": ("endpoint_url",)}
+_SINGLE_WRITER = "single-writer"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -49,7 +50,7 @@ class StoreAddress(NamedTuple):
     scheme: str  # "file", "s3" or "gs"
     bucket: str  # "" for a folder
     path: str  # of a folder: absolute; of a bucket: the prefix, without slashes at its ends
-    options: dict[str, str]  # endpoint_url, region, addressing ("path" or "virtual")
+    options: dict[str, str]  # endpoint_url, region, addressing ("path" or "virtual"), commit
 
 
 def normalize_store(uri: str | os.PathLike[str], environ: Mapping[str, str]) -> str:
@@ -57,8 +58,8 @@ def normalize_store(uri: str | os.PathLike[str], environ: Mapping[str, str]) -> 
 
     Args:
         uri: ``file:///folder``, a plain path, ``s3://bucket/prefix`` with the options ``endpoint_url``,
-            ``region`` and ``addressing`` (``path`` or ``virtual``), or ``gs://bucket/prefix`` with the option
-            ``endpoint_url``.
+            ``region``, ``addressing`` (``path`` or ``virtual``) and ``commit`` (``single-writer``), or
+            ``gs://bucket/prefix`` with the option ``endpoint_url``.
         environ: where the URI names none, the endpoint is ``AWS_ENDPOINT_URL_S3``, else
             ``AWS_ENDPOINT_URL``, and the region ``AWS_REGION``, else ``AWS_DEFAULT_REGION``; of ``gs://`` the
             endpoint is ``STORAGE_EMULATOR_HOST``, as Google's own tools have it.
@@ -90,6 +91,11 @@ def split_store(address: str) -> StoreAddress:
     place, _, query = rest.partition("?")
     bucket, _, prefix = place.partition("/")
     return StoreAddress(scheme, bucket, prefix, dict(parse_qsl(query)))
+
+
+def has_single_writer(address: str) -> bool:
+    """Whether the user promises that one home alone writes to the store (docs/stores.md)."""
+    return split_store(address).options.get("commit") == _SINGLE_WRITER
 
 
 def needs_credentials(address: str) -> bool:
@@ -203,6 +209,10 @@ def _s3_options(options: dict[str, str], environ: Mapping[str, str]) -> dict[str
         raise BadURI(f"{options['region']!r} is no region.", hint="As in region=eu-west-1.")
     if options.get("addressing", "path") not in ("path", "virtual"):
         raise BadURI(f"addressing={options['addressing']} is unknown.", hint="'path' or 'virtual'.")
+    if options.get("commit", _SINGLE_WRITER) != _SINGLE_WRITER:
+        raise BadURI(
+            f"commit={options['commit']} is unknown.", hint=f"{_SINGLE_WRITER!r}, or none."
+        )
     return options
 
 

@@ -23,6 +23,15 @@ class Identity(msgspec.Struct, frozen=True):
     store: str  # random id
 
 
+class Writer(msgspec.Struct, frozen=True):
+    """``wherry-writer.json``: who alone writes to a store without conditional writes."""
+
+    format: int
+    home: str  # the home's id
+    address: str  # under which it writes
+    place: str  # where the home is, for people
+
+
 class Stamp(msgspec.Struct, frozen=True):
     """A version's number as a listing shows it."""
 

@@ -15,7 +15,10 @@ from wherry.errors import BadName
 from wherry.wire.names import decode_segment, encode_segment
 
 IDENTITY = "wherry.json"
-"""The one key outside the projects."""
+"""The one key outside the projects, beside ``WRITER``."""
+
+WRITER = "wherry-writer.json"
+"""Names the home that alone writes, where there are no conditional writes."""
 
 SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 """A digest of bytes, as every key, record and manifest writes it."""
@@ -28,8 +31,9 @@ _NUMBER = re.compile(r"v([0-9]{8}|[1-9][0-9]{8,})\.json")
 
 
 def project_segment(project: str) -> str:
-    """Encode a project's name; a project called like ``IDENTITY`` would lie over it."""
-    return encode_segment(project) if project != IDENTITY else "wherry%2Ejson"
+    """Encode a project's name; a project called like one of the keys beside it would lie over that."""
+    is_a_key = project in (IDENTITY, WRITER)
+    return project.replace(".", "%2E") if is_a_key else encode_segment(project)
 
 
 def artifacts_prefix(project: str) -> str:

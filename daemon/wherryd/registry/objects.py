@@ -23,6 +23,7 @@ from wherryd.registry.identity import Exchanged
 from wherryd.registry.manifest_reader import is_manifest, read_manifest
 from wherryd.registry.records import ArtifactClaim, damaged
 from wherryd.stores.base import (
+    ConditionalWrites,
     FileBody,
     Object,
     ObjectExists,
@@ -41,10 +42,16 @@ _KEY_OF = {
 
 
 class ObjectRegistry:
-    """Implements ``registry.base.Registry`` over an ``ObjectStore``; the store stays the caller's."""
+    """Implements ``registry.base.Registry`` over an ``ObjectStore``; the store stays the caller's.
 
-    def __init__(self, store: ObjectStore) -> None:
+    Args:
+        store: read, listed and put to.
+        conditional: makes the writes that depend on what is there; None: the store itself.
+    """
+
+    def __init__(self, store: ObjectStore, conditional: ConditionalWrites | None = None) -> None:
         self._store = store
+        self._conditional = conditional or store
 
     # ── the store and its artifacts ────────────────────────────────────────────────────────────
     async def identify(self) -> Identity | None:
@@ -192,7 +199,7 @@ class ObjectRegistry:
 
     async def create_version(self, project: str, name: str, version: int, record: bytes) -> None:
         """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
-        await self._store.put_if_absent(layout.version_key(project, name, version), record)
+        await self._conditional.put_if_absent(layout.version_key(project, name, version), record)
 
     async def sync_version(self, project: str, name: str, version: int, store_id: str) -> None:
         """On a folder: make a record that was found there survive a power loss."""
@@ -204,7 +211,7 @@ class ObjectRegistry:
     ) -> None:
         """Put a tombstone in a record's place. Raises as ``put_if_match``."""
         key = layout.version_key(project, name, version)
-        await self._store.put_if_match(key, records.encode(tombstone), etag)
+        await self._conditional.put_if_match(key, records.encode(tombstone), etag)
 
     # ── aliases ────────────────────────────────────────────────────────────────────────────────
     async def read_alias(
@@ -225,9 +232,9 @@ class ObjectRegistry:
         """Create (``etag`` None) or replace an alias object. Raises as the conditional puts."""
         key, body = layout.alias_key(project, name, alias.alias), records.encode(alias)
         if etag is None:
-            await self._store.put_if_absent(key, body)
+            await self._conditional.put_if_absent(key, body)
         else:
-            await self._store.put_if_match(key, body, etag)
+            await self._conditional.put_if_match(key, body, etag)
 
     async def list_aliases(self, project: str, name: str) -> list[Alias]:
         """All alias objects of an artifact, removed ones too."""
@@ -349,7 +356,7 @@ class ObjectRegistry:
         """Put ``mine`` unless there is something; return what is there."""
         body = records.encode(mine)
         try:
-            await self._store.put_if_absent(key, body)
+            await self._conditional.put_if_absent(key, body)
         except ObjectExists as exc:
             theirs = await self._read(key, decode)
             if theirs is None:

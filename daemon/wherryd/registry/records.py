@@ -15,7 +15,7 @@ import msgspec
 
 from wherry.errors import StoreDamaged, StoreError
 from wherryd.model import Alias, Tombstone, VersionRecord
-from wherryd.registry.base import Identity
+from wherryd.registry.base import Identity, Writer
 from wherryd.registry.layout import SHA256
 
 FORMAT = 1
@@ -34,7 +34,7 @@ class ArtifactClaim(msgspec.Struct, frozen=True):
     type: str
 
 
-Small = Identity | ArtifactClaim | VersionRecord | Tombstone | Alias
+Small = Identity | Writer | ArtifactClaim | VersionRecord | Tombstone | Alias
 
 
 class _Head(msgspec.Struct):
@@ -42,7 +42,7 @@ class _Head(msgspec.Struct):
     deleted: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_T = TypeVar("_T", Identity, ArtifactClaim, VersionRecord, Tombstone, Alias)
+_T = TypeVar("_T", Identity, Writer, ArtifactClaim, VersionRecord, Tombstone, Alias)
 
 
 def encode(record: Small) -> bytes:
@@ -56,6 +56,11 @@ def encode(record: Small) -> bytes:
 def decode_identity(key: str, body: bytes) -> Identity:
     """Read ``wherry.json``. Raises as ``decode_version``."""
     return _decode(key, body, Identity)
+
+
+def decode_writer(key: str, body: bytes) -> Writer:
+    """Read ``wherry-writer.json``. Raises as ``decode_version``."""
+    return _decode(key, body, Writer)
 
 
 def decode_claim(key: str, body: bytes) -> ArtifactClaim:

@@ -145,7 +145,25 @@ class StepsFailed(OutcomeUnknown):
     """A put of many steps failed though the adapter had repeated the step: not worth another try at once."""
 
 
-class ObjectStore(Protocol):
+class ConditionalWrites(Protocol):
+    """The writes that depend on what is there; errors as those of ``ObjectStore``."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        """Create and return the ETag. The one write that is durable on return in every store.
+
+        Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``.
+        """
+        ...
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        """Replace the object that has ``etag``; return the new ETag; durable on return.
+
+        Raises ``EtagMismatch``, ``WriteConflict``, ``OutcomeUnknown``.
+        """
+        ...
+
+
+class ObjectStore(ConditionalWrites, Protocol):
     """Objects by their keys, which are relative, `/`-separated, without empty segments.
 
     Every method may raise ``StoreUnavailable``, ``AccessRefused`` and ``StoreMissing`` (``wherry.errors``);
@@ -179,20 +197,6 @@ class ObjectStore(Protocol):
         written by the conditional puts, never by both. Raises ``FileChanged`` (``wherry.errors``) if a
         body's file is gone, too short or not what its digest says, and ``FileUnreadable``; the key is then
         what it was. Raises ``StepsFailed`` where it has been repeated below already.
-        """
-        ...
-
-    async def put_if_absent(self, key: str, body: bytes) -> str:
-        """Create and return the ETag. The one write that is durable on return in every store.
-
-        Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``.
-        """
-        ...
-
-    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
-        """Replace the object that has ``etag``; return the new ETag; durable on return.
-
-        Raises ``EtagMismatch``, ``WriteConflict``, ``OutcomeUnknown``.
         """
         ...
 

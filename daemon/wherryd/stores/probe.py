@@ -15,12 +15,15 @@ from functools import partial
 import anyio
 
 from wherry.errors import StoreError, StoreUnavailable, StoreUnfit
+from wherry.wire.address import split_store
 from wherryd.clock import Clock
 from wherryd.stores.base import (
+    EtagMismatch,
     ObjectExists,
     ObjectMissing,
     ObjectStat,
     ObjectStore,
+    OutcomeUnknown,
     WriteConflict,
 )
 from wherryd.stores.retry import PATIENT, Retry
@@ -34,10 +37,19 @@ _KEY = re.compile(r"wherry-probe-[0-9a-f]{32}")
 #: Any probe is over by then.
 _LEFT_S = 3600
 _MOST_SWEPT = 1000
-_HINT = (
-    "Wherry needs a store with conditional writes (If-None-Match: *; on gs:// ifGenerationMatch=0): use a "
-    "newer version of the server, another server, or a folder."
+_NEEDED = (
+    "Wherry needs a store with conditional writes (If-None-Match: *, If-Match; on gs:// ifGenerationMatch), as "
+    "only they keep two writers from taking one number"
 )
+_OTHERS = "use a newer version of the server, another server, or a folder"
+_ALONE = (
+    "if one home alone writes there, and you promise that, add commit=single-writer to the address"
+    " (docs/stores.md)"
+)
+
+
+class Unconditional(StoreUnfit):
+    """The store does not honour conditions, which a single writer can do without."""
 
 
 async def probe(store: ObjectStore, clock: Clock) -> None:
@@ -48,8 +60,9 @@ async def probe(store: ObjectStore, clock: Clock) -> None:
         clock: names the key, gives pauses.
 
     Raises:
-        StoreUnfit: more than one create won, none did, the winner's bytes are not there, or a missing
-            key does not read as missing. No answer later will be another: use another store.
+        Unconditional: more than one create won, none did, the winner's bytes are not there, or a replace was
+            taken that named another ETag than the one there is. No answer later will be another.
+        StoreUnfit: a missing key does not read as missing.
         StoreError: the store could not be asked; try again later.
     """
     key = f"{_PREFIX}{clock.token()}"
@@ -59,9 +72,14 @@ async def probe(store: ObjectStore, clock: Clock) -> None:
             won = await _race(store, key, Retry(clock, PATIENT))
             if won:
                 await _check_winner(store, key, won)
+                await _check_replace(store, key)
                 await _sweep(store, key)
                 return
-        raise _unfit(store, f"lets none of {_RACERS} racing creates of a key win")
+        raise _unconditional(store, f"lets none of {_RACERS} racing creates of a key win")
+    except Unconditional:
+        raise
+    except StoreUnfit as exc:  # it takes no condition (501, 400)
+        raise _unconditional(store, f"refuses a conditional write: {exc.message}") from exc
     finally:
         with anyio.CancelScope(shield=True), suppress(StoreError):
             await store.delete(key)
@@ -73,7 +91,10 @@ async def _check_missing(store: ObjectStore, key: str) -> None:
             await look(key)
         except ObjectMissing:
             continue
-        raise _unfit(store, "gives an object for a key that is not there")
+        raise StoreUnfit(
+            f"The store {store.address} gives an object for a key that is not there.",
+            hint=f"Wherry can't use it: {_OTHERS}.",
+        )
 
 
 async def _race(store: ObjectStore, key: str, retry: Retry) -> list[bytes]:
@@ -108,9 +129,23 @@ async def _race(store: ObjectStore, key: str, retry: Retry) -> list[bytes]:
 
 async def _check_winner(store: ObjectStore, key: str, won: list[bytes]) -> None:
     if len(won) > 1:
-        raise _unfit(store, f"lets {len(won)} of {_RACERS} racing creates of a key win")
+        raise _unconditional(store, f"lets {len(won)} of {_RACERS} racing creates of a key win")
     if (await store.get(key)).body != won[0]:
-        raise _unfit(store, "holds other bytes than those of the create that won")
+        raise _unconditional(store, "holds other bytes than those of the create that won")
+
+
+async def _check_replace(store: ObjectStore, key: str) -> None:
+    """Replace what is there, and then what was there before."""
+    before = (await store.get(key)).stat.etag
+    with suppress(WriteConflict, OutcomeUnknown):
+        await store.put_if_match(key, b"replaced", before)
+    for _ in range(_ROUNDS):
+        with suppress(WriteConflict):
+            try:
+                await store.put_if_match(key, b"replaced again", before)
+            except EtagMismatch:
+                return
+            raise _unconditional(store, "lets a replace of what is not there any more win")
 
 
 async def _sweep(store: ObjectStore, key: str) -> None:
@@ -135,5 +170,16 @@ async def _begin_with(store: ObjectStore, prefix: str) -> list[ObjectStat]:
     return found
 
 
-def _unfit(store: ObjectStore, what: str) -> StoreUnfit:
-    return StoreUnfit(f"The store {store.address} {what}.", hint=_HINT)
+def _unconditional(store: ObjectStore, what: str) -> Unconditional:
+    return Unconditional(f"The store {store.address} {what}.", hint=_hint(store.address))
+
+
+def _hint(address: str) -> str:
+    """What to do about it. Only servers of S3 may lack conditions and be good for a single writer."""
+    if not address.startswith("s3:"):
+        return f"{_NEEDED}: {_OTHERS}."
+    # takes a tenth of a second where no store on S3 was opened before
+    from wherryd.stores.s3.traits import traits_of
+
+    instead = traits_of(split_store(address).options.get("endpoint_url", "")).instead
+    return f"{_NEEDED}: {instead or _OTHERS}; or, {_ALONE}."

@@ -1,11 +1,12 @@
 """Contact with a store, with the intent to write.
 
-Owns: giving a new store its id, probing it once per (address, store id), asking again after 10 s or an error
-whether it is still the one that is known, and whether all went well since some moment. Does not own: what
-follows if it is another (``stage`` stops the lane), or the proof that bytes are in it (``blobs``).
+Owns: probing a store once per (address, store id); where it does not pass, making this home the one that
+writes it, if the user promised that; giving a new store its id; asking again after 10 s or an error whether
+it is still the one that is known, and nobody else's, and whether all went well since some moment. Does not
+own: what follows if it is another (``stage`` stops the lane), or the proof that bytes are in it (``blobs``).
 
-A kill leaves a store with an id that the queue does not know yet: the next start reads it there, and
-probes again.
+A kill leaves a store with an id, or a writer, that the queue does not know yet: the next start reads it
+there, and probes again, unless the writer is this home.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import anyio
 import msgspec
 
 from wherry.errors import StoreUnavailable
+from wherry.wire.address import has_single_writer
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.opened import OpenedStores
@@ -24,6 +26,7 @@ from wherryd.queue.base import Queue
 from wherryd.registry.base import Identity, Registry
 from wherryd.registry.identity import Exchanged
 from wherryd.stores.base import ObjectStore, WriteConflict
+from wherryd.stores.probe import Unconditional
 
 #: The contract asks for 60 s at most; less is less to send again where a store was exchanged.
 FRESH_S = 10.0
@@ -53,7 +56,8 @@ class Contacts:
     """The stores that this daemon writes to, by address.
 
     Args:
-        probe: raises ``StoreUnfit`` where a store does not do what a store must.
+        probe: raises ``StoreUnfit`` where a store does not do what a store must; ``Unconditional`` where a
+            single writer can do without.
     """
 
     def __init__(self, stores: OpenedStores, probe: Probe, queue: Queue, clock: Clock) -> None:
@@ -68,8 +72,8 @@ class Contacts:
     async def for_writing(self, address: str) -> Contact:
         """Return the store at an address, known to be fit for writing.
 
-        Raises ``Exchanged`` where another lies there than is known; other ``StoreError`` (``StoreUnfit``
-        among them); ``BadURI`` or ``NotYet`` where the address can never be opened.
+        Raises ``Exchanged`` where another lies there than is known; other ``StoreError`` (``StoreUnfit`` and
+        ``StoreTaken`` among them); ``BadURI`` or ``NotYet`` where the address can never be opened.
         """
         async with self._locks[address]:
             made = self._made.get(address)
@@ -96,11 +100,12 @@ class Contacts:
         registry = await self._stores.registry(address)
         known = await self._queue.store_id(address)
         there = await registry.identify()
-        if not known:
-            there = there or await self._found(registry)
-        elif there is None or there.store != known:
+        if known and (there is None or there.store != known):
             raise Exchanged(address, there, known)
-        await self._probe_once(address, there.store)
+        is_probed = await self._probe_once(address, bool(known))
+        there = there or await self._found(registry)
+        if not known or is_probed != await self._queue.probed(address):
+            await self._queue.set_store_id(address, there.store, probed=is_probed)
         return Contact(address, registry, there.store)
 
     async def _found(self, registry: Registry) -> Identity:
@@ -111,9 +116,22 @@ class Contacts:
         _AFTER_FOUND()
         return founded
 
-    async def _probe_once(self, address: str, store_id: str) -> None:
-        if await self._queue.store_id(address) and await self._queue.probed(address):
-            return
-        await self._probe(await self._stores.store(address))
-        _AFTER_PROBE()
-        await self._queue.set_store_id(address, store_id, probed=True)
+    async def _probe_once(self, address: str, is_known: bool) -> bool:
+        """Whether the store passes the probe; else this home is the one that writes there."""
+        may_be_alone = has_single_writer(address)
+        is_probed = is_known and await self._queue.probed(address)
+        if is_probed and not may_be_alone:
+            return True
+        sole = await self._stores.sole_writer(address)
+        if await sole.is_claimed():
+            return False
+        if not is_probed:
+            try:
+                await self._probe(await self._stores.store(address))
+            except Unconditional:
+                if not may_be_alone:
+                    raise
+                await sole.claim()
+                return False
+            _AFTER_PROBE()
+        return True

@@ -10,7 +10,7 @@ from tests.unit.stores.helpers import TestClock
 from wherry.errors import AccessRefused, StoreUnfit
 from wherryd.defects import note_defect
 from wherryd.stores.base import Object, ObjectExists, ObjectStat, OutcomeUnknown, WriteConflict
-from wherryd.stores.probe import probe
+from wherryd.stores.probe import Unconditional, probe
 
 
 class _Unconditional(MemoryStore):
@@ -51,13 +51,53 @@ class _Refuses(MemoryStore):
         raise AccessRefused("read only")
 
 
-@pytest.mark.parametrize("kind", [_Unconditional, _LastWins, _AlwaysThere, _Conflicts])
+class _ReplacesAll(MemoryStore):
+    """Knows If-None-Match and not If-Match, as S3 itself did for some months of 2024."""
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        await self.put(key, body)
+        return "etag"
+
+
+class _NoConditions(MemoryStore):
+    """Answers 501 to conditions."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        raise StoreUnfit("The store can't do this. 501 NotImplemented.")
+
+
+@pytest.mark.parametrize(
+    "kind", [_Unconditional, _LastWins, _Conflicts, _ReplacesAll, _NoConditions]
+)
 async def test_an_unfit_store_passes(kind: type[MemoryStore]) -> None:
     """A store in which a version could get lost is refused, with what to do; nothing is left in it."""
     store = kind(TestClock())
-    with pytest.raises(StoreUnfit, match="If-None-Match"):
+    with pytest.raises(Unconditional, match="If-None-Match"):
         await probe(store, TestClock())
     assert [stat async for stat in store.list("")] == []
+
+
+async def test_a_store_that_has_what_it_has_not_is_for_a_single_writer() -> None:
+    """Where a missing key reads as one that is there, nobody can write, alone or not."""
+    with pytest.raises(StoreUnfit, match="not there") as met:
+        await probe(_AlwaysThere(TestClock()), TestClock())
+    assert not isinstance(met.value, Unconditional)
+
+
+@pytest.mark.parametrize(
+    ("address", "told", "untold"),
+    [
+        ("s3://b?endpoint_url=http://h", "commit=single-writer", "gs://bucket"),
+        ("s3://b?endpoint_url=https://storage.googleapis.com", "gs://bucket", "newer"),
+        ("gs://b", "newer", "single-writer"),
+    ],
+)
+async def test_a_refusal_leaves_the_user_alone(address: str, told: str, untold: str) -> None:
+    """The sentence says why, and what else there is at this server."""
+    with pytest.raises(Unconditional, match="two writers") as met:
+        await probe(_Unconditional(TestClock(), address), TestClock())
+    assert told in str(met.value)
+    assert untold not in str(met.value)
 
 
 @pytest.mark.parametrize("lost", [1, 5, 16])

@@ -34,6 +34,10 @@ from wherry.wire.address import credentials_from, normalize_store, split_store
             "s3://bucket?endpoint_url=https://%5B::1%5D:9000",
         ),
         ("s3://bucket?region=", "s3://bucket"),
+        (
+            "s3://bucket?region=r&commit=single-writer&endpoint_url=http://h",
+            "s3://bucket?commit=single-writer&endpoint_url=http://h&region=r",
+        ),
     ],
 )
 def test_one_store_has_two_addresses(uri: str, expected: str) -> None:
@@ -101,6 +105,8 @@ def test_environment_is_not_folded_in(environ: dict[str, str], expected: str) ->
         "s3://bucket?region=eu west 1",
         "s3://bucket?region=-",
         "s3://bucket?addressing=diagonal",
+        "s3://bucket?commit=two-writers",
+        "gs://bucket?commit=single-writer",
     ],
 )
 def test_what_is_no_store_is_taken(uri: str) -> None:
