@@ -16,13 +16,14 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.soak import SOAK
-from tests.support.fixtures import gcs, google, seaweed
+from tests.support.fixtures import gcs, google, rclone, seaweed
 from tests.support.skips import pytest_runtest_makereport
 
 __all__ = [
     "gcs",
     "google",
     "pytest_runtest_makereport",
+    "rclone",
     "seaweed",
 ]  # for pytest, which looks for them here
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.google import Google
-from tests.support.servers import FakeGcs, Seaweed
+from tests.support.servers import FakeGcs, Rclone, Seaweed
 
 BUCKET = "wherry-tests"
 
@@ -24,6 +24,16 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
         with _belongs_to_no_test(folder):
             server = stack.enter_context(Seaweed(folder))
         server.make_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rclone]:
+    """An ``rclone serve s3`` for the whole session; use a prefix of your own."""
+    folder = tmp_path_factory.mktemp("rclone")
+    with ExitStack() as stack:
+        with _belongs_to_no_test(folder):
+            server = stack.enter_context(Rclone(folder / "server"))
         yield server
 
 

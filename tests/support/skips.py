@@ -16,6 +16,7 @@ _FORBIDDEN = os.environ.get("WHERRY_NO_SKIPS") == "1"
 #: What CI may be without, or what one of several parameters has no use for.
 _MAY_BE = re.compile(
     r"test_a_long_listing_has_a_seam\[memory\]"
+    r"|test_a_(replace_is_lost|long_listing_has_a_seam)\[rclone\]"
     r"|test_nothing_is_told_until_all_is_there\[memory-.*\]"
     r"|test_systemd_misunderstands_the_unit"
 )

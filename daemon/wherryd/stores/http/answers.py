@@ -37,7 +37,7 @@ async def ranged(
     """
     if status == 416 and size is None:
         return  # from the end, or beyond
-    if status == 200 and offset:
+    if response and status == 200 and offset and not _begins_at(response, offset):
         raise StoreUnfit(f"GET {key}: the store gives whole objects only.")
     left = size
     if response:
@@ -48,6 +48,11 @@ async def ranged(
                 return
     if left:
         raise StoreDamaged(f"{key} is {left} bytes too short.")
+
+
+def _begins_at(response: aiohttp.ClientResponse, offset: int) -> bool:
+    """Whether a range is given under another status than 206, as rclone does."""
+    return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
 async def why_damaged(what: str, body: Body) -> Exception:

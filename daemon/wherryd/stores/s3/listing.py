@@ -119,11 +119,16 @@ def _stat(element: ET.Element, root: str) -> ObjectStat:
         return ObjectStat(
             key=key.removeprefix(root),
             size=int(element.findtext("Size", "")),
-            etag=element.findtext("ETag", ""),
+            etag=_quoted(element.findtext("ETag", "")),
             modified=datetime.fromisoformat(element.findtext("LastModified", "")).timestamp(),
         )
     except ValueError as exc:
         raise StoreUnfit(f"The store lists {key!r} without its size or time: {exc}.") from exc
+
+
+def _quoted(etag: str) -> str:
+    """An ETag as headers have it; rclone lists it bare."""
+    return etag if etag.endswith('"') else f'"{etag}"'
 
 
 def _folders_in(page: ET.Element, prefix: str) -> list[Item]:
