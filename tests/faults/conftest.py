@@ -12,7 +12,7 @@ from tests.faults.stage import Stage
 from tests.support.fixtures import BUCKET
 from tests.support.google import Google, GoogleObjects
 from tests.support.reading import FolderObjects, S3Objects
-from tests.support.servers import Seaweed
+from tests.support.servers import Rclone, Seaweed
 
 
 class Stages:
@@ -35,7 +35,8 @@ class Stages:
 
         Args:
             place: where the first process that comes by is killed; "" for nowhere.
-            store: "home" for the home's own folder, "later" for one that is not there yet, "s3", "google".
+            store: "home" for the home's own folder, "later" for one that is not there yet, "s3", "google",
+                "rclone" for a single writer.
             env: more environment.
             is_deep: the home's path is too long for a socket.
         """
@@ -67,6 +68,11 @@ class Stages:
             address = server.address(BUCKET, f"faults/{root.parent.name}/{root.name}")
             objects = S3Objects(address, server.access_key, server.secret_key)
             return Place(address, objects, server.credentials)
+        if kind == "rclone":
+            rclone: Rclone = self._request.getfixturevalue("rclone")
+            address = rclone.address(f"faults/{root.parent.name}/{root.name}")
+            objects = S3Objects(address, rclone.access_key, rclone.secret_key)
+            return Place(address, objects, rclone.credentials)
         if kind == "google":
             google: Google = self._request.getfixturevalue("google")
             bucket = f"faults-{root.parent.name}-{root.name}"

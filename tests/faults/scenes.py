@@ -22,7 +22,8 @@ class Scene(NamedTuple):
     """One history: ``program`` is run, then the queue has taken so many ``requests``, the store holds
     ``expected``, and ``check`` finds no fault.
 
-    The store is the home's own, a folder ``later`` that is not there yet, or a bucket, S3's or Google's.
+    The store is the home's own, a folder ``later`` that is not there yet, or a bucket: S3's, Google's, or
+    one of ``rclone`` for a single writer.
     """
 
     program: str
@@ -460,6 +461,30 @@ GOOGLE = BUCKET._replace(
     ),
 )
 
+
+# ── a store without conditional writes, which this home alone writes ───────────────────────────
+def _check_alone(stage: Stage, objects: Objects) -> None:
+    check_aliases(objects, "model", {"best": 2})
+    assert "wherry-writer.json" in objects.keys("wherry-")
+
+
+ALONE = Scene(
+    program="""
+run = wherry.init(project="p")
+for n in range(3):
+    run.log_artifact(artifact("model", n, file=str(n)), aliases=["best"])
+run.finish()
+""",
+    requests=3,
+    expected={"model": [{"file": b"%d" % n} for n in range(3)]},
+    check=_check_alone,
+    store="rclone",
+    places=(
+        "registry.sole.after-claim",
+        "registry.sole.after-put",
+    ),
+)
+
 # ── an upload in parts that is not wanted any more ─────────────────────────────────────────────
 GIVEN_UP = Scene(
     program="""
@@ -487,7 +512,7 @@ except wherry.errors.Cancelled:
     places=("transfer.given-up.before-store", "transfer.given-up.before-forget"),
 )
 
-SCENES = (LOGS, SAID, LATER, EMPTIED, LOST, DAMAGED, BOOTED, CUT, BUCKET, GOOGLE, GIVEN_UP)
+SCENES = (LOGS, SAID, LATER, EMPTIED, LOST, DAMAGED, BOOTED, CUT, BUCKET, GOOGLE, ALONE, GIVEN_UP)
 
 # ── programs that are killed themselves ────────────────────────────────────────────────────────
 #: Says what it has been told is logged.

@@ -39,9 +39,7 @@ from wherryd.stores.retry import RetryingStore
 LATE_S = 60.0
 """How long a put without an answer may still arrive: twice the silence after which one is given up."""
 
-_BEFORE_CLAIM = failpoint("registry.sole.before-claim")
 _AFTER_CLAIM = failpoint("registry.sole.after-claim")
-_BEFORE_PUT = failpoint("registry.sole.before-put")
 _AFTER_PUT = failpoint("registry.sole.after-put")
 
 
@@ -74,7 +72,6 @@ class SoleWriter:
         """Become the one home that writes, unless another is. Raises ``StoreTaken``, ``OutcomeUnknown``."""
         if await self.is_claimed():
             return
-        _BEFORE_CLAIM()
         await self._store.put(layout.WRITER, records.encode(self._me))
         _AFTER_CLAIM()
         if not await self.is_claimed():
@@ -113,7 +110,6 @@ class SoleWriter:
 
     async def _put(self, key: str, body: bytes) -> str:
         self._check_late(key, body)
-        _BEFORE_PUT()
         with self._noting_late(key, body):
             await self._store.put(key, body)
         _AFTER_PUT()

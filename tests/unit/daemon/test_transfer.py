@@ -292,6 +292,43 @@ async def test_store_that_ignores_conditions_is_used(bench: Bench) -> None:
     assert not await bench.queue.probed(STORE)
 
 
+ALONE = "s3://bucket?commit=single-writer"
+
+
+class Ignorant(MemoryStore):
+    """Knows no conditions."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        await self.put(key, body)
+        return "etag"
+
+
+async def test_a_promise_binds_where_it_is_not_needed(bench: Bench) -> None:
+    """Where a store honours conditions, the user's promise changes nothing: nobody's name is left there."""
+    bench.stores[ALONE] = store = MemoryStore(bench.clock, ALONE)
+    bench.preparer()
+    bench.transferrer()
+    await _uploaded(bench, await bench.log({"a": b"1"}, store=ALONE))
+    assert await bench.queue.probed(ALONE)
+    with pytest.raises(ObjectMissing):
+        await store.head(layout.WRITER)
+
+
+async def test_a_promise_is_forgotten(bench: Bench) -> None:
+    """Where it honours none, this home becomes its writer, each time that nobody is; it is not taken for
+    one that passed the probe.
+    """
+    bench.stores[ALONE] = store = Ignorant(bench.clock, ALONE)
+    bench.preparer()
+    bench.transferrer()
+    await _uploaded(bench, await bench.log({"a": b"1"}, store=ALONE))
+    assert not await bench.queue.probed(ALONE)
+    await store.delete(layout.WRITER)
+    bench.clock.advance(60)
+    await _uploaded(bench, await bench.log({"a": b"2"}, store=ALONE))
+    assert (await store.get(layout.WRITER)).body
+
+
 async def test_leaving_stage_cuts_off_a_put(bench: Bench, store: WatchedStore) -> None:
     """A leaving stage lets the bodies in flight arrive, sends no more, and keeps the request."""
     store.gate = anyio.Event()

@@ -17,7 +17,7 @@ from wherryd.model import (
     VersionRecord,
 )
 from wherryd.registry import layout, records
-from wherryd.registry.base import Identity
+from wherryd.registry.base import Identity, Writer
 from wherryd.registry.manifest import ManifestWriter
 from wherryd.registry.records import ArtifactClaim
 
@@ -98,6 +98,14 @@ def content_value(manifest: Manifest) -> bytes:
     return canonical([manifest.digest, "model", None, METADATA])
 
 
+WRITER = Writer(
+    format=1,
+    home="51c7d0a4e8b24c6f9a3e1d7b60f2c895",
+    address="s3://lab/wherry?commit=single-writer&endpoint_url=https://s3.example.org",
+    place="node7:/var/tmp/wherry-1000",
+)
+
+
 def plain_manifest() -> bytes:
     """The plain bytes of v1's manifest."""
     return b"".join(msgspec.json.encode(line) + b"\n" for line in LINES)
@@ -122,6 +130,7 @@ def objects(folder: Path) -> dict[str, bytes]:
     manifest = write_manifest(folder / "manifest")
     return {
         layout.IDENTITY: records.encode(Identity(1, "7b1f0c52a9e94f0f8d3c6a1e2b4d5f60")),
+        layout.WRITER: records.encode(WRITER),
         layout.artifact_key(PROJECT, NAME): records.encode(
             ArtifactClaim(1, PROJECT, NAME, "model")
         ),

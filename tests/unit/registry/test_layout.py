@@ -85,8 +85,9 @@ def test_a_listing_of_ordinary_numbers_starts_at_them() -> None:
 
 
 def test_a_project_does_not_lie_over_the_stores_id() -> None:
-    """A project called like the store's id has folders of its own."""
-    assert not layout.version_key(layout.IDENTITY, "n", 0).startswith(f"{layout.IDENTITY}/")
+    """A project called like a key beside the projects has folders of its own."""
+    for key in (layout.IDENTITY, layout.WRITER):
+        assert not layout.version_key(key, "n", 0).startswith(f"{key}/")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_the_examples_are_read_by_the_code() -> None:
     """Each object on the page is decoded to what the page tells of it."""
     decoders: dict[str, Callable[[str, bytes], object]] = {
         "wherry.json": records.decode_identity,
+        "wherry-writer.json": records.decode_writer,
         "artifact.json": records.decode_claim,
         "v00000000.json": records.decode_version,
         "v00000001.json": records.decode_version,
@@ -64,6 +65,7 @@ def test_the_examples_are_read_by_the_code() -> None:
     assert len(read) == len(decoders)
     assert example.TOMBSTONE in read.values()
     assert example.ALIAS in read.values()
+    assert example.WRITER in read.values()
 
 
 def test_the_manifest_is_the_one_that_the_record_names(store: Store, tmp_path: Path) -> None:
@@ -97,6 +99,7 @@ def test_the_layout_is_that_of_the_code() -> None:
         tree = tree.replace(f"<{name}>", name)
     assert tree.split() == [
         layout.IDENTITY,
+        layout.WRITER,
         layout.artifact_key("project", "name"),
         layout.version_key("project", "name", 0),
         layout.edit_key("project", "name", 0),
