@@ -20,6 +20,7 @@ from wherry.cli.words import count_text, first_line
 from wherry.errors import WherryError
 from wherry.progress import size_text
 from wherry.wire import VERSION, places
+from wherry.wire.address import has_single_writer
 from wherry.wire.settings import FILE_ONLY, IN_ENVIRONMENT, WITHOUT_EFFECT, Settings, load
 
 _LEAST_FREE_BYTES = 1 << 30
@@ -130,6 +131,11 @@ def store_advice(address: str) -> Iterator[str]:
             "The bucket should have a lifecycle rule that aborts incomplete multipart uploads "
             "(AbortIncompleteMultipartUpload), after 7 days say: what a killed upload has sent costs money "
             "until then. Whether it has one was not looked at."
+        )
+    if has_single_writer(address):
+        yield (
+            "By commit=single-writer you promise that this home alone writes to the store. Where the server needs "
+            "that, the object wherry-writer.json names the home that does."
         )
 
 

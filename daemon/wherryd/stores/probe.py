@@ -23,7 +23,6 @@ from wherryd.stores.base import (
     ObjectMissing,
     ObjectStat,
     ObjectStore,
-    OutcomeUnknown,
     WriteConflict,
 )
 from wherryd.stores.retry import PATIENT, Retry
@@ -61,7 +60,7 @@ async def probe(store: ObjectStore, clock: Clock) -> None:
 
     Raises:
         Unconditional: more than one create won, none did, the winner's bytes are not there, or a replace was
-            taken that named another ETag than the one there is. No answer later will be another.
+            taken for another ETag than the one there is, or refused for that one. It will stay so.
         StoreUnfit: a missing key does not read as missing.
         StoreError: the store could not be asked; try again later.
     """
@@ -135,17 +134,18 @@ async def _check_winner(store: ObjectStore, key: str, won: list[bytes]) -> None:
 
 
 async def _check_replace(store: ObjectStore, key: str) -> None:
-    """Replace what is there, and then what was there before."""
+    """Replace what is there, and then what was there before. Without an answer nothing is known."""
     before = (await store.get(key)).stat.etag
-    with suppress(WriteConflict, OutcomeUnknown):
+    try:
         await store.put_if_match(key, b"replaced", before)
-    for _ in range(_ROUNDS):
-        with suppress(WriteConflict):
-            try:
-                await store.put_if_match(key, b"replaced again", before)
-            except EtagMismatch:
-                return
-            raise _unconditional(store, "lets a replace of what is not there any more win")
+        await store.put_if_match(key, b"replaced again", before)
+    except WriteConflict as exc:
+        raise StoreUnavailable(f"{key} is being written by somebody else") from exc
+    except EtagMismatch:
+        if (await store.get(key)).body == b"replaced":
+            return
+        raise _unconditional(store, "refuses a replace of what is there") from None
+    raise _unconditional(store, "lets a replace of what is not there any more win")
 
 
 async def _sweep(store: ObjectStore, key: str) -> None:

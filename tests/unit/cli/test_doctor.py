@@ -104,6 +104,13 @@ def test_parts_of_killed_uploads_cost_money_for_ever(
     assert "all is well" in told
 
 
+def test_a_promise_is_forgotten(daemon: FakeDaemon, wherry: Wherry) -> None:
+    """What the user promised of a store is told, without being asked."""
+    store = "s3://bucket/runs?commit=single-writer"
+    assert "this home alone writes" in wherry("doctor", "--store", store).stdout
+    assert "alone" not in wherry("doctor", "--store", "s3://bucket/runs").stdout
+
+
 def test_our_own_variable_is_misspelt() -> None:
     """Variables that Wherry reads are no problem."""
     ours = ("HOME", "STORE", "RUN_GROUP", "FINISH_TIMEOUT", "DAEMON", "FAILPOINT")

@@ -7,9 +7,16 @@ import pytest
 from tests.support.faulty import Fault, FaultyStore
 from tests.support.memory import MemoryStore
 from tests.unit.stores.helpers import TestClock
-from wherry.errors import AccessRefused, StoreUnfit
+from wherry.errors import AccessRefused, StoreUnavailable, StoreUnfit
 from wherryd.defects import note_defect
-from wherryd.stores.base import Object, ObjectExists, ObjectStat, OutcomeUnknown, WriteConflict
+from wherryd.stores.base import (
+    EtagMismatch,
+    Object,
+    ObjectExists,
+    ObjectStat,
+    OutcomeUnknown,
+    WriteConflict,
+)
 from wherryd.stores.probe import Unconditional, probe
 
 
@@ -59,6 +66,13 @@ class _ReplacesAll(MemoryStore):
         return "etag"
 
 
+class _ReplacesNothing(MemoryStore):
+    """Finds no ETag equal, as a server that compares it with its quotes to one without."""
+
+    async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        raise EtagMismatch(key)
+
+
 class _NoConditions(MemoryStore):
     """Answers 501 to conditions."""
 
@@ -67,7 +81,8 @@ class _NoConditions(MemoryStore):
 
 
 @pytest.mark.parametrize(
-    "kind", [_Unconditional, _LastWins, _Conflicts, _ReplacesAll, _NoConditions]
+    "kind",
+    [_Unconditional, _LastWins, _Conflicts, _ReplacesAll, _ReplacesNothing, _NoConditions],
 )
 async def test_an_unfit_store_passes(kind: type[MemoryStore]) -> None:
     """A store in which a version could get lost is refused, with what to do; nothing is left in it."""
@@ -98,6 +113,15 @@ async def test_a_refusal_leaves_the_user_alone(address: str, told: str, untold: 
         await probe(_Unconditional(TestClock(), address), TestClock())
     assert told in str(met.value)
     assert untold not in str(met.value)
+
+
+@pytest.mark.parametrize("fault", [Fault.LOSE_ANSWER, Fault.LOSE_REQUEST, Fault.CONFLICT])
+async def test_a_lost_replace_makes_a_store_unfit(fault: Fault) -> None:
+    """Where a replace got no answer, nothing is said of the store."""
+    store = FaultyStore(MemoryStore(TestClock()))
+    store.plan("put_if_match", fault)
+    with pytest.raises(StoreUnavailable):
+        await probe(store, TestClock())
 
 
 @pytest.mark.parametrize("lost", [1, 5, 16])
