@@ -87,7 +87,7 @@ class SoleWriter:
                     return await self._store.put_if_absent(key, body)
                 except StoreUnfit:  # it knows no conditions, and its writer's name was removed
                     await self.claim()
-            return await self._put(key, body)
+            return await self._put(key, body, there)
 
     async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
         with self._alone_at(key):
@@ -96,7 +96,7 @@ class SoleWriter:
                 raise EtagMismatch(key)
             if not is_mine:
                 return await self._store.put_if_match(key, body, etag)
-            return await self._put(key, body)
+            return await self._put(key, body, there)
 
     @contextmanager
     def _alone_at(self, key: str) -> Iterator[None]:
@@ -108,8 +108,8 @@ class SoleWriter:
         finally:
             self._busy.discard(key)
 
-    async def _put(self, key: str, body: bytes) -> str:
-        self._check_late(key, body)
+    async def _put(self, key: str, body: bytes, before: Object | None) -> str:
+        self._check_late(key, body, before)
         with self._noting_late(key, body):
             await self._store.put(key, body)
         _AFTER_PUT()
@@ -141,17 +141,18 @@ class SoleWriter:
             yield
             is_known = True
         except StoreError as exc:
-            is_known = not isinstance(exc, OutcomeUnknown)
+            is_known = not (isinstance(exc, OutcomeUnknown) and exc.may_arrive)
             raise
         finally:
             if not is_known:
                 self._late[key] = _Late(body, self._clock.monotonic() + LATE_S)
 
-    def _check_late(self, key: str, body: bytes) -> None:
+    def _check_late(self, key: str, body: bytes, there: Object | None) -> None:
         now = self._clock.monotonic()
         self._late = {each: late for each, late in self._late.items() if late.until > now}
         late = self._late.get(key)
-        if late and late.body != body:
+        has_arrived = late and there and there.body == late.body
+        if late and not has_arrived and late.body != body:
             error = StoreUnavailable(
                 f"An earlier write of {key} got no answer and may still arrive."
             )

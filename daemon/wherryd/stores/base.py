@@ -140,6 +140,10 @@ class WriteConflict(Exception):
 class OutcomeUnknown(StoreUnavailable):
     """A write got no answer (time-out, reset, 5xx): it may have happened, or may still happen."""
 
+    may_arrive = (
+        True  # False: the store itself has said that it failed, and does nothing of it any more
+    )
+
 
 class StepsFailed(OutcomeUnknown):
     """A put of many steps failed though the adapter had repeated the step: not worth another try at once."""

@@ -131,14 +131,13 @@ async def test_other_bytes_pass_for_ones_own(store: Ignorant) -> None:
         await one.put_if_absent("k", b"1")
 
 
-@pytest.mark.parametrize("fault", [Fault.LOSE_ANSWER, Fault.LOSE_REQUEST])
-async def test_a_late_put_lands_on_a_later_one(store: Ignorant, fault: Fault) -> None:
+async def test_a_late_put_lands_on_a_later_one(store: Ignorant) -> None:
     """Where a put got no answer, its key takes only the same bytes until it can't arrive any more."""
     clock, faulty = TestClock(), FaultyStore(store)
     one = writer(faulty, "one", clock)
     await one.claim()
     etag = await one.put_if_absent("k", b"1")
-    faulty.plan("put", fault)
+    faulty.plan("put", Fault.LOSE_REQUEST)
     with pytest.raises(OutcomeUnknown):
         await one.put_if_match("k", b"late", etag)
     now = (await store.head("k")).etag
@@ -150,6 +149,41 @@ async def test_a_late_put_lands_on_a_later_one(store: Ignorant, fault: Fault) ->
     clock.time += LATE_S
     await one.put_if_match("k", b"later", (await store.head("k")).etag)
     assert (await store.get("k")).body == b"later"
+
+
+async def test_what_has_arrived_is_waited_for(store: Ignorant) -> None:
+    """A put without an answer that is there can't arrive once more: the next one needs not wait."""
+    faulty = FaultyStore(store)
+    one = writer(faulty, "one")
+    await one.claim()
+    faulty.plan("put", Fault.LOSE_ANSWER)
+    with pytest.raises(OutcomeUnknown):
+        await one.put_if_absent("k", b"1")
+    await one.put_if_match("k", b"2", (await store.head("k")).etag)
+    assert (await store.get("k")).body == b"2"
+
+
+async def test_what_the_store_has_refused_is_waited_for() -> None:
+    """A put that the store itself answers with an error (500) does not arrive later."""
+
+    class Failing(Ignorant):
+        fails = False
+
+        async def put(self, key: str, body: Body) -> None:
+            if self.fails:
+                failed = OutcomeUnknown("500 InternalError")
+                failed.may_arrive = False
+                raise failed
+            await super().put(key, body)
+
+    failing = Failing(TestClock())
+    one = writer(failing, "one")
+    await one.claim()
+    failing.fails = True
+    with pytest.raises(OutcomeUnknown):
+        await one.put_if_absent("k", b"1")
+    failing.fails = False
+    await one.put_if_absent("k", b"2")
 
 
 async def test_two_tasks_write_one_key(store: Ignorant) -> None:

@@ -311,3 +311,14 @@ async def test_a_key_is_encoded_twice_or_never() -> None:
 def test_a_servers_wish_is_misread(said: dict[str, str], seconds: float) -> None:
     """Seconds, or a date by the server's own clock; a minute at most."""
     assert wait_s(said) == seconds
+
+
+@pytest.mark.parametrize(
+    ("said", "may_arrive"), [(error(500, "InternalError"), False), (answer(502), True)]
+)
+async def test_a_gateways_word_is_taken_for_the_stores(said: bytes, may_arrive: bool) -> None:
+    """What the store itself has failed is over; what a gateway says of it may still be going on."""
+    async with store_at(said) as (store, _):
+        with pytest.raises(OutcomeUnknown) as met:
+            await store.put("k", b"x")
+    assert met.value.may_arrive is may_arrive

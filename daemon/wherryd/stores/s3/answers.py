@@ -190,6 +190,8 @@ def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
     error = failed(call, f"The store fails. {said}.")
+    if isinstance(error, OutcomeUnknown):
+        error.may_arrive = not answer.code  # a gateway's answer has none
     error.retry_after_s = wait_s(answer.headers)
     return error
 
