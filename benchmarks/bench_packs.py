@@ -1,20 +1,17 @@
-"""Ten thousand small files, from ``add_dir`` to committed: beside ``cp -r`` on a folder, s5cmd on S3."""
+"""Ten thousand small files on a folder store, from ``add_dir`` to committed, beside ``cp -r``."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import wherry
 from benchmarks.table import Figures, median, paired, times
-from tests.support.servers import Seaweed
 
-BUCKET = "bench"
 _COUNT = times(10_000, 10)
 _ROUNDS = times(3, 1)
 
@@ -26,9 +23,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=root) as folder:
         os.chdir(folder)
         _on_a_folder(figures)
-        with Seaweed(Path(folder, "server")) as server:
-            server.make_bucket(BUCKET)
-            _on_s3(figures, server)
     figures.show()
 
 
@@ -44,22 +38,6 @@ def _on_a_folder(figures: Figures) -> None:
         ratio = paired(ours, _copy, _ROUNDS)
     figures.add("folder store, median", median(took), "s")
     figures.add("÷ cp -r of them (paired, median of 3)", ratio, "×", 3)
-
-
-def _on_s3(figures: Figures, server: Seaweed) -> None:
-    os.environ.update(server.credentials)
-    took: list[float] = []
-    address = server.address(BUCKET, "ours")
-    with wherry.init(project="bench", settings={"store": address}) as run:
-        _log(run)
-
-        def ours() -> float:
-            took.append(_log(run))
-            return took[-1]
-
-        ratio = paired(ours, lambda: _s5cmd(server), _ROUNDS)
-    figures.add("S3 (SeaweedFS), median", median(took), "s")
-    figures.add("÷ s5cmd cp of them (paired, median of 3)", ratio, "×", 0.2)
 
 
 def _log(run: wherry.Run) -> float:
@@ -82,22 +60,6 @@ def _copy() -> float:
     shutil.rmtree(files)
     shutil.rmtree("copy")
     os.sync()
-    return took
-
-
-def _s5cmd(server: Seaweed) -> float:
-    files = _files()
-    tool = Path(sys.executable).with_name("s5cmd")
-    to = f"s3://{BUCKET}/theirs/{time.monotonic_ns()}/"
-    begin = time.perf_counter()
-    subprocess.run(
-        [tool, "--endpoint-url", server.endpoint, "cp", f"{files}/", to],
-        env={**os.environ, **server.credentials},
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    took = time.perf_counter() - begin
-    shutil.rmtree(files)
     return took
 
 

@@ -27,6 +27,10 @@ class Figures:
         verdict = "met" if measured >= least else "[red]missed[/red]"
         self._table.add_row(what, f"{measured:.3g} {unit}", f"≥ {least:g} {unit}", verdict)
 
+    def say(self, what: str, said: str) -> None:
+        """Add a row without a goal, in words."""
+        self._table.add_row(what, said)
+
     def show(self) -> None:
         """Print the table."""
         Console(width=110).print(self._table)
