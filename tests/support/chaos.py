@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import struct
 import threading
@@ -65,7 +66,7 @@ class Chaos:
         odds: how likely each fault meets a request.
         seed: of the dice.
         delay_s: the longest delay.
-        wanted: only requests whose first line contains this meet faults.
+        wanted: only requests in whose first line this regular expression is found meet faults.
         most: requests at once; more get ``Fault.BUSY``. None: any number.
     """
 
@@ -224,7 +225,7 @@ class Chaos:
     def _choose(self, head: _Head) -> Fault | None:
         if self.most is not None and self._under_way > self.most:
             return Fault.BUSY
-        if self._wanted not in head.first:
+        if not re.search(self._wanted, head.first):
             return None
         dice = self._chance.random()
         for fault, odds in self.odds.items():
