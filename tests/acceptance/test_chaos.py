@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import bucket
+from tests.acceptance.conftest import Place, bucket
 from tests.soak import SOAK
 from tests.support.chaos import Chaos, Fault
+from tests.support.google import Google, GoogleObjects
 from tests.support.machine import machine, wait_until
 from tests.support.queue import taken
 from tests.support.reading import files, records
@@ -19,6 +22,7 @@ from tests.support.servers import Seaweed
 #: The whole number in soak.
 _COUNT = 200 if SOAK else 20
 _NAMES = 4
+_BUCKETS = count()
 
 LOG = """
 import hashlib, json, os, sys, wherry
@@ -53,9 +57,13 @@ TOGETHER = dict.fromkeys(ALONE, 0.04)
 
 
 def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos) -> None:
-    """Log through the bad network; then all is there, once, in order, byte for byte."""
+    """Log through the bad network; then all is there, once, in order, byte for byte, and nothing else."""
     place = bucket(seaweed)
-    address = place.address.replace(str(seaweed.port), str(chaos.port))
+    _check_place(tmp_path, place, place.address.replace(str(seaweed.port), str(chaos.port)))
+    assert seaweed.parts(place.bucket, place.prefix) == 0
+
+
+def _check_place(tmp_path: Path, place: Place, address: str) -> None:
     env = place.env | {"WHERRY_FINISH": "detach"}
     with machine(tmp_path / "machine", address, env) as on:
         digests = json.loads(on.run(LOG, str(_COUNT), str(_NAMES)))
@@ -70,7 +78,6 @@ def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos) -> None:
             there = dict(files(place.objects, "p", record))
             assert hashlib.sha256(there.pop("big.bin")).hexdigest() == digests[i]
             assert there == {f"small/{k}": b"%d %d" % (i, k) for k in range(i % 3)}
-    assert seaweed.parts(place.bucket, place.prefix) == 0
 
 
 @pytest.mark.soak
@@ -90,6 +97,21 @@ def test_all_faults_lose_or_double_a_version(tmp_path: Path, seaweed: Seaweed) -
     with Chaos(seaweed.port, TOGETHER) as chaos:
         _check(tmp_path, seaweed, chaos)
         assert len(chaos.met) >= (len(TOGETHER) if SOAK else 3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("odds", [TOGETHER, *([{f: p} for f, p in ALONE.items()] if SOAK else [])])
+def test_google_is_any_better(tmp_path: Path, google: Google, odds: dict[Fault, float]) -> None:
+    """The same on a bucket of Google's kind, whose big files go in sessions: none with bytes is left open."""
+    name = f"chaos-{os.getpid()}-{next(_BUCKETS)}"
+    with Chaos(google.port, odds) as chaos:
+        address = google.address(name, "p")
+        place = Place(address, GoogleObjects(google, name, "p"), {})
+        _check_place(tmp_path, place, address.replace(str(google.port), str(chaos.port)))
+        assert set(chaos.met) == set(odds) if SOAK else len(chaos.met) >= 3
+        assert any(line.startswith("PUT ") for line in chaos.asked)  # a session's
+    sessions = [session for session in google.sessions.values() if session.bucket == name]
+    assert not [session for session in sessions if session.body and not session.made]
 
 
 @pytest.mark.soak
