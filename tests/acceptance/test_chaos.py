@@ -16,8 +16,8 @@ from tests.support.chaos import Chaos, Fault
 from tests.support.google import Google, GoogleObjects
 from tests.support.machine import machine, wait_until
 from tests.support.queue import taken
-from tests.support.reading import files, records
-from tests.support.servers import Seaweed
+from tests.support.reading import GcsObjects, files, records
+from tests.support.servers import FakeGcs, Seaweed
 
 #: The whole number in soak.
 _COUNT = 200 if SOAK else 20
@@ -99,8 +99,11 @@ def test_all_faults_lose_or_double_a_version(tmp_path: Path, seaweed: Seaweed) -
         assert len(chaos.met) >= (len(TOGETHER) if SOAK else 3)
 
 
+ON_GOOGLE = [TOGETHER, *([{fault: odds} for fault, odds in ALONE.items()] if SOAK else [])]
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("odds", [TOGETHER, *([{f: p} for f, p in ALONE.items()] if SOAK else [])])
+@pytest.mark.parametrize("odds", ON_GOOGLE)
 def test_google_is_any_better(tmp_path: Path, google: Google, odds: dict[Fault, float]) -> None:
     """The same on a bucket of Google's kind, whose big files go in sessions: none with bytes is left open."""
     name = f"chaos-{os.getpid()}-{next(_BUCKETS)}"
@@ -108,10 +111,27 @@ def test_google_is_any_better(tmp_path: Path, google: Google, odds: dict[Fault, 
         address = google.address(name, "p")
         place = Place(address, GoogleObjects(google, name, "p"), {})
         _check_place(tmp_path, place, address.replace(str(google.port), str(chaos.port)))
-        assert set(chaos.met) == set(odds) if SOAK else len(chaos.met) >= 3
-        assert any(line.startswith("PUT ") for line in chaos.asked)  # a session's
+        _check_met(chaos, odds)
     sessions = [session for session in google.sessions.values() if session.bucket == name]
     assert not [session for session in sessions if session.body and not session.made]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("odds", ON_GOOGLE)
+def test_an_emulator_is_any_better(tmp_path: Path, gcs: FakeGcs, odds: dict[Fault, float]) -> None:
+    """The same on fake-gcs-server, where a session begins anew after each fault."""
+    name = f"chaos-{os.getpid()}-{next(_BUCKETS)}"
+    gcs.make_bucket(name)
+    with Chaos(gcs.port, odds) as chaos:
+        address = gcs.address(name, "p")
+        place = Place(address, GcsObjects(gcs, name, "p"), {})
+        _check_place(tmp_path, place, address.replace(str(gcs.port), str(chaos.port)))
+        _check_met(chaos, odds)
+
+
+def _check_met(chaos: Chaos, odds: dict[Fault, float]) -> None:
+    assert set(chaos.met) == set(odds) if SOAK else len(chaos.met) >= 3
+    assert any(line.startswith("PUT ") for line in chaos.asked)  # a session's
 
 
 @pytest.mark.soak

@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import zstandard
 
+from tests.support.servers import FakeGcs
+
 
 class Objects(Protocol):
     """Keys and bytes."""
@@ -27,6 +29,23 @@ class Objects(Protocol):
     def remove(self, key: str) -> None:
         """Remove an object."""
         ...
+
+
+class GcsObjects:
+    """A prefix of a bucket on an emulator of Cloud Storage."""
+
+    def __init__(self, server: FakeGcs, bucket: str, prefix: str) -> None:
+        self._server, self._bucket, self._prefix = server, bucket, f"{prefix}/"
+
+    def keys(self, prefix: str) -> list[str]:
+        found = self._server.names(self._bucket, self._prefix + prefix)
+        return [name.removeprefix(self._prefix) for name in found]
+
+    def get(self, key: str) -> bytes:
+        return self._server.get(self._bucket, self._prefix + key)
+
+    def remove(self, key: str) -> None:
+        self._server.delete(self._bucket, self._prefix + key)
 
 
 class FolderObjects:

@@ -436,6 +436,22 @@ class FakeGcs:
         path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(name, safe='')}"
         return str(json.loads(self._ask("POST", path, body))["generation"])
 
+    def names(self, bucket: str, prefix: str) -> list[str]:
+        """Names of objects that start with ``prefix``, in the order of their bytes."""
+        found: list[str] = []
+        token = ""
+        while True:
+            path = f"/storage/v1/b/{bucket}/o?prefix={quote(prefix, safe='')}&pageToken={token}"
+            page = json.loads(self._ask("GET", path))
+            found += [item["name"] for item in page.get("items", ())]
+            token = quote(page.get("nextPageToken", ""), safe="")
+            if not token:
+                return sorted(found, key=str.encode)
+
+    def get(self, bucket: str, name: str) -> bytes:
+        """An object's bytes."""
+        return self._ask("GET", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media")
+
     def delete(self, bucket: str, name: str) -> None:
         """Delete an object."""
         self._ask("DELETE", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}")
