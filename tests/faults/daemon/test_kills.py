@@ -42,15 +42,19 @@ _ELSEWHERE = (
     "capture.manifests.",
     "prepare.lookups.",
     "queue.found.",
+    "commit.look.",
     "commit.restart.",
+    "queue.back.",
     "queue.closed.",
     "queue.damaged.",
     "queue.distrust.",
     "queue.migrate.",
     "queue.forget.",
+    "queue.lost.",
     "queue.restart.",
     "queue.stop.",
     "queue.wait.",
+    "registry.sole.",
 )
 _PLACES = [
     name
