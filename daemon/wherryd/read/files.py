@@ -16,8 +16,8 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from wherry.errors import NotFoundError
+from wherryd.closing import closing
 from wherryd.model import ManifestEntry
-from wherryd.read.closing import closing
 from wherryd.registry.base import Registry
 from wherryd.together import all_of
 

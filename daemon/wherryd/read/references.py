@@ -17,7 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from wherry.errors import ReferenceFailed, ReferenceUnavailable, WherryError
 from wherryd.clock import Clock
-from wherryd.read.closing import closing
+from wherryd.closing import closing
 from wherryd.references.base import Seen
 from wherryd.references.table import Resolvers
 from wherryd.together import all_of

@@ -13,8 +13,8 @@ import msgspec
 
 from wherry.errors import NotFoundError, TypeTaken
 from wherry.wire.names import is_version
+from wherryd.closing import closing
 from wherryd.model import Alias, VersionRecord
-from wherryd.read.closing import closing
 from wherryd.registry.base import Registry
 from wherryd.together import all_of
 

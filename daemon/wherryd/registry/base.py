@@ -165,10 +165,17 @@ class Registry(Protocol):
         """
         ...
 
+    async def sizes(self, project: str, named: Sequence[Named], store_id: str) -> list[int | None]:
+        """How many bytes each of these has in the store ``store_id``; None where it is not there.
+
+        All are asked for at once, so give a few at a time. Raises ``StoreChanged`` if it is another store.
+        """
+        ...
+
     async def lost(self, project: str, named: Sequence[Named], store_id: str) -> list[Lost]:
         """Which of these the store ``store_id`` does not have; an object of another size does not count.
 
-        All are asked for at once, so give a few at a time. Raises ``StoreChanged`` if it is another store.
+        As ``sizes``.
         """
         ...
 

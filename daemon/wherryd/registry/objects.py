@@ -158,15 +158,20 @@ class ObjectRegistry:
         keys += [layout.pack_key(project, pack) for pack in packs]
         await self._sync(keys, store_id)
 
-    async def lost(self, project: str, named: Sequence[Named], store_id: str) -> list[Lost]:
-        """Which of these the store ``store_id`` does not have; an object of another size does not count."""
-        keys = [_KEY_OF[each.kind](project, each.name) for each in named]
+    async def sizes(self, project: str, named: Sequence[Named], store_id: str) -> list[int | None]:
+        """How many bytes each of these has in the store ``store_id``; None where it is not there."""
+        keys = [_key_of(project, each) for each in named]
         found = await self._store.sizes(keys, layout.IDENTITY)
         self._check(found.witness, store_id)
+        return [found.sizes.get(key) for key in keys]
+
+    async def lost(self, project: str, named: Sequence[Named], store_id: str) -> list[Lost]:
+        """Which of these the store ``store_id`` does not have; an object of another size does not count."""
+        sizes = await self.sizes(project, named, store_id)
         return [
-            Lost(each, key)
-            for each, key in zip(named, keys, strict=True)
-            if key not in found.sizes or each.size not in (None, found.sizes[key])
+            Lost(each, _key_of(project, each))
+            for each, size in zip(named, sizes, strict=True)
+            if size is None or each.size not in (None, size)
         ]
 
     # ── versions ───────────────────────────────────────────────────────────────────────────────
@@ -363,6 +368,10 @@ class ObjectRegistry:
                 raise StoreUnavailable(f"{key} exists for a write and not for a read") from exc
             return theirs
         return decode(key, body)
+
+
+def _key_of(project: str, named: Named) -> str:
+    return _KEY_OF[named.kind](project, named.name)
 
 
 def _version_of(version: int, found: Object | None) -> StoredVersion | None:

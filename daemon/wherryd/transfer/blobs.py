@@ -17,7 +17,7 @@ store for those that are not noted, and sends what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
 import msgspec
@@ -32,6 +32,7 @@ from wherryd.transfer.bodies import entry_body, pack_body
 from wherryd.transfer.contact import Contact, Contacts
 from wherryd.transfer.emptying import LEAST_BYTES, Emptying
 from wherryd.transfer.items import Gatherer, Item, Taken, pack_record
+from wherryd.transfer.latest import Latest
 from wherryd.transfer.ledger import QueueLedger
 from wherryd.transfer.slots import Slots
 
@@ -56,7 +57,9 @@ class Leaving(Exception):
 
 
 class Astray(Exception):
-    """The manifest points at bytes that the store does not have: it has to be made again."""
+    """The manifest points at bytes that the store does not have, or not at those that it has by now: it has
+    to be made again.
+    """
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -86,6 +89,11 @@ class Blobs:
         self._slots = slots
         self._progress = progress
         self._clock = clock
+        self._latest = Latest(queue, clock)
+
+    def forget(self, address: str) -> None:
+        """Look again at what the store at this address has."""
+        self._latest.forget(address)
 
     async def send(self, job: Job) -> bool:
         """Put the manifest and all bytes that the store does not have; proven and noted when this returns.
@@ -97,6 +105,7 @@ class Blobs:
         """
         # One file has no company, so that no pack is made: most requests of a loop need not ask.
         own = await self._queue.packs(job.request.row) if job.request.entries > 1 else {}
+        await self._check_plan(job, own)
         gatherer, is_own = Gatherer(own), True
         page = await self._queue.entries(job.request.row, None, PAGE)
         while len(page) == PAGE:
@@ -106,6 +115,14 @@ class Blobs:
         if not gatherer.is_done:
             raise Astray("the files of a pack are not all there")
         return await self._send_page(job, taken, is_last=True) and is_own
+
+    async def _check_plan(self, job: Job, own: Mapping[str, int]) -> None:
+        """Raise ``Astray`` where the store has by now what the request is about to pack, ``Leaving``."""
+        would_help = self._latest.would_help
+        if own and await would_help(job.request, own, job.contact, job.is_leaving):
+            raise Astray("the store has files elsewhere that it packs")
+        if job.is_leaving():
+            raise Leaving
 
     async def _send_page(self, job: Job, taken: Taken, *, is_last: bool) -> bool:
         known = await self._known(job, taken)

@@ -126,6 +126,7 @@ class Transferrer:
         """Let all that waits for this store try again now."""
         self.troubles.forget(address)
         self._contacts.broken(address)
+        self._blobs.forget(address)
         self._stopped = {lane for lane in self._stopped if lane.store != address}
         self._nudges[address].nudge()
         self.crew.nudge()
