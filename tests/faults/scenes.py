@@ -324,6 +324,59 @@ run.finish()
 )
 
 
+# ── a version of another home's ────────────────────────────────────────────────────────────────
+def _check_pointed(stage: Stage, objects: Objects) -> None:
+    """What the other home has sent is pointed at, wherever this one was killed."""
+    first, *mine = (manifest(objects, "p", record) for record in records(objects, "p", "model"))
+    places = {line["path"]: (line["pack"], line["offset"]) for line in first}
+    for lines in mine:
+        pointed = [line for line in lines if line["path"] in places]
+        assert pointed
+        assert all((line["pack"], line["offset"]) == places[line["path"]] for line in pointed)
+
+
+#: The other home's daemon is not killed.
+ANOTHERS = Scene(
+    program="""
+failpoint = os.environ["WHERRY_FAILPOINT"]
+program = '''
+import wherry
+made = wherry.Artifact("model", type="model", metadata={"n": 0})
+for path in ("a", "b", "c"):
+    with made.new_file(path) as file:
+        file.write(path)
+with wherry.init(project="p") as run:
+    run.log_artifact(made).wait()
+'''
+Path(os.environ["WHERRY_STORE"].removeprefix("file://")).mkdir(exist_ok=True)
+mine, theirs = os.environ["WHERRY_HOME"], str(Path("other").absolute())
+os.environ.update(WHERRY_HOME=theirs, WHERRY_FAILPOINT="")
+subprocess.run([sys.executable, "-c", program], check=True)
+command("daemon", "stop")
+os.environ.update(WHERRY_HOME=mine, WHERRY_FAILPOINT=failpoint)
+run = wherry.init(project="p")
+run.log_artifact(artifact("model", 1, a="a", b="b", d="d"))
+run.log_artifact(artifact("model", 2, a="a", e="e", f="f"))
+run.finish()
+""",
+    requests=2,
+    expected={
+        "model": [
+            {"a": b"a", "b": b"b", "c": b"c"},
+            {"a": b"a", "b": b"b", "d": b"d"},
+            {"a": b"a", "e": b"e", "f": b"f"},
+        ]
+    },
+    check=_check_pointed,
+    places=(
+        "transfer.latest.after-found",
+        "transfer.latest.before-note",
+        "transfer.latest.before-mark",
+        "transfer.latest.after-mark",
+    ),
+)
+
+
 # ── a queue that is damaged ────────────────────────────────────────────────────────────────────
 def _check_kept(stage: Stage, objects: Objects) -> None:
     (aside,) = stage.home.glob("queue.db.damaged-*Z")
@@ -512,7 +565,21 @@ except wherry.errors.Cancelled:
     places=("transfer.given-up.before-store", "transfer.given-up.before-forget"),
 )
 
-SCENES = (LOGS, SAID, LATER, EMPTIED, LOST, DAMAGED, BOOTED, CUT, BUCKET, GOOGLE, ALONE, GIVEN_UP)
+SCENES = (
+    LOGS,
+    SAID,
+    LATER,
+    EMPTIED,
+    LOST,
+    ANOTHERS,
+    DAMAGED,
+    BOOTED,
+    CUT,
+    BUCKET,
+    GOOGLE,
+    ALONE,
+    GIVEN_UP,
+)
 
 # ── programs that are killed themselves ────────────────────────────────────────────────────────
 #: Says what it has been told is logged.
