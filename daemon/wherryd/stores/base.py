@@ -94,6 +94,8 @@ class PackBody(msgspec.Struct, frozen=True):
     size: int  # of all of them
     sha256: bytes  # of all of them
     told: Callable[[int], None] = tell_nobody
+    #: The same bytes, with what lies back to back in one file as one: so they are read. (): as ``files``.
+    stretches: tuple[FileBody, ...] = ()
 
 
 Body = bytes | FileBody | PackBody

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 
@@ -67,7 +67,20 @@ def read_piece(body: FileBody | PackBody, offset: int, size: int) -> bytes:
         offset: bytes from the body's start.
         size: bytes.
     """
-    return b"".join(_gathered(_files(body), offset, size))
+    stretches = (body.stretches or body.files) if isinstance(body, PackBody) else (body,)
+    return b"".join(_gathered(stretches, offset, size))
+
+
+def joined(files: Iterable[FileBody]) -> tuple[FileBody, ...]:
+    """Make one of neighbours that lie back to back in one file, to be read in as few calls as may be."""
+    stretches: list[FileBody] = []
+    for file in files:
+        last = stretches[-1] if stretches else None
+        if last and last.path == file.path and last.offset + last.size == file.offset:
+            stretches[-1] = msgspec.structs.replace(last, size=last.size + file.size)
+        else:
+            stretches.append(file)
+    return tuple(stretches)
 
 
 def gathered(body: PackBody) -> Iterator[bytes]:

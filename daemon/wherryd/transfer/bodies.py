@@ -17,6 +17,7 @@ from wherry.errors import FileChanged, FileMissing
 from wherryd.model import Entry
 from wherryd.queue.base import Request
 from wherryd.stores.base import FileBody, Ledger, PackBody, tell_nobody
+from wherryd.stores.bodies import joined
 
 _READ_BYTES = 1 << 18
 _WINDOW_BYTES = 8 << 20
@@ -67,7 +68,7 @@ def pack_body(
         told: how many bytes have left; see ``FileBody``.
     """
     files = tuple(entry_body(entry) for entry in entries)
-    return PackBody(files, size, bytes.fromhex(pack), told)
+    return PackBody(files, size, bytes.fromhex(pack), told, joined(files))
 
 
 def manifest_body(path: str, manifest: str) -> FileBody:

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from wherry.errors import FileChanged
-from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore, PackBody
+from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore, PackBody, tell_nobody
+from wherryd.stores.bodies import joined
 from wherryd.stores.parts import SINGLE_PUT_BYTES
 
 MakeBody = Callable[..., FileBody]
@@ -146,7 +147,8 @@ def _pack(*files: FileBody, told: list[int] | None = None) -> PackBody:
             opened.seek(file.offset)
             whole.update(opened.read(file.size))
     size = sum(file.size for file in files)
-    return PackBody(files, size, whole.digest(), *([told.append] if told is not None else []))
+    tell = tell_nobody if told is None else told.append
+    return PackBody(files, size, whole.digest(), tell, joined(files))
 
 
 async def test_a_pack_arrives_otherwise(store: ObjectStore, file_body: MakeBody, kind: str) -> None:
