@@ -33,6 +33,7 @@ _OTHERS = ("commit.", "queue.", "registry.", "stores.folder.")
 #: What this history does not come by.
 _ELSEWHERE = (
     "transfer.lane.",
+    "transfer.latest.",
     "transfer.given-up.",
     "queue.upload.",
     "queue.part.",
