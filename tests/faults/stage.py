@@ -6,6 +6,7 @@ Does not own: what is done on the machine (``scenes``), what arrived (``tests.su
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -82,9 +83,12 @@ class Stage:
         return was_there
 
     def settle(self) -> None:
-        """Wait until the daemon has ended by itself; where it was killed, start the next one."""
+        """Wait until the daemon has ended by itself; where it was killed, start the next one.
+
+        One that a killed program has started may come late: it waits for its turn, and serves then.
+        """
         for _ in range(3):
-            wait_until(lambda: not serves(self.home), 60)
+            wait_until(lambda: not (serves(self.home) or is_there_a_daemon(self.home)), 60)
             if (self.home / "daemon.lock").read_text() == "":
                 return
             self.machine.wherry("daemon", "start")
@@ -167,6 +171,17 @@ def serves(home: Path) -> bool:
         return True
     finally:
         os.close(lock)
+    return False
+
+
+def is_there_a_daemon(home: Path) -> bool:
+    """Whether a process is a home's daemon, or is about to become it."""
+    wanted = b"\0--home\0" + os.fsencode(home) + b"\0"
+    for process in Path("/proc").glob("[0-9]*"):
+        # It may end, or belong to somebody else, while it is looked at.
+        with contextlib.suppress(OSError):
+            if wanted in (process / "cmdline").read_bytes():
+                return True
     return False
 
 

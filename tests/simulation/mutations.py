@@ -406,7 +406,13 @@ def _passed_over() -> Applied:
         yield
 
 
-@mutation("the store not asked again after an error", _UNASKED, ways=("away",), **_CHANGED_AT_WORK)
+@mutation(
+    "the store not asked again after an error",
+    _UNASKED,
+    homes=1,
+    ways=("away",),
+    **_CHANGED_AT_WORK | {"processes": 5, "logs": 3, "spread_s": 2.0},
+)
 def _not_asked_after_error() -> Applied:
     with patch.object(Doubts, "note", lambda self, address: None):
         yield

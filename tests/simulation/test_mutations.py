@@ -9,6 +9,7 @@ import pytest
 from tests.simulation.history import run_history
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.promises import Broken
+from tests.soak import SOAK
 
 #: Histories that are tried before a mutation counts as unseen.
 AT_MOST = 400
@@ -28,8 +29,9 @@ def test_a_mutation_is_not_caught(name: str) -> None:
     pytest.fail(f"no history shows {mutation.breaks!r}")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_plan_breaks_the_promises_by_itself(name: str) -> None:
     """What catches a mutation is the mutation: its plan holds with the protocol whole."""
-    for seed in range(10):
+    for seed in range(100 if SOAK else 4):
         run_history(seed, MUTATIONS[name].plan())
