@@ -143,12 +143,16 @@ class Memory:
     def confirmed(
         self, kept: Known, record: StoredVersion | None, above: list[Stamp], tick: int, now: float
     ) -> None:
-        """The store is the one we know; tells what the highest number kept holds, and what came since."""
+        """The store is the one we know; tells what the highest number kept holds, and what came since.
+
+        What was read above that number is forgotten: nothing tells whether it is there still.
+        """
         self.type = self.type or kept.type
         highest = max(kept.highest, *(stamp.version for stamp in above), -1)
         if highest < self.highest:
             self.gone = self.highest
         self._rise(highest)
+        self._forget_above(kept.highest)
         self._dated.update((stamp.version, stamp.modified) for stamp in above)
         if kept.highest >= 0:
             self.read(kept.highest, record, tick)
@@ -180,6 +184,9 @@ class Memory:
         self.seen[number] = seen
         self._by_request[seen.request] = number
         self._rise(number)
+        self._lengthen_run()
+
+    def _lengthen_run(self) -> None:
         while self._run_from > 0 and self._run_from - 1 in self.seen:
             self._run_from -= 1
 
@@ -188,6 +195,13 @@ class Memory:
             follows = number == self.highest + 1 and number in self.seen
             self.highest = number
             self._run_from = self._run_from if follows else number + 1
+
+    def _forget_above(self, number: int) -> None:
+        self.seen = {each: seen for each, seen in self.seen.items() if each <= number}
+        self._by_request = {seen.request: each for each, seen in self.seen.items()}
+        self._created = {each for each in self._created if each <= number}
+        self._run_from = self.highest + 1
+        self._lengthen_run()
 
     def _read_nothing(self, number: int, tick: int) -> None:
         if number <= self.highest:

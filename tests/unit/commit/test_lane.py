@@ -339,6 +339,20 @@ def test_what_was_seen_outlives_the_store() -> None:
     assert step(memory, request_of()) == Stop("v2 was in the store and is gone")
 
 
+def test_what_was_read_and_not_kept_outlives_trouble() -> None:
+    """Above the number that is kept, another record may lie there by now: it is read again."""
+    memory = memory_with("x")
+    memory.read(1, None, memory.ask())
+    memory.read(0, stored(0, "r0", "x"), memory.ask())
+    memory.read(1, None, memory.ask())
+    assert step(memory, request_of()) == Settle(0)
+    memory.broken()
+    memory.confirmed(Known(STORE, "model", -1, ""), None, [Stamp(0, ACCEPTED)], memory.ask(), NOW)
+    assert step(memory, request_of()) == Read((0,))
+    memory.read(0, stored(0, "another", "y"), memory.ask())
+    assert step(memory, request_of()) == Attempt(1)
+
+
 def test_an_attempt_above_a_restored_backup_is_sent() -> None:
     """A number whose predecessor is gone is not sent: it would leave a hole."""
     memory = memory_with("a", request=sending(5))
