@@ -158,8 +158,6 @@ async def test_repeated_trouble_is_not_told_to_the_commit(
     """
     bench.preparer()
     first = await bench.wait_state(await bench.log({"a": b"1"}), State.PREPARED)
-    request = await bench.log({"a": b"2"})  # so that the lane's worker stays
-    await bench.wait_state(request, State.PREPARED)
     bench.transferrer(at_once=1)
     opened = bench.opened
     committer = Committer(
@@ -168,6 +166,8 @@ async def test_repeated_trouble_is_not_told_to_the_commit(
     bench.start(committer.run())
     with anyio.fail_after(10):
         await store.halfway.wait()
+    request = await bench.log({"a": b"2"})  # so that the lane's worker stays
+    await bench.wait_state(request, State.PREPARED)
     second, store.second = store.second, anyio.Event()
     second.set()
     await bench.wait_state(first, State.DONE)
