@@ -1,4 +1,4 @@
-"""Closing what a registry gives piece by piece: a listing, a manifest, a file's bytes.
+"""Closing what a registry or a store gives piece by piece: a listing, a manifest, a file's bytes.
 
 Owns: that connections and files are given back at once when a reader goes away. Does not own: reading.
 """
@@ -20,3 +20,16 @@ async def closing(items: AsyncIterator[_T]) -> AsyncGenerator[AsyncIterator[_T],
     finally:
         if isinstance(items, AsyncGenerator):
             await items.aclose()
+
+
+async def in_batches(items: AsyncIterator[_T], count: int) -> AsyncGenerator[list[_T], None]:
+    """The same items, so many at once; the last batch may have fewer. Closes ``items``."""
+    batch: list[_T] = []
+    async with closing(items) as found:
+        async for item in found:
+            batch.append(item)
+            if len(batch) == count:
+                yield batch
+                batch = []
+    if batch:
+        yield batch

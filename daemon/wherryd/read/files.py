@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from wherry.errors import NotFoundError
-from wherryd.closing import closing
+from wherryd.closing import closing, in_batches
 from wherryd.model import ManifestEntry
 from wherryd.registry.base import Registry
 from wherryd.together import all_of
@@ -81,15 +81,10 @@ async def batches(
     registry: Registry, project: str, manifest: str, wanted: Wanted
 ) -> AsyncGenerator[list[ManifestEntry], None]:
     """The same in batches."""
-    batch: list[ManifestEntry] = []
-    async with closing(entries(registry, project, manifest, wanted)) as found:
-        async for entry in found:
-            batch.append(entry)
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+    found = entries(registry, project, manifest, wanted)
+    async with closing(in_batches(found, BATCH)) as batches_:
+        async for batch in batches_:
+            yield batch
 
 
 class Reader:

@@ -11,7 +11,7 @@ Pauses have full jitter: each is random between 0 and a bound that doubles (AWS 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ import msgspec
 
 from wherry.errors import StoreError, StoreUnavailable
 from wherryd.clock import Clock
+from wherryd.closing import closing
 from wherryd.stores.base import (
     Body,
     Found,
@@ -211,7 +212,7 @@ class RetryingStore:
         last = b""
 
         async def begin() -> AsyncGenerator[str, None]:
-            async with _closing(self._inner.list_folders(prefix)) as names:
+            async with closing(self._inner.list_folders(prefix)) as names:
                 async for name in names:
                     if f"{name}/".encode() > last:
                         yield name
@@ -253,7 +254,7 @@ class RetryingStore:
         failed = 0
         while True:
             try:
-                async with _closing(begin()) as items:
+                async with closing(begin()) as items:
                     async for item in items:
                         failed = 0
                         note(item)
@@ -262,13 +263,3 @@ class RetryingStore:
             except StoreUnavailable as exc:
                 failed += 1
                 await self._retry.pause(what, exc, failed)
-
-
-@asynccontextmanager
-async def _closing(items: AsyncIterator[_T]) -> AsyncGenerator[AsyncIterator[_T], None]:
-    """Close an iterator that can be closed, so that its connection or file is given back at once."""
-    try:
-        yield items
-    finally:
-        if isinstance(items, AsyncGenerator):
-            await items.aclose()

@@ -23,7 +23,7 @@ import anyio
 from wherry.errors import AccessRefused, StoreDamaged
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
-from wherryd.closing import closing
+from wherryd.closing import closing, in_batches
 from wherryd.log import get_logger
 from wherryd.model import Lane, ManifestEntry, Place, VersionRecord
 from wherryd.queue.base import Filter, Queue, Request, Sent
@@ -255,19 +255,11 @@ class _Look:
         self.manifest = ""  # of the version whose bytes are known
 
 
-async def _pages(
+def _pages(
     contact: Contact, lane: Lane, record: VersionRecord
 ) -> AsyncIterator[list[ManifestEntry]]:
     """A manifest's entries; its digest is checked behind the last."""
-    page: list[ManifestEntry] = []
-    async with closing(contact.registry.open_manifest(lane.project, record.manifest)) as entries:
-        async for entry in entries:
-            page.append(entry)
-            if len(page) == PAGE:
-                yield page
-                page = []
-    if page:
-        yield page
+    return in_batches(contact.registry.open_manifest(lane.project, record.manifest), PAGE)
 
 
 def _is_told(entry: ManifestEntry) -> bool:
