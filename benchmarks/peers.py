@@ -159,9 +159,9 @@ def race(ours: Callable[[], Cost], theirs: Callable[[Peer], Cost], rounds: int) 
         theirs: lets a peer upload the same amount.
         rounds: how often ours is measured.
     """
-    costs: dict[str, list[Cost]] = {peer.name: [] for peer in PEERS}
-    mine: list[Cost] = []
     runners = list(PEERS[: times(len(PEERS), 2)])
+    costs: dict[str, list[Cost]] = {peer.name: [] for peer in runners}
+    mine: list[Cost] = []
     for peer in runners:
         peer.install()
     for _ in range(rounds):
@@ -209,8 +209,6 @@ class Race:
             f"{what} ÷ {self.fastest}, the fastest", self.time_ratio(self.fastest), "×", most
         )
         for name, costs in {"Wherry": self.ours, **self.theirs}.items():
-            if not costs:
-                continue
             cost = sorted(costs, key=lambda cost: cost.time_s)[len(costs) // 2]
             said = (
                 f"{cost.time_s:.3g} s, {cost.cpu_s / gib:.3g} s CPU a GiB, {cost.peak_mib:.0f} MiB"

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import quote
 
 import botocore.session
@@ -322,7 +322,31 @@ class Seaweed:
         )
 
 
-class Rclone:
+class _OnePort:
+    """A server that is one process with one port."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://{HOST}:{self.port}"
+
+    def _spawn(self, argv: Sequence[str], log: IO[bytes] | int, what: str) -> None:
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        wait_ready(lambda: not _is_free(self.port), 30, what)
+
+
+class Rclone(_OnePort):
     """One ``rclone serve s3`` over a folder: an S3 server that ignores conditions, and checks no checksum.
 
     Args:
@@ -336,41 +360,24 @@ class Rclone:
     secret_key = "not-a-secret/for+tests=only"
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
-        self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         (self.port,) = free_ports(1)
         (self.folder / "data" / self.bucket).mkdir(parents=True)
+        argv = [
+            _beside("rclone"),
+            "serve",
+            "s3",
+            f"--addr={HOST}:{self.port}",
+            f"--auth-key={self.access_key},{self.secret_key}",
+            f"--config={self.folder / 'rclone.conf'}",
+            str(self.folder / "data"),
+        ]
         with (self.folder / "rclone.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    _beside("rclone"),
-                    "serve",
-                    "s3",
-                    f"--addr={HOST}:{self.port}",
-                    f"--auth-key={self.access_key},{self.secret_key}",
-                    f"--config={self.folder / 'rclone.conf'}",
-                    str(self.folder / "data"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_ready(lambda: not _is_free(self.port), 30, "rclone")
+            self._spawn(argv, log, "rclone")
         return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def endpoint(self) -> str:
-        """Its URL."""
-        return f"http://{HOST}:{self.port}"
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -386,41 +393,21 @@ class Rclone:
         return f"s3://{self.bucket}/{prefix}?{commit}endpoint_url={self.endpoint}&region=us-east-1"
 
 
-class FakeGcs:
+class FakeGcs(_OnePort):
     """One fake-gcs-server with all in memory; it asks for no credentials."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     def __enter__(self) -> Self:
         (self.port,) = free_ports(1)
-        self._process = subprocess.Popen(
-            [
-                _fake_gcs(),
-                "-backend=memory",
-                "-scheme=http",
-                f"-host={HOST}",
-                f"-port={self.port}",
-                f"-external-url={self.endpoint}",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_ready(lambda: not _is_free(self.port), 30, "fake-gcs-server")
+        argv = [
+            _fake_gcs(),
+            "-backend=memory",
+            "-scheme=http",
+            f"-host={HOST}",
+            f"-port={self.port}",
+            f"-external-url={self.endpoint}",
+        ]
+        self._spawn(argv, subprocess.DEVNULL, "fake-gcs-server")
         return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def endpoint(self) -> str:
-        """Its URL."""
-        return f"http://{HOST}:{self.port}"
 
     def address(self, bucket: str, prefix: str = "") -> str:
         """The store address of a prefix in a bucket."""
