@@ -195,11 +195,21 @@ class Session:
     """A client process's session in the spool, locked until ``close``."""
 
     def __init__(self, home: Path) -> None:
-        self.id = uuid.uuid4().hex[:24]
-        self.path = home / places.SESSIONS / self.id
-        self.path.mkdir(parents=True)
-        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        while not self._has_made(home / places.SESSIONS / uuid.uuid4().hex[:24]):
+            """A daemon that looks for sessions of dead processes came between folder and lock."""
+
+    def _has_made(self, path: Path) -> bool:
+        self.id, self.path = path.name, path
+        path.mkdir(parents=True)
+        try:
+            self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return False
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if (path / "lock").exists():
+            return True
+        os.close(self._lock)
+        return False
 
     def close(self) -> None:
         """What the end of the process does."""
