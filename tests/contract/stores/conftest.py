@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.support.fixtures import BUCKET
@@ -59,11 +60,11 @@ class _Alone(S3Store):
         await Retry(SystemClock(), Policy()).run(key, lambda: super(_Alone, self).put(key, body))
 
     async def put_if_absent(self, key: str, body: bytes) -> str:
-        await self._sole.claim()
+        await self._shared.claim()
         return await self._sole.put_if_absent(key, body)
 
     async def put_if_match(self, key: str, body: bytes, etag: str) -> str:
-        await self._sole.claim()
+        await self._shared.claim()
         return await self._sole.put_if_match(key, body, etag)
 
     async def list(self, prefix: str, start_after: str = "") -> AsyncGenerator[ObjectStat, None]:
@@ -85,6 +86,12 @@ class _Shared:
         self.raw = S3Store(address, credentials, SystemClock())
         self.sole = SoleWriter(self.raw, Writer(1, "home", address, "here"), SystemClock())
         self.users = 0
+        self._one_claims = anyio.Lock()
+
+    async def claim(self) -> None:
+        """Become the one that writes, as the daemon does it: once, and again after the 500 of a new folder."""
+        async with self._one_claims:
+            await Retry(SystemClock(), Policy()).run(WRITER, self.sole.claim)
 
 
 @pytest.fixture

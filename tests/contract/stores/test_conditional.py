@@ -31,11 +31,13 @@ async def _race(open_again: Open, racers: int, write: Write) -> list[bytes]:
         except (ObjectExists, EtagMismatch, WriteConflict):
             pass
 
-    async with anyio.create_task_group() as group:
-        for number in range(racers):
-            group.start_soon(run, number)
-    for store in stores:
-        await store.aclose()
+    try:
+        async with anyio.create_task_group() as group:
+            for number in range(racers):
+                group.start_soon(run, number)
+    finally:
+        for store in stores:
+            await store.aclose()
     return won
 
 
