@@ -81,6 +81,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _run(home: str | None, *, stay: bool) -> int:
+    # structlog loads all of rich where it is installed: a fifth of the start, for colours in no log file.
+    sys.modules["rich"] = None  # type: ignore[assignment] # as if it were not
+
     from wherry.errors import WherryError
     from wherryd.config import read_config
     from wherryd.lock import InstanceLock

@@ -168,7 +168,7 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
             place=f"{socket.gethostname()}:{config.home}",
         )
         end.push_async_callback(stores.aclose)
-        resolvers = await anyio.to_thread.run_sync(open_resolvers, clock, credentials)
+        resolvers = open_resolvers(clock, credentials)
         end.push_async_callback(resolvers.aclose)
         daemon = await _wire(
             config,

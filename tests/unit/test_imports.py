@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,24 @@ def test_messages_need_grpc() -> None:
     loaded = _modules_after("import wherry.wire.wherry_pb2")
     assert "google.protobuf" in loaded
     assert not loaded & (_HEAVY - {"google.protobuf"})
+
+
+def test_a_daemon_loads_what_it_does_not_use(tmp_path: Path) -> None:
+    """A daemon's start loads nothing for colours, other packages' resolvers, S3 or HTTP clients: it is what a
+    program's first log waits for.
+    """
+    home = tmp_path / "home"
+    home.write_text("a file, where nobody can live")
+    loaded = _modules_after(
+        "from wherryd.__main__ import main\n"
+        f"assert main(['--home', {str(home)!r}]) == 1\n"
+        "import wherryd.app"
+    )
+    assert "structlog" in loaded
+    assert not loaded & {
+        "rich.console",
+        "importlib.metadata",
+        "aiohttp",
+        "botocore",
+        "aiobotocore.session",
+    }

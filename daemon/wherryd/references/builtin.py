@@ -22,7 +22,7 @@ _MODULES = {
 
 
 def open_resolvers(clock: Clock, credentials: CredentialSets) -> Resolvers:
-    """Make the table of all resolvers; each is opened at its first use. Blocks for a moment.
+    """Make the table of all resolvers; each is opened at its first use.
 
     Another package's resolver does not replace one of Wherry's.
 
@@ -35,7 +35,7 @@ def open_resolvers(clock: Clock, credentials: CredentialSets) -> Resolvers:
         "s3": partial(_s3, credentials),
         "gs": partial(_gs, credentials),
     }
-    return Resolvers(clock, {**installed(), **own}, _MODULES)
+    return Resolvers(clock, own, _MODULES, installed)
 
 
 def _http(clock: Clock) -> Resolver:

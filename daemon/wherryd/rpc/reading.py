@@ -91,7 +91,7 @@ class ReadingCalls:
     async def list_schemes(self, request: pb.ListSchemesRequest) -> pb.ListSchemesReply:
         """The schemes of references that can be resolved."""
         del request
-        return pb.ListSchemesReply(schemes=self._resolvers.schemes)
+        return pb.ListSchemesReply(schemes=await self._resolvers.schemes())
 
     async def read_files(self, request: pb.ReadFilesRequest, send: Send) -> None:
         """The bytes of entries."""

@@ -7,13 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from anyio import to_thread
 
 from tests.support.resolving import FakeResolver
 from tests.unit.daemon.bench import HandClock
 from wherry.errors import ReferenceFailed
 from wherryd.references import builtin
-from wherryd.references.table import Resolvers
+from wherryd.references.table import Make, Resolvers
 from wherryd.stores.credentials import CredentialSets
 
 
@@ -36,7 +35,7 @@ async def test_import_blocks_the_loop(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_own_scheme_is_imported_in_the_loop() -> None:
     """Each of Wherry's own schemes names the module that it is imported from."""
-    resolvers = await to_thread.run_sync(builtin.open_resolvers, HandClock(), CredentialSets())
+    resolvers = builtin.open_resolvers(HandClock(), CredentialSets())
     for scheme in ("http", "https", "s3", "gs"):
         made = await resolvers.of(f"{scheme}://bucket/x")
         assert type(made).__module__ == builtin._MODULES[scheme]
@@ -48,3 +47,22 @@ async def test_unknown_scheme_is_passed_over() -> None:
     resolvers = Resolvers(HandClock(), {"a": lambda _: FakeResolver()})
     with pytest.raises(ReferenceFailed, match=r"ftp://\*\*\*@h/x: the schemes are file, a"):
         await resolvers.of("ftp://me:secret@h/x")
+
+
+async def test_others_are_looked_for_at_each_start() -> None:
+    """What other packages bring is found when a scheme is not Wherry's own, once; it replaces none of those."""
+    looked: list[threading.Thread] = []
+    other = FakeResolver()
+
+    def find() -> dict[str, Make]:
+        looked.append(threading.current_thread())
+        return {"other": lambda _: other, "a": lambda _: other}
+
+    resolvers = Resolvers(HandClock(), {"a": lambda _: FakeResolver()}, find_others=find)
+    assert await resolvers.of("a://x") is not other
+    assert not looked
+    assert await resolvers.of("other://x") is other
+    assert await resolvers.of("a://x") is not other
+    assert await resolvers.schemes() == ["a", "other"]
+    assert len(looked) == 1
+    assert looked[0] is not threading.current_thread()
