@@ -89,7 +89,7 @@ class _Shared:
         self._one_claims = anyio.Lock()
 
     async def claim(self) -> None:
-        """Become the one that writes, as the daemon does it: once, and again after the 500 of a new folder."""
+        """Become the one that writes, as the daemon does: once, and again after a new folder's 500."""
         async with self._one_claims:
             await Retry(SystemClock(), Policy()).run(WRITER, self.sole.claim)
 

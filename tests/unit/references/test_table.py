@@ -50,7 +50,7 @@ async def test_unknown_scheme_is_passed_over() -> None:
 
 
 async def test_others_are_looked_for_at_each_start() -> None:
-    """What other packages bring is found when a scheme is not Wherry's own, once; it replaces none of those."""
+    """What other packages bring is looked for once, when a scheme is not Wherry's, and replaces nothing."""
     looked: list[threading.Thread] = []
     other = FakeResolver()
 

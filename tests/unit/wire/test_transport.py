@@ -12,6 +12,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import hyperframe.frame
 import pytest
 
 from wherry import errors
@@ -302,6 +303,21 @@ def test_answer_of_a_peer_that_left_is_lost(connected: Callable[[Script], Transp
     transport = connected(script)
     assert call(transport) == bytes(60_000)
     assert not transport.usable()
+
+
+def test_frames_are_written_out(
+    connected: Callable[[Script], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame that comes in is made text for h2's trace: of a download's bytes that takes a third."""
+    written: list[bytes | None] = []
+    monkeypatch.setattr(hyperframe.frame, "_raw_data_repr", written.append)
+
+    def script(peer: Peer) -> None:
+        peer.answer(peer.wait_request(), bytes(60_000))
+
+    transport = connected(script)
+    assert call(transport) == bytes(60_000)
+    assert all(len(data or b"") < 1_000 for data in written)
 
 
 def test_closed_transport_makes_a_call(connected: Callable[[Script], Transport]) -> None:
