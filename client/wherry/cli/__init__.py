@@ -9,7 +9,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-_NEEDED = ("typer", "rich")
+_NEEDED = ("rich",)
 
 
 def main() -> int:

@@ -8,34 +8,71 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
-from typing import Annotated, Any
+import os
+import sys
+from collections.abc import Iterator, Sequence
 
-import typer
-from typer.core import TyperGroup
-
-from wherry.cli import collecting, daemon, doctor, files, looking, output, queue, requests, waits
-from wherry.cli.help import Command
+from wherry.cli import output
+from wherry.cli.command import Group, option
 from wherry.errors import WherryError
 from wherry.wire import VERSION
 
+_TEXT = """\
+Log artifacts into storage of your own, and see what becomes of them.
 
-class _Wherry(TyperGroup):
-    """The group of all commands: tells errors, and lets ``--debug`` stand anywhere.
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
 
-    A context's class is typer's own or click's, as typer's release has it; hence ``Any``.
+WHERRY = Group(
+    _TEXT,
+    {
+        "put": "files",
+        "get": "files",
+        "ls": "looking",
+        "show": "looking",
+        "status": "queue",
+        "queue": "queue",
+        "wait": "waits",
+        "retry": "requests",
+        "cancel": "requests",
+        "acknowledge": "requests",
+        "sync": "waits",
+        "drain": "waits",
+        "gc": "collecting",
+        "doctor": "doctor",
+        "daemon": "daemon",
+    },
+    [
+        option("--debug", action="store_true", help="Show where in the code an error comes from."),
+        option(
+            "--version", action="version", version=f"wherry {VERSION}", help="Print the version."
+        ),
+    ],
+)
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        args: what the process was started with, if it is left out.
     """
+    debug, rest = _take_debug(sys.argv[1:] if args is None else args)
+    try:
+        with _told_errors(debug=debug):
+            WHERRY("wherry", rest)
+            sys.stdout.flush()
+    except SystemExit as end:
+        _drop_unwritten()
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        end = args.index("--") if "--" in args else len(args)
-        if "--debug" in args[:end]:
-            own = [arg for arg in args[:end] if arg != "--debug"]
-            args = ["--debug", *own, *args[end:]]
-        return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: Any) -> Any:
-        with _told_errors(debug=bool(ctx.params.get("debug"))):
-            return super().invoke(ctx)
+def _take_debug(args: Sequence[str]) -> tuple[bool, list[str]]:
+    """Let ``--debug`` stand anywhere but behind ``--``."""
+    end = args.index("--") if "--" in args else len(args)
+    own = [arg for arg in args[:end] if arg != "--debug"]
+    return len(own) < end, [*own, *args[end:]]
 
 
 @contextlib.contextmanager
@@ -47,77 +84,24 @@ def _told_errors(*, debug: bool) -> Iterator[None]:
         if debug:
             raise
         output.print_error(error)
-        raise typer.Exit(1) from error
+        raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         output.note("wherry: interrupted; what was logged goes on in the daemon: wherry status")
-        raise typer.Exit(1) from error
+        raise SystemExit(1) from error
     except OSError as error:
-        if debug or error.errno == errno.EPIPE:  # typer ends quietly when nobody reads on
+        if error.errno == errno.EPIPE:  # nobody reads on (`| head`): nothing to tell, nor whom
+            raise SystemExit(1) from error
+        if debug:
             raise
         where = f": {error.filename}" if error.filename else ""
         output.note(f"wherry: {error.strerror or error}{where}")
-        raise typer.Exit(1) from error
+        raise SystemExit(1) from error
 
 
-app = typer.Typer(
-    name="wherry",
-    cls=_Wherry,
-    rich_markup_mode=None,  # plain help comes up twice as fast
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        output.print_text(f"wherry {VERSION}")
-        raise typer.Exit
-
-
-@app.callback()
-def wherry(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where in the code an error comes from.")
-    ] = False,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
-) -> None:
-    """Log artifacts into storage of your own, and see what becomes of them.
-
-    Exit codes: 0 done, 1 failed, 2 wrong usage.
-    """
-
-
-for _command in (
-    files.put,
-    files.get,
-    looking.ls,
-    looking.show,
-    queue.status,
-    queue.queue,
-    waits.wait,
-    requests.retry,
-    requests.cancel,
-    requests.acknowledge,
-    waits.sync,
-    waits.drain,
-    collecting.gc,
-    doctor.doctor,
-):
-    app.command(cls=Command)(_command)
-
-app.add_typer(daemon.app, name="daemon")
-
-
-def run() -> int:
-    """Run the command that the process was started with; return its exit code."""
-    try:
-        app(prog_name="wherry")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+def _drop_unwritten() -> None:
+    """Let Python not try, and complain, once more at its end, where a stream takes no more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -29,7 +29,6 @@ _STORE_TIMEOUT_S = 30.0
 _PACKAGES = (
     "protobuf",
     "h2",
-    "typer",
     "rich",
     "grpcio",
     "aiohttp",

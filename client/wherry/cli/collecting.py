@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from wherry import messages as pb
 from wherry.cli import output, params
 from wherry.cli.calls import Daemon, settings
+from wherry.cli.command import WrongUsage, command, option
 from wherry.cli.words import count_text, local_time, printable, read_span
 
 
-def gc(
-    uploads: Annotated[
-        bool, typer.Option("--uploads", help="Uploads in parts that were begun and left.")
-    ] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove what is found.")] = False,
-    older_than: Annotated[
-        str,
-        typer.Option(
-            "--older-than",
-            metavar="TIME",
-            help="Only what began so long ago: 12h, 7d.",
-            callback=params.checked(read_span),
-        ),
-    ] = "7d",
-    store: params.Store = None,
-    json: params.Json = False,
-) -> None:
+@command(
+    option("--uploads", action="store_true", help="Uploads in parts that were begun and left."),
+    option("--remove", action="store_true", help="Remove what is found."),
+    option(
+        "--older-than",
+        metavar="TIME",
+        type=params.check_span,
+        default="7d",
+        help="Only what began so long ago: 12h, 7d. [default: %(default)s]",
+    ),
+    params.STORE,
+    params.JSON,
+)
+def gc(uploads: bool, remove: bool, older_than: str, store: str | None, json: bool) -> None:
     """Find what lies in a store and is nobody's, and remove it on request.
 
     Big files go up in parts. What a machine has sent of one that it never
@@ -45,7 +39,7 @@ def gc(
     --json gives an array: key, upload, begun, removed.
     """
     if not uploads:
-        raise typer.BadParameter("Say what to look for: --uploads.")
+        raise WrongUsage("say what to look for: --uploads")
     chosen = settings(None, store)
     found = Daemon(chosen).collect_uploads(read_span(older_than), remove=remove)
     if json:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from wherry import messages as pb
 from wherry.cli import output, params
 from wherry.cli.calls import Daemon, settings
-from wherry.cli.help import Command
+from wherry.cli.command import Group, command, option
 from wherry.cli.words import local_time
 from wherry.errors import CommError, NotFoundError
 from wherry.wire import places
@@ -20,20 +17,18 @@ from wherry.wire import places
 _LOOK_EVERY_S = 0.1
 _CHUNK_BYTES = 64 << 10
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+_TEXT = """\
+Start, stop and look at the machine's daemon.
+
+It starts by itself when something is logged, and ends after ten minutes
+without clients and work; so none of this is needed.
+"""
+
+daemon = Group(_TEXT, dict.fromkeys(("start", "stop", "status", "logs"), "daemon"))
 
 
-@app.callback()
-def daemon() -> None:
-    """Start, stop and look at the machine's daemon.
-
-    It starts by itself when something is logged, and ends after ten minutes
-    without clients and work; so none of this is needed.
-    """
-
-
-@app.command(cls=Command)
-def start(json: params.Json = False) -> None:
+@command(params.JSON)
+def start(json: bool) -> None:
     """Start the daemon, if none runs.
 
     It goes on with whatever the queue of this home holds.
@@ -54,13 +49,20 @@ def start(json: params.Json = False) -> None:
         output.print_text(f"started: {daemon_text(found)}")
 
 
-@app.command(cls=Command)
-def stop(
-    if_idle: Annotated[
-        bool, typer.Option("--if-idle", help="Leave it alone, and exit with 1, if it has work.")
-    ] = False,
-    timeout: params.Timeout = "30s",
-) -> None:
+@command(
+    option(
+        "--if-idle", action="store_true", help="Leave it alone, and exit with 1, if it has work."
+    ),
+    option(
+        "--timeout",
+        dest="timeout_s",
+        metavar="TIME",
+        type=params.read_seconds,
+        default="30s",
+        help="Wait no longer than this: 60s, 10m, 1.5h. [default: %(default)s]",
+    ),
+)
+def stop(if_idle: bool, timeout_s: float) -> None:
     """Stop the daemon, and wait until it has ended.
 
     Running steps get 10 s to end. Nothing is lost: what is not done stays in
@@ -80,12 +82,12 @@ def stop(
             f"The daemon (pid {found.pid}) has work, and goes on.",
             hint="`wherry status` shows its work; without --if-idle it ends all the same.",
         )
-    _wait_gone(machine, found.pid, params.seconds(timeout))
+    _wait_gone(machine, found.pid, timeout_s)
     output.print_text(f"stopped (pid {found.pid})")
 
 
-@app.command(cls=Command)
-def status(json: params.Json = False) -> None:
+@command(params.JSON)
+def status(json: bool) -> None:
     """Say whether a daemon runs. Starts none.
 
       wherry daemon status
@@ -106,16 +108,19 @@ def status(json: params.Json = False) -> None:
     )
 
 
-@app.command(cls=Command)
-def logs(
-    lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")
-    ] = 50,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")
-    ] = False,
-    json: params.Json = False,
-) -> None:
+@command(
+    option(
+        "-n",
+        "--lines",
+        metavar="COUNT",
+        type=params.count_from(0),
+        default=50,
+        help="How many of the last lines. [default: %(default)s]",
+    ),
+    option("-f", "--follow", action="store_true", help="Go on with what is written from now on."),
+    params.JSON,
+)
+def logs(lines: int, follow: bool, json: bool) -> None:
     """Show the end of the daemon's log.
 
       wherry daemon logs -n 200
@@ -133,8 +138,9 @@ def logs(
     for line in last:
         output.print_text(line)
     if follow:
+        output.print_now("")
         for text in _written_from(log, end):
-            typer.echo(text, nl=False)
+            output.print_now(text)
 
 
 def daemon_json(found: pb.HelloReply | None, home: Path) -> dict[str, object]:
@@ -161,11 +167,11 @@ def daemon_text(found: pb.HelloReply | None, started: str = "") -> str:
     return f"wherryd {found.version}, pid {found.pid}{since}, home {found.home}{what}"
 
 
-def _wait_gone(machine: Daemon, pid: int, timeout_s: float | None) -> None:
+def _wait_gone(machine: Daemon, pid: int, timeout_s: float) -> None:
     """The socket goes first; the process after it, and with it the lock on the home."""
-    end_s = time.monotonic() + (timeout_s or 0)
+    end_s = time.monotonic() + timeout_s
     while _serves(machine, pid) or _is_alive(pid):
-        if timeout_s is not None and time.monotonic() >= end_s:
+        if time.monotonic() >= end_s:
             raise CommError(
                 f"The daemon (pid {pid}) has not ended after {timeout_s:.0f} s.",
                 hint=f"`wherry daemon logs` shows what it does; `kill -9 {pid}` loses nothing.",

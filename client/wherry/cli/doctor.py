@@ -5,16 +5,16 @@ Owns: the report and its form. Does not own: the looks (``checks``, ``disk``).
 
 from __future__ import annotations
 
-import typer
-
 from wherry.cli import output, params
 from wherry.cli.checks import Report, Setting, examine
+from wherry.cli.command import command
 from wherry.cli.daemon import daemon_json, daemon_text
 from wherry.cli.words import count_text, printable
 from wherry.progress import size_text
 
 
-def doctor(store: params.Store = None, json: params.Json = False) -> None:
+@command(params.STORE, params.JSON)
+def doctor(store: str | None, json: bool) -> None:
     """Look for what could be wrong, and say what to do about it.
 
     Prints each setting with its value and where it came from, the home and
@@ -37,7 +37,7 @@ def doctor(store: params.Store = None, json: params.Json = False) -> None:
     else:
         _print_report(report)
     if report.problems:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _as_json(report: Report) -> dict[str, object]:

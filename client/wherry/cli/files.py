@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import enum
-import json as json_text
 import os
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from argparse import BooleanOptionalAction
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from wherry import messages as pb
 from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, settings
+from wherry.cli.command import WrongUsage, command, option
 from wherry.cli.progress import choose_progress
 from wherry.cli.waiting import wait_ended
 from wherry.cli.words import count_text, span_text
@@ -24,41 +23,65 @@ _JOB_TYPE = "cli_put"
 _LOOK_S = 30.0
 
 
-class Policy(enum.StrEnum):
-    """How a file's bytes are made safe."""
-
-    mutable = "mutable"
-    immutable = "immutable"
-
-
+@command(
+    option("path", metavar="PATH", help="A file, a folder or a URI."),
+    option(
+        "-n",
+        "--name",
+        metavar="NAME",
+        type=params.check_lane,
+        help="The artifact's name, or PROJECT/NAME.",
+    ),
+    option(
+        "-t",
+        "--type",
+        dest="type_",
+        metavar="TYPE",
+        type=params.check_type,
+        default="dataset",
+        help="The artifact's type; a name belongs to one type for ever. [default: %(default)s]",
+    ),
+    option("-d", "--description", metavar="TEXT", help="Free text."),
+    option(
+        "-a",
+        "--alias",
+        action="append",
+        default=[],
+        metavar="ALIAS",
+        type=params.check_new_alias,
+        help="An alias to move to this version; more than one may be given.",
+    ),
+    option("--metadata", metavar="JSON", type=params.read_metadata, help="A JSON object."),
+    option(
+        "--policy",
+        choices=("mutable", "immutable"),
+        metavar="mutable|immutable",
+        default="mutable",
+        help="immutable: the files will stay; copy nothing. [default: %(default)s]",
+    ),
+    option(
+        "--wait",
+        action=BooleanOptionalAction,
+        help="Wait until it is committed. [default: wait]",
+    ),
+    params.TIMEOUT,
+    params.PROJECT,
+    params.STORE,
+    params.JSON,
+)
 def put(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, a folder or a URI.")],
-    name: params.Name = None,
-    type_: Annotated[
-        str,
-        typer.Option(
-            "--type",
-            "-t",
-            help="The artifact's type; a name belongs to one type for ever.",
-            callback=params.checked(params.check_type),
-        ),
-    ] = "dataset",
-    description: Annotated[
-        str | None, typer.Option("--description", "-d", help="Free text.")
-    ] = None,
-    alias: params.Aliases = None,
-    metadata: params.Metadata = None,
-    policy: Annotated[
-        Policy, typer.Option("--policy", help="immutable: the files will stay; copy nothing.")
-    ] = Policy.mutable,
-    wait: Annotated[
-        bool | None,
-        typer.Option("--wait/--no-wait", help="Wait until it is committed.", show_default="wait"),
-    ] = None,
-    timeout: params.Timeout = None,
-    project: params.Project = None,
-    store: params.Store = None,
-    json: params.Json = False,
+    path: str,
+    name: str | None,
+    type_: str,
+    description: str | None,
+    alias: Sequence[str],
+    metadata: dict[str, object] | None,
+    policy: str,
+    wait: bool | None,
+    timeout_s: float | None,
+    project: str | None,
+    store: str | None,
+    json: bool,
 ) -> None:
     """Log a file or a folder as a new version of an artifact.
 
@@ -76,32 +99,41 @@ def put(
     --json gives the keys of one object of `wherry queue --json`.
     """
     if not path:
-        raise typer.BadParameter("the path is empty; name a file or a folder")
+        raise WrongUsage("the path is empty; name a file or a folder")
     meant = _meant(path, name, project)
     chosen = settings(meant[0], store)
     artifact = _build(path, meant[1], type_, description, metadata, policy)
-    request_id = _log(artifact, alias or [], chosen)
+    request_id = _log(artifact, alias, chosen)
     if request_id is None:
         output.note("wherry: disabled mode: nothing was logged")
         return
     shall_wait = chosen.finish == "wait" if wait is None else wait
-    limit_s = params.seconds(timeout) if shall_wait else 0.0
+    limit_s = timeout_s if shall_wait else 0.0
     state = _follow(Daemon(chosen), request_id, limit_s, quiet=json)
     if json:
         output.print_json(states.request_json(state))
     _tell(state, limit_s, waited=shall_wait, as_json=json)
 
 
+@command(
+    params.ARTIFACT,
+    option(
+        "--root",
+        metavar="FOLDER",
+        help="The folder to write to; ./artifacts/NAME:VERSION otherwise.",
+    ),
+    params.TYPE,
+    params.PROJECT,
+    params.STORE,
+    params.JSON,
+)
 def get(
-    artifact: params.Artifact,
-    root: Annotated[
-        str | None,
-        typer.Option("--root", help="The folder to write to; ./artifacts/NAME:VERSION otherwise."),
-    ] = None,
-    type_: params.Type = None,
-    project: params.Project = None,
-    store: params.Store = None,
-    json: params.Json = False,
+    artifact: str,
+    root: str | None,
+    type_: str | None,
+    project: str | None,
+    store: str | None,
+    json: bool,
 ) -> None:
     """Download a version's files, and print the folder that they are in.
 
@@ -133,7 +165,7 @@ def _meant(path: str, name: str | None, project: str | None) -> tuple[str | None
         return project, os.path.basename(os.path.abspath(path))
     given, _, plain = name.rpartition("/")
     if given and project and given != project:
-        raise typer.BadParameter(f"--name says project {given}, --project says {project}")
+        raise WrongUsage(f"--name says project {given}, --project says {project}")
     return given or project, plain
 
 
@@ -142,23 +174,22 @@ def _build(
     name: str,
     type_: str,
     description: str | None,
-    metadata: str | None,
-    policy: Policy,
+    metadata: dict[str, object] | None,
+    policy: str,
 ) -> Artifact:
     from wherry.artifact import Artifact
 
-    read = json_text.loads(metadata) if metadata else None
-    artifact = Artifact(name, type_, description=description, metadata=read)
+    artifact = Artifact(name, type_, description=description, metadata=metadata)
     if "://" in path:
         artifact.add_reference(path)
     elif os.path.isdir(path):
-        artifact.add_dir(path, policy=policy.value)
+        artifact.add_dir(path, policy=policy)
     else:
-        artifact.add_file(path, policy=policy.value)
+        artifact.add_file(path, policy=policy)
     return artifact
 
 
-def _log(artifact: Artifact, aliases: list[str], chosen: Settings) -> str | None:
+def _log(artifact: Artifact, aliases: Sequence[str], chosen: Settings) -> str | None:
     """Hand the artifact over; return its request's id, None in disabled mode."""
     from wherry.starting import init
 
@@ -186,7 +217,7 @@ def _tell(state: pb.RequestState, limit_s: float | None, *, waited: bool, as_jso
     """Say what became of it; exit with 1 where it is not what was asked for."""
     if state.state in ("failed", "cancelled"):
         output.note(f"wherry: {states.outcome_text(state)}")
-        raise typer.Exit(1)
+        raise SystemExit(1)
     if state.state == "held":
         output.note(f"wherry: {states.artifact_text(state)} is held by offline mode: wherry sync")
     elif waited and state.state != "done":
@@ -194,7 +225,7 @@ def _tell(state: pb.RequestState, limit_s: float | None, *, waited: bool, as_jso
         output.note(
             f"wherry: not committed within {span_text(limit_s or 0)}; the daemon goes on with it"
         )
-        raise typer.Exit(1)
+        raise SystemExit(1)
     if not as_json:
         done = state.state == "done"
         output.print_text(states.outcome_text(state) if done else state.request_id)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json as json_text
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Annotated
-
-import typer
 
 from wherry import messages as pb
 from wherry.cli import output, params
 from wherry.cli.calls import Daemon, settings
+from wherry.cli.command import command, option
 from wherry.cli.words import (
     count_text,
     local_time,
@@ -24,19 +22,21 @@ from wherry.progress import size_text
 _SHORT_DIGEST = 19  # "sha256:" and 12 digits, as for git's commits
 
 
+@command(
+    option(
+        "name",
+        nargs="?",
+        metavar="[PROJECT/]NAME",
+        type=params.check_lane,
+        help="The artifact whose versions are listed.",
+    ),
+    params.TYPE,
+    params.PROJECT,
+    params.STORE,
+    params.JSON,
+)
 def ls(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[[PROJECT/]NAME]",
-            help="The artifact whose versions are listed.",
-            callback=params.checked(params.check_lane),
-        ),
-    ] = None,
-    type_: params.Type = None,
-    project: params.Project = None,
-    store: params.Store = None,
-    json: params.Json = False,
+    name: str | None, type_: str | None, project: str | None, store: str | None, json: bool
 ) -> None:
     """List a project's artifacts, or one artifact's versions.
 
@@ -58,13 +58,21 @@ def ls(
         _list_versions(versions, as_json=json)
 
 
+@command(
+    params.ARTIFACT,
+    option("--all", dest="all_", action="store_true", help="Print every entry."),
+    params.TYPE,
+    params.PROJECT,
+    params.STORE,
+    params.JSON,
+)
 def show(
-    artifact: params.Artifact,
-    all_: Annotated[bool, typer.Option("--all", help="Print every entry.")] = False,
-    type_: params.Type = None,
-    project: params.Project = None,
-    store: params.Store = None,
-    json: params.Json = False,
+    artifact: str,
+    all_: bool,
+    type_: str | None,
+    project: str | None,
+    store: str | None,
+    json: bool,
 ) -> None:
     """Show a version: its record and its entries.
 

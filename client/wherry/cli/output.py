@@ -1,7 +1,7 @@
 """How a command prints: tables for people, JSON for programs, notes and errors beside them.
 
 Owns: standard output and standard error, tables, the forms of ``--json``. Does not own: what is
-printed, exit codes (``app``). rich is imported when a table is made, and not for JSON.
+printed, exit codes (``app``). rich is imported when there are rows, and not for JSON.
 """
 
 from __future__ import annotations
@@ -64,6 +64,12 @@ def print_text(text: str = "") -> None:
     _write(text + "\n")
 
 
+def print_now(text: str) -> None:
+    """Print a text that need not be a line, and all that was printed before; at once, as somebody waits."""
+    _write(text)
+    sys.stdout.flush()
+
+
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     """Print names and values, one pair a line, the values below one another."""
     pairs = list(fields)
@@ -79,11 +85,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         columns: headings; one that ends in ``>`` has its cells on the right.
         rows: a text for each column.
     """
+    listed = list(rows)
+    if not listed:
+        return
     made = _table(columns)
-    for row in rows:
+    for row in listed:
         made.add_row(*row)
-    if made.row_count:
-        _print_table(made)
+    _print_table(made)
 
 
 def note(text: str) -> None:

@@ -9,86 +9,123 @@ from __future__ import annotations
 import json
 import os
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import NamedTuple, TypeVar
 
-import typer
-
+from wherry.cli.command import option
 from wherry.cli.words import read_span
 from wherry.errors import UsageError
 from wherry.wire.address import normalize_store
 from wherry.wire.names import check_alias, check_name, parse_artifact_ref
 
+_Value = TypeVar("_Value")
 _REQUEST = re.compile("[0-9a-fA-F-]{1,36}")
 
 
-def checked(check: Callable[[str], object]) -> Callable[[str | None], str | None]:
-    """Make an option's callback; what ``check`` refuses is wrong usage."""
+def reads(read: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    """Make a function an option's ``type``: what it refuses is wrong usage, told in its words."""
 
-    def callback(value: str | None) -> str | None:
-        if value is not None:
-            _use(check, value)
-        return value
+    def reading(text: str) -> _Value:
+        try:
+            return read(text)
+        except UsageError as error:
+            raise ArgumentTypeError(" ".join(filter(None, (error.message, error.hint)))) from error
+        except ValueError as error:
+            raise ArgumentTypeError(f"{error}.") from error
 
-    return callback
-
-
-def each_checked(
-    check: Callable[[str], object],
-) -> Callable[[list[str] | None], list[str]]:
-    """Make the callback of an option that may be given more than once; as ``checked``."""
-
-    def callback(values: list[str] | None) -> list[str]:
-        for value in values or ():
-            _use(check, value)
-        return values or []  # older releases of typer can't have None here
-
-    return callback
+    return reading
 
 
-def _use(check: Callable[[str], object], value: str) -> object:
-    try:
-        return check(value)
-    except UsageError as error:
-        raise typer.BadParameter(" ".join(filter(None, (error.message, error.hint)))) from error
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}.") from error
-
-
-def is_metadata(text: str) -> bool:
-    """Tell a JSON object. Raises ``ValueError``, which says what is wrong."""
+@reads
+def read_metadata(text: str) -> dict[str, object]:
+    """Read a JSON object."""
     try:
         read = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{text!r} is not JSON: {error}") from error
     if not isinstance(read, dict):
         raise ValueError('metadata is a JSON object, such as {"step": 7}')  # noqa: TRY004
-    return True
+    return read
 
 
+def count_from(least: int) -> Callable[[str], int]:
+    """Make the ``type`` of an option that is a number."""
+
+    @reads
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ValueError(f"{text!r} is no number from {least} on")
+        return int(text)
+
+    return read
+
+
+@reads
 def check_type(text: str) -> str:
-    """Refuse what can't be a type. Raises ``BadName``."""
+    """Refuse what can't be a type."""
     return check_name("type", text)
 
 
-def check_lane(text: str) -> object:
+@reads
+def check_project(text: str) -> str:
+    """Refuse what can't be a project."""
+    return check_name("project", text)
+
+
+@reads
+def check_plain_name(text: str) -> str:
+    """Refuse what can't be an artifact's name, or has a project before it."""
+    return check_name("artifact", text)
+
+
+@reads
+def check_new_alias(text: str) -> str:
+    """Refuse what no version can be given as an alias."""
+    return text if text in ("", "latest") else check_alias(text)
+
+
+@reads
+def check_lane(text: str) -> str:
     """Refuse what is no ``name`` or ``project/name``."""
-    found = parse_artifact_ref(text)
-    if ":" in text or found.entity:
+    if ":" in text or parse_artifact_ref(text).entity:
         raise ValueError(f"{text!r} is not NAME or PROJECT/NAME")
-    return found
+    return text
 
 
-def check_store(text: str) -> object:
-    """Refuse what is no store's address. Raises ``UsageError``."""
-    return normalize_store(text, os.environ)
+@reads
+def check_artifact(text: str) -> str:
+    """Refuse what names no artifact or version."""
+    parse_artifact_ref(text)
+    return text
 
 
-def check_request(text: str) -> bool:
-    """Refuse what is no part of a request's id. Raises ``ValueError``."""
+@reads
+def check_store(text: str) -> str:
+    """Refuse what is no store's address."""
+    normalize_store(text, os.environ)
+    return text
+
+
+@reads
+def check_request(text: str) -> str:
+    """Refuse what is no part of a request's id."""
     if not _REQUEST.fullmatch(text):
         raise ValueError(f"{text!r} is no request's id, nor the end of one")
-    return True
+    return text
+
+
+@reads
+def read_seconds(text: str) -> float:
+    """Read a span of time."""
+    return read_span(text)
+
+
+@reads
+def check_span(text: str) -> str:
+    """Refuse what is no span of time."""
+    read_span(text)
+    return text
 
 
 class Target(NamedTuple):
@@ -110,102 +147,55 @@ def target(text: str, project: str) -> Target:
     return Target(found.project or project, found.name, found.version)
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the keys named above.")]
-Project = Annotated[
-    str | None,
-    typer.Option(
-        "--project",
-        "-p",
-        help="The project; WHERRY_PROJECT otherwise.",
-        callback=checked(lambda name: check_name("project", name)),
-    ),
-]
-OnlyProject = Annotated[
-    str | None,
-    typer.Option(
-        "--project",
-        "-p",
-        help="Only this project.",
-        callback=checked(lambda name: check_name("project", name)),
-    ),
-]
-OnlyName = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        "-n",
-        help="Only this artifact.",
-        callback=checked(lambda name: check_name("artifact", name)),
-    ),
-]
-Store = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        help="The store's address; WHERRY_STORE otherwise.",
-        callback=checked(check_store),
-    ),
-]
-Type = Annotated[
-    str | None,
-    typer.Option(
-        "--type",
-        "-t",
-        help="Refuse an artifact of another type.",
-        callback=checked(check_type),
-    ),
-]
-Timeout = Annotated[
-    str | None,
-    typer.Option(
-        "--timeout",
-        metavar="TIME",
-        help="Wait no longer than this: 60s, 10m, 1.5h.",
-        callback=checked(read_span),
-    ),
-]
-Requests = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="REQUEST",
-        help="Ids of requests, or the end of each, as `wherry status` shows it.",
-        callback=each_checked(check_request),
-    ),
-]
-Artifact = Annotated[
-    str,
-    typer.Argument(
-        metavar="[PROJECT/]NAME[:VERSION]",
-        help="The artifact; its latest version where none is named.",
-        callback=checked(parse_artifact_ref),
-    ),
-]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        "-n",
-        help="The artifact's name, or PROJECT/NAME.",
-        callback=checked(check_lane),
-    ),
-]
-Aliases = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--alias",
-        "-a",
-        help="An alias to move to this version; more than one may be given.",
-        callback=each_checked(lambda alias: alias in ("", "latest") or check_alias(alias)),
-    ),
-]
-Metadata = Annotated[
-    str | None,
-    typer.Option(
-        "--metadata", metavar="JSON", help="A JSON object.", callback=checked(is_metadata)
-    ),
-]
-
-
-def seconds(timeout: str | None) -> float | None:
-    """Read ``--timeout``, which was checked."""
-    return None if timeout is None else read_span(timeout)
+JSON = option("--json", action="store_true", help="Print JSON, with the keys named above.")
+PROJECT = option(
+    "-p",
+    "--project",
+    metavar="PROJECT",
+    type=check_project,
+    help="The project; WHERRY_PROJECT otherwise.",
+)
+ONLY_PROJECT = option(
+    "-p", "--project", metavar="PROJECT", type=check_project, help="Only this project."
+)
+ONLY_NAME = option(
+    "-n",
+    "--name",
+    metavar="NAME",
+    type=check_plain_name,
+    help="Only this artifact.",
+)
+STORE = option(
+    "--store",
+    metavar="STORE",
+    type=check_store,
+    help="The store's address; WHERRY_STORE otherwise.",
+)
+TYPE = option(
+    "-t",
+    "--type",
+    dest="type_",
+    metavar="TYPE",
+    type=check_type,
+    help="Refuse an artifact of another type.",
+)
+TIMEOUT = option(
+    "--timeout",
+    dest="timeout_s",
+    metavar="TIME",
+    type=read_seconds,
+    help="Wait no longer than this: 60s, 10m, 1.5h.",
+)
+REQUESTS = option(
+    "requests",
+    nargs="*",
+    metavar="REQUEST",
+    type=check_request,
+    help="Ids of requests, or the end of each, as `wherry status` shows it.",
+)
+ARTIFACT = option(
+    "artifact",
+    metavar="[PROJECT/]NAME[:VERSION]",
+    type=check_artifact,
+    help="The artifact; its latest version where none is named.",
+)

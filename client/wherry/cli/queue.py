@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
-
-import typer
 
 from wherry import messages as pb
 from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, has_queue, settings
+from wherry.cli.command import command, option
 from wherry.cli.daemon import daemon_json, daemon_text
 from wherry.cli.fullness import spool_json, spool_sentences
 from wherry.cli.words import count_text, local_time, printable, progress_text, short_ids
@@ -17,7 +15,8 @@ from wherry.cli.words import count_text, local_time, printable, progress_text, s
 _ANY_STATE = (*states.NOT_ENDED, *states.ENDED)
 
 
-def status(json: params.Json = False) -> None:
+@command(params.JSON)
+def status(json: bool) -> None:
     """What is not done, and why.
 
     Shows the daemon, lanes that stand still, and each request that is not
@@ -63,18 +62,35 @@ def status(json: params.Json = False) -> None:
         _print_status(found)
 
 
+@command(
+    option(
+        "-s",
+        "--state",
+        action="append",
+        default=[],
+        choices=_ANY_STATE,
+        metavar="STATE",
+        help="Only requests in this state; may be given again.",
+    ),
+    params.ONLY_PROJECT,
+    params.ONLY_NAME,
+    option(
+        "--limit",
+        metavar="COUNT",
+        type=params.count_from(1),
+        default=1000,
+        help="At most so many. [default: %(default)s]",
+    ),
+    params.JSON,
+    option("--jsonl", action="store_true", help="Print JSON lines, an object a line."),
+)
 def queue(
-    state: Annotated[
-        list[str] | None,
-        typer.Option("--state", "-s", help="Only requests in this state; may be given again."),
-    ] = None,
-    project: params.OnlyProject = None,
-    name: params.OnlyName = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 1000,
-    json: params.Json = False,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Print JSON lines, an object a line.")
-    ] = False,
+    state: Sequence[str],
+    project: str | None,
+    name: str | None,
+    limit: int,
+    json: bool,
+    jsonl: bool,
 ) -> None:
     """List the requests that the daemon knows, oldest first.
 
@@ -92,26 +108,17 @@ def queue(
     before it), version, digest, entries, size, bytes_done, error (class),
     reason, next_try, accepted, acknowledged. What is not known is null.
     """
-    _check_states(state or ())
     chosen = settings()
     daemon = Daemon(chosen)
     found: Iterable[pb.RequestState] = ()
     if has_queue(chosen):
-        found = daemon.requests(state or (), project or "", name or "", limit)
+        found = daemon.requests(state, project or "", name or "", limit)
     if jsonl:
         output.print_lines(map(states.request_json, found))
     elif json:
         output.print_array(map(states.request_json, found))
     else:
         _print_queue(list(found), limit)
-
-
-def _check_states(given: Iterable[str]) -> None:
-    for state in given:
-        if state not in _ANY_STATE:
-            raise typer.BadParameter(
-                f"{state!r} is no state; they are {', '.join(_ANY_STATE)}", param_hint="--state"
-            )
 
 
 def _nothing() -> pb.StatusReply:

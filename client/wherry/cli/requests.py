@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
-
-import typer
+from collections.abc import Sequence
 
 from wherry import messages as pb
 from wherry.cli import output, params
 from wherry.cli.calls import Daemon, settings
+from wherry.cli.command import WrongUsage, command, option
 from wherry.cli.words import count_text
 
-_All = Annotated[bool, typer.Option("--all", help="All of them.")]
+_ALL = option("--all", dest="all_", action="store_true", help="All of them.")
 
 
+@command(
+    params.REQUESTS,
+    option("--all", dest="all_", action="store_true", help="All that failed, wait or stand still."),
+    option(
+        "--lane",
+        metavar="[PROJECT/]NAME",
+        type=params.check_lane,
+        help="All of this artifact.",
+    ),
+    params.PROJECT,
+    option(
+        "--store",
+        metavar="STORE",
+        type=params.check_store,
+        help="All in this store.",
+    ),
+    params.JSON,
+)
 def retry(
-    requests: params.Requests = None,
-    all_: Annotated[
-        bool, typer.Option("--all", help="All that failed, wait or stand still.")
-    ] = False,
-    lane: Annotated[
-        str | None,
-        typer.Option(
-            "--lane",
-            metavar="[PROJECT/]NAME",
-            help="All of this artifact.",
-            callback=params.checked(params.check_lane),
-        ),
-    ] = None,
-    project: params.Project = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store", help="All in this store.", callback=params.checked(params.check_store)
-        ),
-    ] = None,
-    json: params.Json = False,
+    requests: Sequence[str],
+    all_: bool,
+    lane: str | None,
+    project: str | None,
+    store: str | None,
+    json: bool,
 ) -> None:
     """Try again what failed or waits; go on with a changed store.
 
@@ -63,11 +65,12 @@ def retry(
             meant = params.target(lane, chosen.project)
             wanted.project, wanted.name = meant.project, meant.name
     else:
-        wanted = pb.SelectRequest(all=all_, request_ids=daemon.resolve(requests or ()))
+        wanted = pb.SelectRequest(all=all_, request_ids=daemon.resolve(requests))
     _call(daemon, "Retry", wanted, "set going again", as_json=json)
 
 
-def cancel(requests: params.Requests = None, all_: _All = False, json: params.Json = False) -> None:
+@command(params.REQUESTS, _ALL, params.JSON)
+def cancel(requests: Sequence[str], all_: bool, json: bool) -> None:
     """Take back requests that are not being committed yet.
 
     Their captured files are removed. A request whose version may be in the
@@ -81,13 +84,12 @@ def cancel(requests: params.Requests = None, all_: _All = False, json: params.Js
     """
     _check_one_way(bool(requests), all_)
     daemon = Daemon(settings())
-    wanted = pb.SelectRequest(all=all_, request_ids=daemon.resolve(requests or ()))
+    wanted = pb.SelectRequest(all=all_, request_ids=daemon.resolve(requests))
     _call(daemon, "Cancel", wanted, "cancelled", as_json=json)
 
 
-def acknowledge(
-    requests: params.Requests = None, all_: _All = False, json: params.Json = False
-) -> None:
+@command(params.REQUESTS, _ALL, params.JSON)
+def acknowledge(requests: Sequence[str], all_: bool, json: bool) -> None:
     """Mark failures as seen: `wherry status` shows them no more.
 
     Their captured files are removed after that, so retry first what you
@@ -101,14 +103,14 @@ def acknowledge(
     """
     _check_one_way(bool(requests), all_)
     daemon = Daemon(settings())
-    wanted = pb.SelectRequest(all=all_, request_ids=daemon.resolve(requests or ()))
+    wanted = pb.SelectRequest(all=all_, request_ids=daemon.resolve(requests))
     _call(daemon, "Acknowledge", wanted, "acknowledged", as_json=json)
 
 
 def _check_one_way(*ways: bool) -> None:
     if sum(ways) != 1:
         other = ", --lane or --store" if len(ways) > 2 else ""
-        raise typer.BadParameter(f"name requests, or say --all{other}; one of these")
+        raise WrongUsage(f"name requests, or say --all{other}; one of these")
 
 
 def _known_store(daemon: Daemon, given: str | None) -> str:
@@ -134,4 +136,4 @@ def _call(
         for line in left_out:
             output.note(f"wherry: not {done}: {line}")
     if left_out:
-        raise typer.Exit(1)
+        raise SystemExit(1)

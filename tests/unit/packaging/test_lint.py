@@ -69,7 +69,7 @@ def _layers(copy: Path) -> str:
         ("client/wherry/wire/planted.py", "import wherry.cli", "nothing imports the command line"),
         ("client/wherry/planted.py", "import asyncio", "only the standard library"),
         ("client/wherry/planted.py", "import rich.console", "only the standard library"),
-        ("client/wherry/wire/planted.py", "import typer", "only the standard library"),
+        ("client/wherry/wire/planted.py", "import msgspec", "only the standard library"),
         ("daemon/wherryd/registry/planted.py", "import botocore", "stay in their adapters"),
         ("daemon/wherryd/commit/planted.py", "import sqlite3", "stay in their adapters"),
         ("client/wherry/planted.py", "import h2", "stay in their adapters"),
@@ -92,7 +92,7 @@ def test_right_import_fails(copy: Path) -> None:
     )
     _plant(copy, "client/wherry/wire/planted.py", "import h2\nimport wherry.errors")
     _plant(copy, "client/wherry/cli/__init__.py", "def main():\n    import wherry.cli.app")
-    _plant(copy, "client/wherry/cli/app.py", "import rich.table\nimport typer\nimport wherry.wire")
+    _plant(copy, "client/wherry/cli/app.py", "import rich.table\nimport wherry.wire")
     assert " 0 broken" in _layers(copy)
 
 

@@ -12,7 +12,7 @@ from wherryd import __main__ as program
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 #: The command line's.
-_NOT_THE_DAEMONS = {"rich", "typer"}
+_NOT_THE_DAEMONS = {"rich"}
 
 
 def test_needed_package_is_found_missing_too_late() -> None:
