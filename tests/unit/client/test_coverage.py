@@ -18,7 +18,7 @@ import wherry
 from tests.unit.client.recorder import Recorder
 from tests.unit.client.wandb_surface import SURFACE
 from wherry import data_types, later
-from wherry.cli.app import app
+from wherry.cli.app import WHERRY
 from wherry.data_types import LaterType
 from wherry.entries import ManifestEntry
 from wherry.errors import NotYet
@@ -128,7 +128,7 @@ def _slots(kind: str) -> tuple[str, ...]:
 
 
 def _commands() -> set[str]:
-    return {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return {*WHERRY.commands}
 
 
 def test_stub_stands_outside_later() -> None:
