@@ -19,8 +19,9 @@ from tests.support.queue import taken
 from tests.support.reading import GcsObjects, files, records
 from tests.support.servers import FakeGcs, Seaweed
 
-#: The whole number in soak.
+#: The whole number in soak. Of one fault by itself a few have to be met; of all together there are enough.
 _COUNT = 200 if SOAK else 20
+_COUNT_OF_ALL = 200 if SOAK else 10
 _NAMES = 4
 _BUCKETS = count()
 
@@ -31,7 +32,7 @@ count, names = int(sys.argv[1]), int(sys.argv[2])
 told = []
 for i in range(count):
     # Mostly small, some that go alone, one in forty in parts.
-    size = 20_000_000 if i % 40 == 17 else 1_500_000 if i % 10 == 3 else 10 + 997 * i
+    size = 20_000_000 if i % 40 == 7 else 1_500_000 if i % 10 == 3 else 10 + 997 * i
     body = os.urandom(size)
     a = wherry.Artifact(f"model-{i % names}", type="model", metadata={"i": i})
     with a.new_file("big.bin", mode="wb") as f:
@@ -53,27 +54,29 @@ ALONE = {
     Fault.TRUNCATED: 0.1,
     Fault.TWICE: 0.3,
 }
-TOGETHER = dict.fromkeys(ALONE, 0.04)
+#: More of them lengthen a history by far: what takes six requests has to find all of them answered.
+TOGETHER = dict.fromkeys(ALONE, 0.04 if SOAK else 0.03)
 
 
-def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos) -> None:
+def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos, count: int = _COUNT) -> None:
     """Log through the bad network; then all is there, once, in order, byte for byte, and nothing else."""
     place = bucket(seaweed)
-    _check_place(tmp_path, place, place.address.replace(str(seaweed.port), str(chaos.port)))
+    address = place.address.replace(str(seaweed.port), str(chaos.port))
+    _check_place(tmp_path, place, address, count)
     assert seaweed.parts(place.bucket, place.prefix) == 0
 
 
-def _check_place(tmp_path: Path, place: Place, address: str) -> None:
+def _check_place(tmp_path: Path, place: Place, address: str, count: int) -> None:
     env = place.env | {"WHERRY_FINISH": "detach"}
     with machine(tmp_path / "machine", address, env) as on:
-        digests = json.loads(on.run(LOG, str(_COUNT), str(_NAMES)))
+        digests = json.loads(on.run(LOG, str(count), str(_NAMES)))
         on.wait_all_done(1800 if SOAK else 300)
-        assert taken(on.home) == _COUNT
+        assert taken(on.home) == count
     for n in range(_NAMES):
         found = records(place.objects, "p", f"model-{n}")
         assert [record["version"] for record in found] == list(range(len(found)))
         logged = [record["metadata"]["i"] for record in found]
-        assert logged == list(range(n, _COUNT, _NAMES))
+        assert logged == list(range(n, count, _NAMES))
         for i, record in zip(logged, found, strict=True):
             there = dict(files(place.objects, "p", record))
             assert hashlib.sha256(there.pop("big.bin")).hexdigest() == digests[i]
@@ -93,9 +96,9 @@ def test_a_fault_loses_or_doubles_a_version(tmp_path: Path, seaweed: Seaweed, fa
 @pytest.mark.soak
 @pytest.mark.xdist_group("seaweed")
 def test_all_faults_lose_or_double_a_version(tmp_path: Path, seaweed: Seaweed) -> None:
-    """All of them, one in four requests."""
+    """All of them, one in four or five requests."""
     with Chaos(seaweed.port, TOGETHER) as chaos:
-        _check(tmp_path, seaweed, chaos)
+        _check(tmp_path, seaweed, chaos, _COUNT_OF_ALL)
         assert len(chaos.met) >= (len(TOGETHER) if SOAK else 3)
 
 
@@ -110,7 +113,8 @@ def test_google_is_any_better(tmp_path: Path, google: Google, odds: dict[Fault, 
     with Chaos(google.port, odds) as chaos:
         address = google.address(name, "p")
         place = Place(address, GoogleObjects(google, name, "p"), {})
-        _check_place(tmp_path, place, address.replace(str(google.port), str(chaos.port)))
+        address = address.replace(str(google.port), str(chaos.port))
+        _check_place(tmp_path, place, address, _COUNT_OF_ALL)
         _check_met(chaos, odds)
     sessions = [session for session in google.sessions.values() if session.bucket == name]
     assert not [session for session in sessions if session.body and not session.made]
@@ -125,7 +129,8 @@ def test_an_emulator_is_any_better(tmp_path: Path, gcs: FakeGcs, odds: dict[Faul
     with Chaos(gcs.port, odds) as chaos:
         address = gcs.address(name, "p")
         place = Place(address, GcsObjects(gcs, name, "p"), {})
-        _check_place(tmp_path, place, address.replace(str(gcs.port), str(chaos.port)))
+        address = address.replace(str(gcs.port), str(chaos.port))
+        _check_place(tmp_path, place, address, _COUNT_OF_ALL)
         _check_met(chaos, odds)
 
 

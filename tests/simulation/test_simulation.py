@@ -18,9 +18,9 @@ from tests.simulation.promises import Broken
 from tests.simulation.users import Users
 from wherryd.commit.worker import LaneWorker
 
-SEEDS = range(60)
+SEEDS = range(30)
 #: Each is a crowd.
-CROWDS = range(12)
+CROWDS = range(6)
 
 
 def crowd() -> Plan:

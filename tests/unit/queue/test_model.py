@@ -563,5 +563,5 @@ def _start_over(request: Modelled) -> None:
 def test_a_queue_that_differs_from_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is done in whatever order, with kills around any commit, the queue is as its model."""
     monkeypatch.setattr(streams, "HELD_PER_STREAM", HELD)
-    long = settings(stateful_step_count=40, max_examples=rounds(200, 3_000))
+    long = settings(stateful_step_count=40, max_examples=rounds(120, 3_000))
     run_state_machine_as_test(QueueMachine, settings=long)
