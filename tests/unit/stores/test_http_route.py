@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import socket
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
 from tests.support.http import CERTIFICATE, Scripted, answer, scripted
 from tests.unit.stores.helpers import KEYS, TestClock
 from wherry.errors import StoreError, StoreUnavailable
 from wherryd.stores.credentials import StoreCredentials
+from wherryd.stores.http import transport
 from wherryd.stores.http.transport import Request, Transport
 from wherryd.stores.s3.store import S3Store
 from wherryd.stores.traffic import Traffic
@@ -26,6 +30,35 @@ async def _put(endpoint: str, keys: Mapping[str, str] = KEYS) -> None:
         await store.put("key", b"x")
     finally:
         await store.aclose()
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_server_that_has_moved_is_asked_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name is resolved anew after some seconds: an open store finds its server at its new address."""
+    monkeypatch.setattr(transport, "_NAMES_S", 0.2)
+    where, resolve = "127.0.0.66", socket.getaddrinfo
+
+    def resolve_moved(host: str, *args: Any, **options: Any) -> Any:
+        return resolve(where if host == "s3.moved.test" else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_moved)
+    credentials = StoreCredentials()
+    credentials.hand_over(KEYS)
+    async with scripted() as server:
+        server.otherwise = answer(200, ETag="x")
+        address = f"s3://bucket?endpoint_url=http://s3.moved.test:{server.port}&region=r"
+        store = S3Store(address, credentials, TestClock())
+        try:
+            with pytest.raises(StoreUnavailable, match=r"s3\.moved\.test"):
+                await store.put("key", b"x")
+            where = "127.0.0.1"
+            await anyio.sleep(0.3)
+            await store.put("key", b"x")
+        finally:
+            await store.aclose()
+        assert len(server.seen) == 1
 
 
 # ── proxies ──────────────────────────────────────────────────────────────────────────────────────

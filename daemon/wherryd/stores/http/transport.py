@@ -1,7 +1,8 @@
 """The one HTTP session of a store.
 
 Owns: connections, time-outs, and that each request goes out once: aiohttp sends a PUT again by itself when
-a connection that it had kept turns out to be closed. Does not own: what an answer means.
+a connection that it had kept turns out to be closed; that a server which has moved is found where it is
+now. Does not own: what an answer means.
 
 Kept connections are dropped after 4 s without use, sooner than servers drop them, since a request on a
 connection that the server is just closing has an unknown outcome.
@@ -28,6 +29,8 @@ from wherryd.stores.traffic import Asked, Traffic
 _CONNECT_S = 10
 _SILENCE_S = 30  # without a byte leaving or coming
 _KEPT_S = 4
+#: How long a name's addresses are taken for good: those of S3 have a TTL of a few seconds.
+_NAMES_S = 5
 #: Errors of a connection that was never made.
 _UNSENT = (
     aiohttp.ClientConnectorError,
@@ -122,7 +125,9 @@ class Transport:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S),
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=_KEPT_S, ttl_dns_cache=_NAMES_S
+                ),
                 timeout=aiohttp.ClientTimeout(connect=_CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_OMITTED,
