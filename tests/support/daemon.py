@@ -6,7 +6,6 @@ them. Does not own: what a test says about them.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -23,6 +22,7 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from wherry import session as sessions
 from wherry.errors import WherryError, from_wire
 from wherry.wire import places
 from wherry.wire import wherry_pb2 as pb
@@ -195,21 +195,8 @@ class Session:
     """A client process's session in the spool, locked until ``close``."""
 
     def __init__(self, home: Path) -> None:
-        while not self._has_made(home / places.SESSIONS / uuid.uuid4().hex[:24]):
-            """A daemon that looks for sessions of dead processes came between folder and lock."""
-
-    def _has_made(self, path: Path) -> bool:
-        self.id, self.path = path.name, path
-        path.mkdir(parents=True)
-        try:
-            self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            return False
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        if (path / "lock").exists():
-            return True
-        os.close(self._lock)
-        return False
+        made = sessions._make(str(home))  # the client's own, of which a process has one
+        self.id, self.path, self._lock = made.id, Path(made.path), made.lock
 
     def close(self) -> None:
         """What the end of the process does."""

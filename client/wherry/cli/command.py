@@ -28,6 +28,10 @@ class Option(NamedTuple):
     names: tuple[str, ...]
     settings: dict[str, Any]  # of all the kinds that argparse takes
 
+    def but(self, **settings: Any) -> Option:
+        """The same with other settings."""
+        return self._replace(settings={**self.settings, **settings})
+
     @property
     def usage(self) -> str:
         """How the line of usage has it: nothing for an option."""

@@ -53,13 +53,8 @@ def start(json: bool) -> None:
     option(
         "--if-idle", action="store_true", help="Leave it alone, and exit with 1, if it has work."
     ),
-    option(
-        "--timeout",
-        dest="timeout_s",
-        metavar="TIME",
-        type=params.read_seconds,
-        default="30s",
-        help="Wait no longer than this: 60s, 10m, 1.5h. [default: %(default)s]",
+    params.TIMEOUT.but(
+        default="30s", help="Wait no longer than this: 60s, 10m, 1.5h. [default: %(default)s]"
     ),
 )
 def stop(if_idle: bool, timeout_s: float) -> None:

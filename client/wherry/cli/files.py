@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from argparse import BooleanOptionalAction
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -32,12 +31,7 @@ _LOOK_S = 30.0
         type=params.check_lane,
         help="The artifact's name, or PROJECT/NAME.",
     ),
-    option(
-        "-t",
-        "--type",
-        dest="type_",
-        metavar="TYPE",
-        type=params.check_type,
+    params.TYPE.but(
         default="dataset",
         help="The artifact's type; a name belongs to one type for ever. [default: %(default)s]",
     ),
@@ -59,11 +53,7 @@ _LOOK_S = 30.0
         default="mutable",
         help="immutable: the files will stay; copy nothing. [default: %(default)s]",
     ),
-    option(
-        "--wait",
-        action=BooleanOptionalAction,
-        help="Wait until it is committed. [default: wait]",
-    ),
+    params.WAIT,
     params.TIMEOUT,
     params.PROJECT,
     params.STORE,

@@ -60,7 +60,7 @@ def ls(
 
 @command(
     params.ARTIFACT,
-    option("--all", dest="all_", action="store_true", help="Print every entry."),
+    params.ALL.but(help="Print every entry."),
     params.TYPE,
     params.PROJECT,
     params.STORE,

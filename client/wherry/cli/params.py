@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, BooleanOptionalAction
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -155,9 +155,7 @@ PROJECT = option(
     type=check_project,
     help="The project; WHERRY_PROJECT otherwise.",
 )
-ONLY_PROJECT = option(
-    "-p", "--project", metavar="PROJECT", type=check_project, help="Only this project."
-)
+ONLY_PROJECT = PROJECT.but(help="Only this project.")
 ONLY_NAME = option(
     "-n",
     "--name",
@@ -185,6 +183,10 @@ TIMEOUT = option(
     metavar="TIME",
     type=read_seconds,
     help="Wait no longer than this: 60s, 10m, 1.5h.",
+)
+ALL = option("--all", dest="all_", action="store_true", help="All of them.")
+WAIT = option(
+    "--wait", action=BooleanOptionalAction, help="Wait until it is committed. [default: wait]"
 )
 REQUESTS = option(
     "requests",

@@ -11,12 +11,10 @@ from wherry.cli.calls import Daemon, settings
 from wherry.cli.command import WrongUsage, command, option
 from wherry.cli.words import count_text
 
-_ALL = option("--all", dest="all_", action="store_true", help="All of them.")
-
 
 @command(
     params.REQUESTS,
-    option("--all", dest="all_", action="store_true", help="All that failed, wait or stand still."),
+    params.ALL.but(help="All that failed, wait or stand still."),
     option(
         "--lane",
         metavar="[PROJECT/]NAME",
@@ -24,12 +22,7 @@ _ALL = option("--all", dest="all_", action="store_true", help="All of them.")
         help="All of this artifact.",
     ),
     params.PROJECT,
-    option(
-        "--store",
-        metavar="STORE",
-        type=params.check_store,
-        help="All in this store.",
-    ),
+    params.STORE.but(help="All in this store."),
     params.JSON,
 )
 def retry(
@@ -69,7 +62,7 @@ def retry(
     _call(daemon, "Retry", wanted, "set going again", as_json=json)
 
 
-@command(params.REQUESTS, _ALL, params.JSON)
+@command(params.REQUESTS, params.ALL, params.JSON)
 def cancel(requests: Sequence[str], all_: bool, json: bool) -> None:
     """Take back requests that are not being committed yet.
 
@@ -88,7 +81,7 @@ def cancel(requests: Sequence[str], all_: bool, json: bool) -> None:
     _call(daemon, "Cancel", wanted, "cancelled", as_json=json)
 
 
-@command(params.REQUESTS, _ALL, params.JSON)
+@command(params.REQUESTS, params.ALL, params.JSON)
 def acknowledge(requests: Sequence[str], all_: bool, json: bool) -> None:
     """Mark failures as seen: `wherry status` shows them no more.
 

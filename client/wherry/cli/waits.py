@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from argparse import BooleanOptionalAction
 from collections.abc import Sequence
 
 from wherry import messages as pb
 from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, has_queue, settings
-from wherry.cli.command import WrongUsage, command, option
+from wherry.cli.command import WrongUsage, command
 from wherry.cli.progress import choose_progress
 from wherry.cli.waiting import Outcome, wait_ended
 from wherry.cli.words import count_text, span_text
@@ -21,7 +20,7 @@ _LOOK_S = 1.0
 
 @command(
     params.REQUESTS,
-    option("--all", dest="all_", action="store_true", help="All that are not done now."),
+    params.ALL.but(help="All that are not done now."),
     params.TIMEOUT,
     params.JSON,
 )
@@ -61,12 +60,7 @@ def wait(requests: Sequence[str], all_: bool, timeout_s: float | None, json: boo
 @command(
     params.ONLY_PROJECT,
     params.ONLY_NAME,
-    option(
-        "--wait",
-        action=BooleanOptionalAction,
-        default=True,
-        help="Wait until all are committed. [default: wait]",
-    ),
+    params.WAIT.but(default=True, help="Wait until all are committed. [default: wait]"),
     params.TIMEOUT,
     params.JSON,
 )

@@ -77,14 +77,11 @@ async def entries(
     wanted.check_all_found()
 
 
-async def batches(
+def batches(
     registry: Registry, project: str, manifest: str, wanted: Wanted
 ) -> AsyncGenerator[list[ManifestEntry], None]:
     """The same in batches."""
-    found = entries(registry, project, manifest, wanted)
-    async with closing(in_batches(found, BATCH)) as batches_:
-        async for batch in batches_:
-            yield batch
+    return in_batches(entries(registry, project, manifest, wanted), BATCH)
 
 
 class Reader:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,20 @@ from wherryd.stores.s3.store import S3Store
 from wherryd.stores.traffic import Traffic
 
 
-async def _put(endpoint: str, keys: Mapping[str, str] = KEYS) -> None:
+@asynccontextmanager
+async def _opened(endpoint: str, keys: Mapping[str, str] = KEYS) -> AsyncIterator[S3Store]:
     credentials = StoreCredentials()
     credentials.hand_over(keys)
     store = S3Store(f"s3://bucket?endpoint_url={endpoint}&region=r", credentials, TestClock())
     try:
-        await store.put("key", b"x")
+        yield store
     finally:
         await store.aclose()
+
+
+async def _put(endpoint: str, keys: Mapping[str, str] = KEYS) -> None:
+    async with _opened(endpoint, keys) as store:
+        await store.put("key", b"x")
 
 
 # ── names ────────────────────────────────────────────────────────────────────────────────────────
@@ -44,20 +51,14 @@ async def test_a_server_that_has_moved_is_asked_where_it_was(
         return resolve(where if host == "s3.moved.test" else host, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve_moved)
-    credentials = StoreCredentials()
-    credentials.hand_over(KEYS)
     async with scripted() as server:
         server.otherwise = answer(200, ETag="x")
-        address = f"s3://bucket?endpoint_url=http://s3.moved.test:{server.port}&region=r"
-        store = S3Store(address, credentials, TestClock())
-        try:
+        async with _opened(f"http://s3.moved.test:{server.port}") as store:
             with pytest.raises(StoreUnavailable, match=r"s3\.moved\.test"):
                 await store.put("key", b"x")
             where = "127.0.0.1"
             await anyio.sleep(0.3)
             await store.put("key", b"x")
-        finally:
-            await store.aclose()
         assert len(server.seen) == 1
 
 
