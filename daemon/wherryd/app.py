@@ -153,6 +153,8 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
     async with AsyncExitStack() as end:
         reserve = await anyio.to_thread.run_sync(Reserve, config.reserve)
         end.callback(reserve.close)
+        # Before anybody can log: programs may have filled the disk by the first round.
+        await anyio.to_thread.run_sync(reserve.renew)
         database = await ThreadDatabase.open(config.queue, clock, reserve=reserve)
         # Twice closed is no harm; left open, its threads would keep this process for ever.
         end.push_async_callback(database.aclose)

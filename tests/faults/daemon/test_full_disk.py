@@ -79,15 +79,16 @@ def _versions(machine: Machine) -> list[int]:
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_full_disk_stops_what_would_free_it(machine: Machine, killed: bool) -> None:
     """Logging raises SpoolFull and is not half-queued; what was logged drains, and logging goes on."""
+    machine.wherry("daemon", "start")
+    assert (machine.home / places.RESERVE).stat().st_size == SIZE_BYTES
     logged = int(machine.run(FILL, str(_FILE_BYTES)).strip())
     assert logged > 10
     _fill_up(machine)
-    assert (machine.home / places.RESERVE).stat().st_size == SIZE_BYTES
     if killed:
         machine.kill_daemon()
     (machine.root.parent / "far").mkdir()
     (machine.root.parent / "far/store").mkdir()
-    machine.wherry("status")  # which starts a daemon where there is none
+    machine.wherry("status")  # which starts a daemon where there is work and none
     wait_until(lambda: len(_versions(machine)) == logged, 90)
     assert _versions(machine) == list(range(logged))
     assert machine.run(LATER).strip() == "v0"
