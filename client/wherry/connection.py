@@ -4,7 +4,7 @@ Owns: which connection a call gets, and repeating a call that the daemon's end h
 for how long (``cut_off``), HTTP/2 (``wire.transport``), Hello (``greeting``), starting the daemon
 (``launch``), what the calls mean.
 
-Each connection carries one call at a time; idle ones wait in a list, whose ``append`` and ``pop`` need no
+Each connection carries one call at a time, and between calls the stream of its exchanges; idle ones wait in a list, whose ``append`` and ``pop`` need no
 lock. A forked child drops them all, without a word to the daemon, and makes its own when it needs one.
 """
 
@@ -94,16 +94,34 @@ class Connection:
             reply_type: as in ``unary``.
             timeout_s: as in ``unary``.
         """
-        cut_off = CutOff(self.home)
-        while True:
-            with self._transport() as transport:
-                try:
-                    sent = (message.SerializeToString() for message in messages())
-                    reply = transport.unary_reply(SERVICE + method, sent, timeout_s)
-                    return parsed(reply_type, reply)
-                except CommError as error:
-                    self._let_go(error, transport)
-                    cut_off.wait_again(error)
+
+        def call(transport: Transport) -> bytes:
+            sent = (message.SerializeToString() for message in messages())
+            return transport.unary_reply(SERVICE + method, sent, timeout_s)
+
+        return self._until_answered(call, reply_type)
+
+    def exchange(
+        self,
+        method: str,
+        message: Callable[[], Message],
+        reply_type: type[_Reply],
+        timeout_s: float | None = 600.0,
+    ) -> _Reply:
+        """Send one of many messages that each have their answer; otherwise as ``client_stream``.
+
+        Args:
+            method: as in ``unary``; the only one of its kind.
+            message: gives the same message at each try.
+            reply_type: as in ``unary``.
+            timeout_s: as in ``unary``.
+        """
+        return self._until_answered(
+            lambda transport: transport.exchange(
+                SERVICE + method, message().SerializeToString(), timeout_s
+            ),
+            reply_type,
+        )
 
     def server_stream(
         self,
@@ -248,6 +266,18 @@ class Connection:
             if greeting == self._greeter.number and transport.usable():
                 return greeting, transport
             transport.close()
+
+    def _until_answered(
+        self, call: Callable[[Transport], bytes], reply_type: type[_Reply]
+    ) -> _Reply:
+        cut_off = CutOff(self.home)
+        while True:
+            with self._transport() as transport:
+                try:
+                    return parsed(reply_type, call(transport))
+                except CommError as error:
+                    self._let_go(error, transport)
+                    cut_off.wait_again(error)
 
     def _stream(
         self,

@@ -83,7 +83,10 @@ class Submission:
         connection = connect(self._home)
         for server in {bucket.server for bucket in contents.buckets.values() if bucket.server}:
             connection.offer_credentials(server, credentials_from(os.environ, server))
-        reply = connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+        if len(contents.table) + len(contents.buckets) <= _FEW:
+            reply = connection.exchange("LogMany", self._whole, pb.LogReply, _TIMEOUT_S)
+        else:
+            reply = connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
         if reply.request_id != self.header.request_id:
             connection.close()
             raise ProtocolError(
@@ -106,11 +109,7 @@ class Submission:
         self.synced = True
 
     def _messages(self) -> Iterator[pb.LogMessage]:
-        """All in one message where it is small, else part by part."""
-        contents = self._contents
-        if len(contents.table) + len(contents.buckets) <= _FEW:
-            yield self._whole()
-            return
+        """All of it, part by part."""
         yield pb.LogMessage(header=self.header)
         _BEFORE_ENTRIES()
         for batch in self._batches():
@@ -120,7 +119,8 @@ class Submission:
             yield pb.LogMessage(lookups=lookups)
         yield pb.LogMessage(end=self._end())
 
-    def _whole(self) -> pb.LogMessage:
+    def _whole(self) -> pb.LogWhole:
+        """All of it in one message."""
         whole = pb.LogWhole(header=self.header, end=self._end())
         _BEFORE_ENTRIES()
         for batch in self._batches():
@@ -128,7 +128,7 @@ class Submission:
         _BEFORE_END()
         for lookups in self._lookup_batches():
             whole.lookups.lookups.extend(lookups.lookups)
-        return pb.LogMessage(whole=whole)
+        return whole
 
     def _end(self) -> pb.LogEnd:
         table = self._contents.table

@@ -104,7 +104,7 @@ def test_kills_lose_or_reorder_versions(tmp_path: Path, place: Place) -> None:
 @pytest.mark.soak
 def test_two_homes_collide_on_one_bucket(tmp_path: Path, place: Place) -> None:
     """Two homes that log to one name, with kills: v0…vN, each once, each home's order kept."""
-    logs, rounds = (200, 80) if SOAK else (18, 6)
+    logs, rounds = (200, 80) if SOAK else (30, 6)
     pace = Pace(tmp_path / "pace", logs)
     with ExitStack() as stack:
         machines = [
@@ -130,7 +130,7 @@ def test_two_homes_collide_on_one_bucket(tmp_path: Path, place: Place) -> None:
 @pytest.mark.soak
 def test_eight_homes_fill_one_name(tmp_path: Path, place: Place) -> None:
     """Eight daemons commit to one name at once, with kills: v0…vN without a hole, each request once."""
-    homes, logs, kills = (8, 100, 16) if SOAK else (8, 6, 2)
+    homes, logs, kills = (8, 100, 16) if SOAK else (8, 8, 2)
     pace = Pace(tmp_path / "pace", logs)
     with ExitStack() as stack:
         machines = [

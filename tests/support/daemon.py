@@ -182,6 +182,18 @@ class Caller:
         except grpc.RpcError as error:
             raise _ours(error) from error
 
+    def exchange(
+        self, method: str, requests: Iterable[Message], timeout_s: float | None = 60
+    ) -> Iterator[Any]:
+        """A call with many messages both ways."""
+        path, reads, writes = _method(method)
+        try:
+            yield from self._channel.stream_stream(path, writes, reads)(
+                iter(requests), timeout=timeout_s
+            )
+        except grpc.RpcError as error:
+            raise _ours(error) from error
+
     def stream(self, method: str, request: Message, timeout_s: float = 60) -> Iterator[Any]:
         """A call with many messages from the daemon."""
         path, reads, writes = _method(method)

@@ -82,7 +82,8 @@ class Hunt:
         pairs = kills // 4
         steps = [self._kill_in_calls] * (kills - 2 * pairs) + [self._kill_in_drain] * pairs
         self._chance.shuffle(steps)
-        share = self._pace.left // (len(steps) + 1)
+        # What is left over is for kills that come too late: a daemon may have done its work by then.
+        share = max(1, self._pace.left // (2 * len(steps)))
         for step in steps:
             step(self._chance.choice(self._machines), share)
 

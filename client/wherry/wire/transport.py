@@ -6,6 +6,7 @@ connection a call gets and repeating it (``connection``), what is in the message
 
 There is no thread and no loop: bytes move only while a call is being made. A connection belongs to
 the process that made it; in a forked child it can only be closed, which does not touch the parent's.
+A stream of exchanges stays open between two of them, while other calls are made.
 A call that breaks off leaves the connection closed, since nobody can say what is still under way on it. So
 does one that any exception leaves (Ctrl-C, a signal handler's), at whatever line: headers that were counted
 and not sent would make the next call's mean another call's.
@@ -17,7 +18,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 
 import h2.events
 import h2.exceptions
@@ -32,18 +34,23 @@ _FLUSH_BYTES = 256 << 10
 _LAST_STREAM = 1 << 30
 _CANCEL = 8  # RFC 9113 section 7
 _NOT_PROCESSED = 7  # REFUSED_STREAM
+_SAID = (h2.events.DataReceived, h2.events.StreamEnded, h2.events.StreamReset)
 
 
 class _Stream:
     """One call's side of the connection."""
 
-    def __init__(self, method: str, number: int, timeout_s: float | None) -> None:
+    def __init__(self, method: str, number: int, timeout_s: float | None = None) -> None:
         self.method = method.rpartition("/")[2]
         self.number = number
         self.messages = Messages()
         self.headers: dict[str, str] = {}
         self.sent = False  # our half is closed
         self.ended = False  # theirs is, or they reset it
+        self.give_time(timeout_s)
+
+    def give_time(self, timeout_s: float | None) -> None:
+        """Let what follows take so long, from now on."""
         self._end_s = None if timeout_s is None else time.monotonic() + timeout_s
 
     def left_s(self) -> float | None:
@@ -78,6 +85,7 @@ class Transport:
         self._calling = False  # a call is under way, or was broken off at nobody knows which line
         self._leaving = False  # no further call
         self._deaf = False  # they take no further byte; what they said before can still be read
+        self._exchanges: _Stream | None = None  # open, and waiting for its next message
         self._buffer = bytearray(_READ_BYTES)  # a large one for each read would be mapped each time
         self._h2 = Http2()
 
@@ -106,10 +114,7 @@ class Transport:
 
         Closing the iterator before its end cancels the call.
         """
-        if self._pid != os.getpid() or self._socket.fileno() < 0:
-            raise ConnectionLost("This connection was closed, or made before a fork.")
-        self._calling = True
-        try:
+        with self._calling_alone():
             stream = self._begin(method, timeout_s)
             try:
                 self._send(stream, messages)
@@ -120,14 +125,40 @@ class Transport:
             except GeneratorExit:
                 self._cancel(stream)
                 raise
-        except h2.exceptions.H2Error as refusal:
-            raise ConnectionLost(f"The connection can't be used further: {refusal!r}.") from refusal
-        finally:
-            if self._calling:
-                self.close()
         error = error_of(stream.method, stream.headers)
         if error:
             raise error
+
+    def exchange(self, method: str, message: bytes, timeout_s: float | None) -> bytes:
+        """Send one message on a stream that outlives this, and return its answer.
+
+        A stream is begun where none is open; all exchanges of one connection are of the same method. The
+        daemon knows nothing of the time: when it is over, the connection is closed.
+
+        Args and errors as ``unary_reply``.
+        """
+        with self._calling_alone():
+            stream = self._exchanges or self._begin(method, None)
+            self._exchanges = stream
+            stream.give_time(timeout_s)
+            self._send_bytes(stream, prefix(len(message)) + message)
+            self._flush(stream)
+            answers: list[bytes] = []
+            while not stream.ended and not answers:
+                self._receive(stream)
+                answers += stream.messages.complete()
+            if stream.ended:
+                self._exchanges = None
+                self._end(stream)
+            elif len(answers) == 1 and not stream.messages:
+                self._calling = False
+        if len(answers) == 1:
+            return answers[0]
+        if answers or not stream.ended:
+            raise ProtocolError(f"{method}: the daemon sent more than one answer.")
+        raise error_of(stream.method, stream.headers) or ConnectionLost(
+            f"The daemon ended {stream.method} without an answer."
+        )
 
     @property
     def is_open(self) -> bool:
@@ -153,6 +184,20 @@ class Transport:
                 pass
         self._socket.close()
 
+    @contextmanager
+    def _calling_alone(self) -> Iterator[None]:
+        """Close the connection where a call is left without having said that it may be used further."""
+        if self._pid != os.getpid() or self._socket.fileno() < 0:
+            raise ConnectionLost("This connection was closed, or made before a fork.")
+        self._calling = True
+        try:
+            yield
+        except h2.exceptions.H2Error as refusal:
+            raise ConnectionLost(f"The connection can't be used further: {refusal!r}.") from refusal
+        finally:
+            if self._calling:
+                self.close()
+
     def _begin(self, method: str, timeout_s: float | None) -> _Stream:
         stream = _Stream(method, self._h2.get_next_available_stream_id(), timeout_s)
         self._leaving |= stream.number >= _LAST_STREAM
@@ -176,7 +221,9 @@ class Transport:
             stream.sent = True
             self._flush(stream)
 
-    def _send_bytes(self, stream: _Stream, data: bytearray, *, is_last: bool = False) -> None:
+    def _send_bytes(
+        self, stream: _Stream, data: bytes | bytearray, *, is_last: bool = False
+    ) -> None:
         """Send as the daemon's windows allow; stop where it has ended the call already."""
         at = 0
         while at < len(data) and not stream.ended and not self._deaf:
@@ -237,6 +284,9 @@ class Transport:
                     raise ConnectionLost("The daemon is leaving and did not take the call.")
             elif stream and getattr(event, "stream_id", None) == stream.number:
                 self._take_event(stream, event)
+            elif self._exchanges and isinstance(event, _SAID):
+                # Nobody asked: the daemon ends what waits for its next message.
+                self._leaving |= event.stream_id == self._exchanges.number
 
     def _take_event(self, stream: _Stream, event: h2.events.Event) -> None:
         match event:

@@ -55,6 +55,7 @@ class Durability:
 
     def __init__(self, spool: str, boot: str, queue: Queue, news: News, clock: Clock) -> None:
         self._spool = spool
+        self._below = os.path.join(spool, "")  # what lies in the spool begins so
         self._boot = boot
         self._queue = queue
         self._news = news
@@ -111,9 +112,11 @@ class Durability:
         """Sync requests; the rows of those that have to be tried again."""
         _BEFORE_SYNC()
         is_spool_synced = len(requests) >= MANY and await self._sync_spool()
+        in_place = await self._queue.rows_in_place([each.row for each in requests], self._below)
         left = set()
         for request in requests:
-            if not await self._sync_one(request, is_spool_synced=is_spool_synced):
+            has_more = request.row in in_place
+            if not await self._sync_one(request, has_more, is_spool_synced=is_spool_synced):
                 left.add(request.row)
         return left
 
@@ -125,12 +128,14 @@ class Durability:
             return False
         return True
 
-    async def _sync_one(self, request: Request, *, is_spool_synced: bool) -> bool:
+    async def _sync_one(self, request: Request, has_more: bool, *, is_spool_synced: bool) -> bool:
+        """Sync a request's folder, and what it has elsewhere; False: it has to be tried again."""
         try:
             if request.row not in self._refused:
                 if request.folder and not is_spool_synced:
                     await anyio.to_thread.run_sync(sync_folder, self._spool, request.folder)
-                await self._sync_in_place(request)
+                if has_more:
+                    await self._sync_in_place(request)
         except SyncRefused as error:
             # Asked again, the kernel may say that all is well.
             self._refused[request.row] = f"the disk fails: {error}"
@@ -149,8 +154,8 @@ class Durability:
 
     async def _in_place(self, request: Request) -> AsyncIterator[list[Entry]]:
         """Entries whose bytes lie where the user has them, page by page."""
-        spool, after = os.path.join(self._spool, ""), None
-        while page := await self._queue.entries_in_place(request.row, spool, after, _PAGE):
+        after = None
+        while page := await self._queue.entries_in_place(request.row, self._below, after, _PAGE):
             yield page
             after = page[-1].path
 

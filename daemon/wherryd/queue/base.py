@@ -269,6 +269,10 @@ class Queue(Protocol):
         """As ``entries``, of those only whose bytes lie elsewhere than below ``spool`` (with its "/")."""
         ...
 
+    async def rows_in_place(self, rows: Sequence[int], spool: str) -> set[int]:
+        """Those of the requests that ``entries_in_place`` gives entries of."""
+        ...
+
     async def ahead(self, row: int) -> int:
         """How many requests of its lane come before it and have not ended."""
         ...

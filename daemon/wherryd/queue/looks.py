@@ -109,6 +109,12 @@ def entries_in_place(
     return [entry_of(one) for one in found]
 
 
+def rows_in_place(db: sqlite3.Connection, rows: Sequence[int], spool: str) -> set[int]:
+    """Those of the rows whose requests have entries whose bytes lie elsewhere than in the spool."""
+    found = all_rows(db, "rows_in_place", rows=json([*rows]), spool=spool)
+    return {one["row"] for one in found}
+
+
 def folders(db: sqlite3.Connection) -> set[str]:
     """Folders below spool/ that requests still need."""
     return {row["folder"] for row in all_rows(db, "folders")}

@@ -235,6 +235,13 @@ WHERE row = :row AND path > :after AND stat IS NOT NULL AND substr(file, 1, leng
 ORDER BY path
 LIMIT :limit;
 
+-- name: rows_in_place
+SELECT value AS row FROM json_each(:rows)
+WHERE EXISTS (
+    SELECT 1 FROM entries
+    WHERE entries.row = value AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
+);
+
 -- name: in_line_before
 SELECT count(*) AS ahead FROM requests
 WHERE address = :address AND project = :project AND name = :name AND place < :place

@@ -193,6 +193,9 @@ class SqliteQueue:
         look = partial(looks.entries_in_place, row=row, spool=spool, after=after)
         return await self._some(look, limit)
 
+    async def rows_in_place(self, rows: Sequence[int], spool: str) -> set[int]:
+        return await self._read(partial(looks.rows_in_place, rows=rows, spool=spool))
+
     async def ahead(self, row: int) -> int:
         return await self._read(partial(looks.ahead, row=row))
 

@@ -79,6 +79,7 @@ class Calls(msgspec.Struct, frozen=True):
             "Status": meeting.status,
             "Shutdown": meeting.shutdown,
             "Log": logging.log,
+            "LogMany": logging.log_whole,
             "Link": logging.link,
             "Wait": telling.wait,
             "ListRequests": telling.list_requests,

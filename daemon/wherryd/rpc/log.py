@@ -1,4 +1,4 @@
-"""``Log`` and ``Link``: requests come in.
+"""``Log``, ``LogMany`` and ``Link``: requests come in.
 
 Owns: the order of a stream's messages, and the digest of what it asks. Does not own: what a request
 needs before it is durable (``capture.intake``).
@@ -7,7 +7,8 @@ needs before it is durable (``capture.intake``).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import TypeAlias
 
 from wherry.errors import ProtocolError
@@ -38,16 +39,32 @@ class LogCalls:
 
     async def log(self, messages: AsyncIterator[pb.LogMessage]) -> pb.LogReply:
         """Make one request durable; the answer is the promise."""
-        self._life.check_staying()
-        self._life.note_request()
+        self._note_request()
         first = await anext(messages, None) or pb.LogMessage()
         match first.WhichOneof("part"):
             case "header":
-                asked, parts = first.header, _parts(messages)
+                return await self._take_in(first.header, _parts(messages))
             case "whole":
-                asked, parts = first.whole.header, _parts_of(first.whole)
+                return await self._take_in(first.whole.header, _parts_of(first.whole))
             case _:
                 raise ProtocolError("a Log stream begins with its header")
+
+    async def log_whole(self, whole: pb.LogWhole) -> pb.LogReply:
+        """The same for one of ``LogMany``."""
+        self._note_request()
+        return await self._take_in(whole.header, _parts_of(whole))
+
+    async def link(self, request: pb.LinkRequest) -> pb.LinkReply:
+        """Link a further run to a request."""
+        aliases = [check_alias(alias) for alias in request.aliases if alias not in ("", "latest")]
+        await self._queue.link(request.request_id, run_of(request.run), aliases)
+        return pb.LinkReply()
+
+    def _note_request(self) -> None:
+        self._life.check_staying()
+        self._life.note_request()
+
+    async def _take_in(self, asked: pb.LogHeader, parts: AsyncGenerator[_Part]) -> pb.LogReply:
         header = header_of(asked, self._default_store)
         body = _Body(asked)
         async with self._intake.receive(header) as stream:
@@ -60,17 +77,11 @@ class LogCalls:
             )
         return pb.LogReply(request_id=header.id, place=accepted.place or 0)
 
-    async def link(self, request: pb.LinkRequest) -> pb.LinkReply:
-        """Link a further run to a request."""
-        aliases = [check_alias(alias) for alias in request.aliases if alias not in ("", "latest")]
-        await self._queue.link(request.request_id, run_of(request.run), aliases)
-        return pb.LinkReply()
-
 
 _Part: TypeAlias = pb.EntryBatch | pb.LookupBatch | pb.LogEnd | None
 
 
-async def _parts(messages: AsyncIterator[pb.LogMessage]) -> AsyncIterator[_Part]:
+async def _parts(messages: AsyncIterator[pb.LogMessage]) -> AsyncGenerator[_Part]:
     """What follows a header, message by message; None for what may not."""
     async for message in messages:
         match message.WhichOneof("part"):
@@ -84,7 +95,7 @@ async def _parts(messages: AsyncIterator[pb.LogMessage]) -> AsyncIterator[_Part]
                 yield None
 
 
-async def _parts_of(whole: pb.LogWhole) -> AsyncIterator[_Part]:
+async def _parts_of(whole: pb.LogWhole) -> AsyncGenerator[_Part]:
     """The same of what came in one message."""
     yield whole.entries
     if whole.HasField("lookups"):
@@ -92,20 +103,21 @@ async def _parts_of(whole: pb.LogWhole) -> AsyncIterator[_Part]:
     yield whole.end
 
 
-async def _take_entries(parts: AsyncIterator[_Part], stream: Stream, body: _Body) -> pb.LogEnd:
+async def _take_entries(parts: AsyncGenerator[_Part], stream: Stream, body: _Body) -> pb.LogEnd:
     """Take batches up to the end, which says how much the client has sent."""
-    async for part in parts:
-        match part:
-            case pb.EntryBatch(entries=entries):
-                body.add(entry.SerializeToString(deterministic=True) for entry in entries)
-                await stream.add(entry_of(entry, stream.place_of) for entry in entries)
-            case pb.LookupBatch(lookups=lookups):
-                body.add(lookup.SerializeToString(deterministic=True) for lookup in lookups)
-                await stream.add_lookups(map(lookup_of, lookups))
-            case pb.LogEnd():
-                return part
-            case None:
-                raise ProtocolError("a Log stream goes on with its entries, lookups and end")
+    async with aclosing(parts):  # else the loop would do it, with a task for each request
+        async for part in parts:
+            match part:
+                case pb.EntryBatch(entries=entries):
+                    body.add(entry.SerializeToString(deterministic=True) for entry in entries)
+                    await stream.add(entry_of(entry, stream.place_of) for entry in entries)
+                case pb.LookupBatch(lookups=lookups):
+                    body.add(lookup.SerializeToString(deterministic=True) for lookup in lookups)
+                    await stream.add_lookups(map(lookup_of, lookups))
+                case pb.LogEnd():
+                    return part
+                case None:
+                    raise ProtocolError("a Log stream goes on with its entries, lookups and end")
     raise ProtocolError("a Log stream was cut before its end")
 
 

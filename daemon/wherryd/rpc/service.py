@@ -4,7 +4,7 @@ Owns: how a call is counted, and how its error is told. Does not own: what the c
 
 A handler is a coroutine function of the call's name:
 one message in, one out: ``(request) -> reply``; many in: ``(messages) -> reply``;
-many out: ``(request, send) -> None``.
+many out: ``(request, send) -> None``; many both ways, an answer to each: ``(request) -> reply``.
 """
 
 from __future__ import annotations
@@ -76,11 +76,25 @@ def _make_handler(
     async def many_out(request: Message, call: Call) -> None:
         await _told(handler(request, _sender(call)), method.name, call, life)
 
+    async def each_in_turn(requests: AsyncIterator[Message], call: Call) -> None:
+        send = _sender(call)
+        async for request in requests:
+            # Each counts as a call of its own: between two of them nothing is under way.
+            await _told(_answer(handler, request, send), method.name, call, life)
+
+    if method.server_streaming and method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(each_in_turn, reads, writes)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(many_out, reads, writes)
     if method.client_streaming:
         return grpc.stream_unary_rpc_method_handler(one_out, reads, writes)
     return grpc.unary_unary_rpc_method_handler(one_out, reads, writes)
+
+
+async def _answer(handler: Handler, request: Message, send: Send) -> None:
+    reply = await handler(request)
+    assert reply is not None
+    await send(reply)
 
 
 def _sender(call: Call) -> Send:

@@ -12,6 +12,7 @@ What a call does is said in its request:
 * Log counts the entries' bytes. By the header's ``name``: "refuse" is refused at once; "slow" never
   answered; "die" ends the process by SIGKILL, and "leave" makes it refuse and leave, once; "die:<times>"
   so often.
+* LogMany answers each message as Log answers a stream.
 * GetVersion echoes ``name``; with ``version`` "error:<class>", "code:<gRPC code>", "raise:" it fails, with
   "slow:<seconds>" it takes that long.
 * Wait tells as many states as ``every_s`` says; with the request id "hang" it is silent after them.
@@ -79,6 +80,16 @@ async def log(messages: AsyncIterator[pb.LogMessage], context: Any) -> pb.LogRep
             await _misbehave(message.header.name, context)
         size += sum(len(entry.path) for entry in message.entries.entries)
     return pb.LogReply(request_id=request_id, place=size)
+
+
+async def log_many(
+    messages: AsyncIterator[pb.LogWhole], context: Any
+) -> AsyncIterator[pb.LogReply]:
+    """Count each, or misbehave."""
+    async for whole in messages:
+        await _misbehave(whole.header.name, context)
+        size = sum(len(entry.path) for entry in whole.entries.entries)
+        yield pb.LogReply(request_id=whole.header.request_id, place=size)
 
 
 async def _misbehave(said: str, context: Any) -> None:
@@ -159,6 +170,7 @@ def handlers() -> grpc.GenericRpcHandler[Any, Any]:
             "Status": of(grpc.unary_unary_rpc_method_handler, status, pb.StatusRequest),
             "Shutdown": of(grpc.unary_unary_rpc_method_handler, shutdown, pb.ShutdownRequest),
             "Log": of(grpc.stream_unary_rpc_method_handler, log, pb.LogMessage),
+            "LogMany": of(grpc.stream_stream_rpc_method_handler, log_many, pb.LogWhole),
             "GetVersion": of(
                 grpc.unary_unary_rpc_method_handler, get_version, pb.GetVersionRequest
             ),

@@ -49,6 +49,17 @@ def log(connection: Connection, name: str = "") -> int:
     return connection.client_stream("Log", messages, pb.LogReply).place
 
 
+def log_small(connection: Connection, name: str = "") -> int:
+    """Make an exchange; returns as ``log``."""
+    entries = pb.EntryBatch(entries=[pb.Entry(path="x" * 30)])
+    whole = pb.LogWhole(header=pb.LogHeader(request_id="r", name=name), entries=entries)
+    return connection.exchange("LogMany", lambda: whole, pb.LogReply).place
+
+
+Log = Callable[..., int]
+either_way = pytest.mark.parametrize("log", [log, log_small])
+
+
 def hanging_wait(connection: Connection) -> Iterator[pb.RequestState]:
     """Begin a server stream that tells two states and then nothing."""
     request = pb.WaitRequest(every_s=2, request_ids=["hang"])
@@ -209,24 +220,28 @@ def test_daemon_inherits_from_the_program(connection: Connection, daemon: Pids) 
 def test_killed_daemon_fails_the_next_call(connection: Connection, daemon: Pids) -> None:
     """After the daemon was killed the next call is served by a new one."""
     for times in (1, 2, 3):
+        assert log_small(connection) == 30
         assert get_version(connection).version == daemon()[-1]
         assert len(daemon()) == times
         os.kill(daemon()[-1], signal.SIGKILL)
 
 
-def test_kill_in_mid_call_fails_the_call(connection: Connection, daemon: Pids) -> None:
+@either_way
+def test_kill_in_mid_call_fails_the_call(connection: Connection, daemon: Pids, log: Log) -> None:
     """A call whose daemon is killed is repeated with the next one, from its first message."""
     assert log(connection, "die") == 30
     assert len(daemon()) == 2
 
 
-def test_leaving_daemon_fails_the_call(connection: Connection, daemon: Pids) -> None:
+@either_way
+def test_leaving_daemon_fails_the_call(connection: Connection, daemon: Pids, log: Log) -> None:
     """A daemon that is about to go is waited for, and the next one takes the call."""
     assert log(connection, "leave") == 30
     assert len(daemon()) == 2
 
 
-def test_many_kills_fail_the_call(connection: Connection, daemon: Pids) -> None:
+@either_way
+def test_many_kills_fail_the_call(connection: Connection, daemon: Pids, log: Log) -> None:
     """A call is repeated however often its daemon is killed, while that does not last too long."""
     assert log(connection, "die:6") == 30
     assert len(daemon()) == 7
@@ -321,6 +336,27 @@ def test_interrupted_call_spoils_the_next(connection: Connection, daemon: Pids) 
     finally:
         signal.signal(signal.SIGALRM, before)
     assert get_version(connection, "next").name == "next"
+    assert len(daemon()) == 1
+
+
+def test_threads_share_an_exchange(connection: Connection, daemon: Pids) -> None:
+    """Threads that log at once each get their own answers."""
+    wrong: list[int] = []
+
+    def go_on(size: int) -> None:
+        entries = pb.EntryBatch(entries=[pb.Entry(path="x" * size)])
+        whole = pb.LogWhole(header=pb.LogHeader(request_id="r"), entries=entries)
+        for _ in range(200):
+            place = connection.exchange("LogMany", lambda: whole, pb.LogReply).place
+            if place != size:
+                wrong.append(place)
+
+    threads = [threading.Thread(target=go_on, args=(size,)) for size in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
     assert len(daemon()) == 1
 
 

@@ -48,6 +48,16 @@ def log(transport: Transport, messages: Iterator[Message], timeout_s: float = 60
     return pb.LogReply.FromString(transport.unary_reply(SERVICE + "Log", sent, timeout_s))
 
 
+def exchange(transport: Transport, size: int = 1, name: str = "", timeout_s: float = 30) -> int:
+    """Send one of many messages; returns the answer's count of bytes."""
+    whole = pb.LogWhole(
+        header=pb.LogHeader(request_id="r", name=name),
+        entries=pb.EntryBatch(entries=[pb.Entry(path="x" * size)]),
+    )
+    answer = transport.exchange(SERVICE + "LogMany", whole.SerializeToString(), timeout_s)
+    return pb.LogReply.FromString(answer).place
+
+
 def entries(size: int, count: int = 1, name: str = "") -> Iterator[pb.LogMessage]:
     """Make a header and messages of ``size`` bytes and a few."""
     yield pb.LogMessage(header=pb.LogHeader(request_id="r", name=name))
@@ -80,6 +90,36 @@ def test_stream_larger_than_windows_stalls(transport: Transport) -> None:
     replies = transport.replies(SERVICE + "ReadFiles", [request], 30)
     sizes = [len(pb.FileChunk.FromString(reply).data) for reply in replies]
     assert sizes == [3_000_000, 1, 0] * 10
+
+
+def test_exchanges_get_each_others_answers(transport: Transport) -> None:
+    """Many messages of all sizes on one stream each get their own answer, with other calls in between."""
+    for size in [*range(300), 16_384, 70_000, 10_000_000, 1]:
+        assert exchange(transport, size) == size
+        if size % 50 == 0:
+            assert get_version(transport, name="other").name == "other"
+            assert log(transport, entries(size)).place == size
+    assert transport.usable()
+
+
+def test_refused_exchange_spoils_the_next(transport: Transport) -> None:
+    """An error ends the stream of exchanges; the next one begins another on the same connection."""
+    for _ in range(3):
+        assert exchange(transport, 7) == 7
+        with pytest.raises(errors.TypeTaken, match="another type – é") as caught:
+            exchange(transport, name="refuse")
+        assert caught.value.hint == "Choose another."
+        assert transport.usable()
+
+
+def test_late_answer_is_the_next_ones(transport: Transport) -> None:
+    """When an exchange's time is over the connection is closed: its answer can't be another's."""
+    assert exchange(transport, 7) == 7
+    with pytest.raises(errors.WaitTimeoutError, match="LogMany"):
+        exchange(transport, name="slow", timeout_s=0.1)
+    assert not transport.is_open
+    with pytest.raises(ConnectionLost):
+        exchange(transport, 7)
 
 
 def test_empty_stream_is_an_error(transport: Transport) -> None:
@@ -214,14 +254,17 @@ def test_leaving_server_cuts_a_call_off(start_server: Callable[..., Server]) -> 
         Transport(server.socket)
 
 
+@pytest.mark.parametrize("is_exchanging", [False, True])
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_idle_connection_of_a_gone_server_seems_usable(
-    start_server: Callable[..., Server], end: signal.Signals
+    start_server: Callable[..., Server], end: signal.Signals, is_exchanging: bool
 ) -> None:
     """A connection that waited while its server left, or was killed, says so before the next call."""
     server = start_server("grace=0.1")
     transport = Transport(server.socket)
     get_version(transport)
+    if is_exchanging:
+        exchange(transport)
     server.process.send_signal(end)
     server.process.wait()
     assert not transport.usable()
@@ -236,6 +279,16 @@ def test_killed_server_is_waited_for(start_server: Callable[..., Server]) -> Non
     with pytest.raises(ConnectionLost):
         get_version(transport, timeout_s=None, version="slow:60")
     transport.close()
+
+
+def test_killed_server_is_waited_for_in_an_exchange(start_server: Callable[..., Server]) -> None:
+    """When the server ends in the middle of an exchange, it ends with ConnectionLost."""
+    server = start_server()
+    transport = Transport(server.socket)
+    assert exchange(transport, 7) == 7
+    with pytest.raises(ConnectionLost):
+        exchange(transport, name="die")
+    assert not transport.is_open
 
 
 def test_killed_server_blocks_the_sender(start_server: Callable[..., Server]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import random
 import re
 import shutil
@@ -135,6 +136,48 @@ class _SlowLog:
 
     def _log(self) -> None:
         self.reply = cast("pb.LogReply", self._caller.send("Log", self._messages()))
+
+
+class _OpenStream:
+    """A stream of requests that waits for its next one."""
+
+    def __init__(self, daemon: DaemonProcess) -> None:
+        self._caller = daemon.caller()
+        self._requests = queue.SimpleQueue[pb.LogWhole | None]()
+        self._answers = self._caller.exchange("LogMany", iter(self._requests.get, None), None)
+
+    def log(self, artifact: LoggedArtifact) -> pb.LogReply:
+        """Log one; the answer is the promise."""
+        (message,) = artifact.whole()
+        self._requests.put(message.whole)
+        return cast("pb.LogReply", next(self._answers))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._requests.put(None)
+        self._caller.close()
+
+
+def test_open_stream_keeps_a_leaving_daemon(daemon: DaemonProcess) -> None:
+    """A stream that waits for its next request does not hold up the daemon's end; what is sent on it while
+    the daemon leaves is refused by DaemonLeaving.
+    """
+    session = Session(daemon.start().home)
+    streams = [_OpenStream(daemon) for _ in range(3)]
+    for number, stream in enumerate(streams):
+        stream.log(session.artifact(f"a{number}").add("x", b"1"))
+    slow = _SlowLog(daemon, session)
+    with daemon.caller() as caller:
+        _shut_down(caller)
+        with pytest.raises(errors.DaemonLeaving):
+            streams[0].log(session.artifact("late").add("x", b"1"))
+    slow.end()
+    began = time.monotonic()
+    assert daemon.wait() == 0
+    assert time.monotonic() - began < 5
+    for stream in streams:
+        stream.close()
+    assert "Traceback" not in daemon.log()
 
 
 def _shut_down(caller: Caller, *, if_idle: bool = False) -> bool:
@@ -290,6 +333,17 @@ def test_idle_daemon_stays_for_ever(daemon: DaemonProcess) -> None:
     session.close()
     assert daemon.wait() == 0
     assert 'why="idle for' in daemon.log()
+
+
+def test_open_stream_is_a_client(daemon: DaemonProcess) -> None:
+    """A stream that waits for its next request does not keep a daemon that has nothing to do."""
+    _configure(daemon, "idle_timeout_s = 0.4\n")
+    session = Session(daemon.start().home)
+    stream = _OpenStream(daemon)
+    stream.log(session.artifact().add("x", b"1"))
+    session.close()
+    assert daemon.wait() == 0
+    stream.close()
 
 
 def test_busy_daemon_ends_by_itself(daemon: DaemonProcess, tmp_path: Path) -> None:

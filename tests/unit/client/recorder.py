@@ -61,7 +61,8 @@ class Recorder:
         self._states: dict[str, pb.RequestState] = {}
         self._changed = threading.Condition()
         self._stopping = False
-        self._server = grpc.server(ThreadPoolExecutor(16))
+        # An open stream keeps a thread, in each process that logs.
+        self._server = grpc.server(ThreadPoolExecutor(200))
         handlers = {method.name: self._handler(method) for method in _SERVICE.methods}
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE.full_name, handlers),)
@@ -266,11 +267,26 @@ class Recorder:
             except Refusal as refusal:
                 _abort(context, refusal)
 
+        if name == "log_many":
+            return grpc.stream_stream_rpc_method_handler(self._log_many, reads, writes)
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(many, reads, writes)
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(one, reads, writes)
         return grpc.unary_unary_rpc_method_handler(one, reads, writes)
+
+    def _log_many(
+        self, requests: Iterator[pb.LogWhole], context: grpc.ServicerContext
+    ) -> Iterator[pb.LogReply]:
+        """Each as ``log``; what refuses the one refuses the other."""
+        try:
+            for whole in requests:
+                self._maybe_refuse("Log")
+                yield self.log(iter([pb.LogMessage(whole=whole)]))
+        except Refusal as refusal:
+            _abort(context, refusal)
+        except grpc.RpcError:
+            pass  # the client has gone
 
     def _answer(self, name: str, call: Callable[[], Any], context: grpc.ServicerContext) -> Any:
         try:

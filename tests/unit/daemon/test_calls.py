@@ -153,6 +153,31 @@ def test_same_stream_twice_is_two_requests(
     assert len(read_store(daemon.home, "cats", name)) == 1
 
 
+def test_stream_of_requests_is_one(
+    daemon: DaemonProcess, caller: Caller, session: Session, name: str
+) -> None:
+    """Small requests on one stream each get their place, in order; an error ends it, and takes nothing
+    back; what was logged before, in whichever way, is the same request.
+    """
+    made = [session.artifact(name).add("a", b"%d" % n) for n in range(5)]
+    first = made[0].log(caller)
+    wholes = [message.whole for artifact in made for message in artifact.whole()]
+    broken = pb.LogWhole()
+    broken.CopyFrom(wholes[1])
+    broken.header.request_id = str(uuid.uuid4())
+    broken.end.entries = 2
+    answers: list[pb.LogReply] = []
+    with pytest.raises(errors.ProtocolError, match="2 entries"):
+        answers.extend(caller.exchange("LogMany", [*wholes[:3], broken, *wholes[3:]]))
+    assert answers[0] == first
+    assert [answer.request_id for answer in answers] == [artifact.id for artifact in made[:3]]
+    again = list(caller.exchange("LogMany", wholes))
+    assert again[:3] == answers
+    assert sorted(answer.place for answer in again) == [answer.place for answer in again]
+    daemon.wait_done([artifact.id for artifact in made])
+    assert len(read_store(daemon.home, "cats", name)) == 5
+
+
 def test_same_id_with_another_body_is_taken(caller: Caller, session: Session, name: str) -> None:
     """An id that was seen before with another body is an error."""
     artifact = session.artifact(name).add("a", b"1")

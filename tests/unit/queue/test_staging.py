@@ -204,6 +204,8 @@ def test_a_shared_file_is_trusted_again(db: sqlite3.Connection) -> None:
     staging.stage(db, 2, [*spool, *in_place])
     assert looks.entries_in_place(db, 2, "/home/spool/", None, 9) == in_place
     assert looks.entries_in_place(db, 2, "/home/spool/", "c", 9) == in_place[1:]
+    staging.stage(db, 3, spool)
+    assert looks.rows_in_place(db, [2, 3, 4], "/home/spool/") == {2}
     staging.distrust(db, 2, ["b", "c", "d"])
     entries = {entry.path: entry for entry in looks.entries(db, 2, None, 9)}
     changed = entries.pop("c")

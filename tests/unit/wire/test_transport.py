@@ -320,6 +320,177 @@ def test_frames_are_written_out(
     assert all(len(data or b"") < 1_000 for data in written)
 
 
+# ── a stream of exchanges ──────────────────────────────────────────────────────────────────────
+def exchange(transport: Transport, timeout_s: float = 30) -> bytes:
+    """Send one of many messages."""
+    return transport.exchange("/s/Many", b"request", timeout_s)
+
+
+def _wait_message(peer: Peer) -> int:
+    """Read one message of an open stream; returns the stream."""
+    event = peer.wait_event(h2.events.DataReceived)
+    assert isinstance(event, h2.events.DataReceived)
+    assert event.data == prefix(7) + b"request"
+    return event.stream_id
+
+
+def _say(peer: Peer, stream: int, *messages: bytes) -> None:
+    for message in messages:
+        peer.h2.send_data(stream, prefix(len(message)) + message)
+    peer.flush()
+
+
+def _answer_first(peer: Peer) -> int:
+    stream = _wait_message(peer)
+    peer.h2.send_headers(stream, _OK)
+    _say(peer, stream, b"first")
+    return stream
+
+
+def _end_unasked(peer: Peer, stream: int) -> None:
+    peer.h2.send_headers(stream, _DONE, end_stream=True)
+    peer.flush()
+
+
+def _reset_unasked(peer: Peer, stream: int) -> None:
+    peer.h2.reset_stream(stream, 8)
+    peer.flush()
+
+
+def _speak_unasked(peer: Peer, stream: int) -> None:
+    _say(peer, stream, b"unasked")
+
+
+@pytest.mark.parametrize("unasked", [_end_unasked, _reset_unasked, _speak_unasked])
+@pytest.mark.parametrize("is_seen_in_a_call", [False, True])
+def test_what_nobody_asked_for_is_the_next_answer(
+    connected: Callable[[Script], Transport],
+    unasked: Callable[[Peer, int], None],
+    is_seen_in_a_call: bool,
+) -> None:
+    """What the peer says on a stream that waits for its next message ends the connection's use; a call
+    that is under way gets its answer.
+    """
+    asked, said = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        stream = _answer_first(peer)
+        if is_seen_in_a_call:
+            called = peer.wait_request()
+            unasked(peer, stream)
+            peer.answer(called)
+        else:
+            asked.wait(30)
+            unasked(peer, stream)
+        said.set()
+
+    transport = connected(script)
+    assert exchange(transport) == b"first"
+    if is_seen_in_a_call:
+        assert call(transport) == b"hello"
+    asked.set()
+    said.wait(30)
+    assert not transport.usable()
+
+
+def _end_without_answer(peer: Peer, stream: int) -> None:
+    peer.h2.send_headers(stream, _DONE, end_stream=True)
+    peer.flush()
+
+
+def _end_in_the_answer(peer: Peer, stream: int) -> None:
+    peer.h2.send_data(stream, prefix(100) + b"x")
+    peer.h2.send_headers(stream, _DONE, end_stream=True)
+    peer.flush()
+
+
+def _answer_twice(peer: Peer, stream: int) -> None:
+    peer.h2.send_data(stream, prefix(1) + b"a" + prefix(1) + b"b")
+    peer.flush()
+
+
+def _refuse(peer: Peer, stream: int) -> None:
+    trailers = [("grpc-status", "9"), ("wherry-error", "BadName"), ("grpc-message", "%41")]
+    peer.h2.send_headers(stream, trailers, end_stream=True)
+    peer.flush()
+
+
+def _cancel(peer: Peer, stream: int) -> None:
+    peer.h2.send_headers(stream, [("grpc-status", "1")], end_stream=True)
+    peer.flush()
+
+
+@pytest.mark.parametrize(
+    ("end", "expected", "lasts"),
+    [
+        (_end_without_answer, ConnectionLost, True),
+        (_end_in_the_answer, errors.ProtocolError, False),
+        (_answer_twice, errors.ProtocolError, False),
+        (_refuse, errors.BadName, True),
+        (_cancel, ConnectionLost, True),
+        (_reset_unasked, errors.CommError, False),
+        (lambda peer, _: peer.socket.close(), ConnectionLost, False),
+    ],
+)
+def test_broken_exchange_is_taken(
+    connected: Callable[[Script], Transport],
+    end: Callable[[Peer, int], None],
+    expected: type[Exception],
+    lasts: bool,
+) -> None:
+    """Whatever the second exchange meets instead of an answer is its error; if the connection lasts, the
+    next one begins a stream of its own.
+    """
+
+    def script(peer: Peer) -> None:
+        stream = _answer_first(peer)
+        assert _wait_message(peer) == stream
+        end(peer, stream)
+        if lasts:
+            assert _answer_first(peer) > stream
+
+    transport = connected(script)
+    assert exchange(transport) == b"first"
+    with pytest.raises(expected) as caught:
+        exchange(transport)
+    assert type(caught.value) is expected
+    assert transport.usable() == lasts
+    if lasts:
+        assert exchange(transport) == b"first"
+
+
+def test_last_answer_of_a_stream_is_lost(connected: Callable[[Script], Transport]) -> None:
+    """An answer that comes together with the stream's end counts."""
+
+    def script(peer: Peer) -> None:
+        stream = _wait_message(peer)
+        peer.h2.send_headers(stream, _OK)
+        peer.h2.send_data(stream, prefix(5) + b"first")
+        peer.h2.send_headers(stream, _DONE, end_stream=True)
+        peer.flush()
+        assert _answer_first(peer) > stream
+
+    transport = connected(script)
+    assert exchange(transport) == b"first"
+    assert exchange(transport) == b"first"
+
+
+def test_deadline_of_an_exchange_is_the_next_ones(
+    connected: Callable[[Script], Transport],
+) -> None:
+    """Each exchange has its own time, however long the stream has been open."""
+
+    def script(peer: Peer) -> None:
+        stream = _answer_first(peer)
+        assert _wait_message(peer) == stream
+        _say(peer, stream, b"second")
+
+    transport = connected(script)
+    assert exchange(transport, 0.3) == b"first"
+    threading.Event().wait(0.4)
+    assert exchange(transport, 30) == b"second"
+
+
 def test_closed_transport_makes_a_call(connected: Callable[[Script], Transport]) -> None:
     """After `close` calls fail, and closing again is nothing."""
     accepted = threading.Event()
