@@ -4,8 +4,9 @@ Owns: which connection a call gets, and repeating a call that the daemon's end h
 for how long (``cut_off``), HTTP/2 (``wire.transport``), Hello (``greeting``), starting the daemon
 (``launch``), what the calls mean.
 
-Each connection carries one call at a time, and between calls the stream of its exchanges; idle ones wait in a list, whose ``append`` and ``pop`` need no
-lock. A forked child drops them all, without a word to the daemon, and makes its own when it needs one.
+Each connection carries one call at a time, and between calls the stream of its exchanges. Idle ones wait in
+a list, whose ``append`` and ``pop`` need no lock. A forked child drops them all, without a word to the
+daemon, and makes its own when it needs one.
 """
 
 from __future__ import annotations
