@@ -32,7 +32,8 @@ class Stage:
 
     Args:
         root: a folder that is not there yet.
-        place: where the first process that comes by is killed; "" for nowhere.
+        place: where the first process that comes by is killed, or several with commas between them, each
+            once; "" for nowhere.
         store: where versions go.
         env: more environment.
     """
@@ -40,15 +41,25 @@ class Stage:
     def __init__(
         self, root: Path, place: str, store: Place, env: Mapping[str, str] | None = None
     ) -> None:
-        self.hit = root / "was-there"
+        self._hits = root / "was-there"
         #: How many daemons the test itself has killed.
         self.kills = 0
         self.objects = store.objects
-        kill = {"WHERRY_FAILPOINT": place, "WHERRY_FAILPOINT_ONCE": str(self.hit)} if place else {}
+        kill = (
+            {"WHERRY_FAILPOINT": place, "WHERRY_FAILPOINT_ONCE": str(self._hits)} if place else {}
+        )
         self.machine = Machine(root, store.address, {**kill, **store.env, **(env or {})})
         self.home = self.machine.home
         self.home.mkdir(mode=0o700, parents=True)
         self.configure(f"idle_timeout_s = {IDLE_S}\n")
+
+    @property
+    def hits(self) -> set[str]:
+        """The places where a process was killed."""
+        try:
+            return {*self._hits.read_text().split()}
+        except FileNotFoundError:
+            return set()
 
     def configure(self, text: str) -> None:
         """Write the home's ``config.toml``."""
@@ -120,7 +131,7 @@ class Stage:
         assert kept_all or not list((self.home / "spool/sessions").iterdir()), "a session is left"
         said = self.log()
         died = said.count("event=ready") - said.count("event=ended")
-        assert died <= self.kills + self.hit.exists(), f"a daemon died elsewhere:\n{said}"
+        assert died <= self.kills + len(self.hits), f"a daemon died elsewhere:\n{said}"
         assert "Traceback" not in said, said
 
     def _check_room(self, kept: Sequence[Path]) -> None:

@@ -127,7 +127,7 @@ def test_damaged_bytes_are_committed(stages: Stages, place: str) -> None:
     assert _failed(stage).keys() == {"model", "lost"}
     expected = {"model": [{"x": b"whole"}], "safe": [{"x": b"safe"}], "lost": []}
     check_versions(stage.objects, expected)
-    assert stage.hit.exists() or not place
+    assert stage.hits or not place
 
 
 def test_a_kill_is_taken_for_a_loss_of_power(stages: Stages) -> None:
@@ -243,7 +243,7 @@ def test_a_loss_of_power_leaves_half_an_object(stages: Stages, place: str) -> No
     """
     stage = stages.make(place)
     stage.run(_MANY, env=_daemon(stage, _NOTES_SYNCS + _DAEMON))
-    wait_until(lambda: stage.hit.exists() and not serves(stage.home))
+    wait_until(lambda: stage.hits and not serves(stage.home))
     assert _lose_unsynced(stage) == 0
     _boot(stage)
     stage.machine.wait_all_done()

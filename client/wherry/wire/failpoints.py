@@ -7,9 +7,9 @@ A module declares its places at the top and passes them by calling them::
     _BEFORE_SEND()
 
 With ``WHERRY_FAILPOINT=commit.record.before-send`` (or ``…@3`` for the third pass) in its
-environment the process ends there by SIGKILL. Without it a pass costs one attribute look-up.
-``WHERRY_FAILPOINT_ONCE`` names a file that is made right before the end, and whose presence switches
-the place off: so the next start goes on.
+environment the process ends there by SIGKILL; of several, with commas between them, at each that it comes
+by first. Without it a pass costs one attribute look-up. ``WHERRY_FAILPOINT_ONCE`` names a file that lists,
+line by line, the places where a process has ended; each is off from then on, so the next start goes on.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ class Failpoint:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        wanted, _, times = os.environ.get("WHERRY_FAILPOINT", "").partition("@")
-        self._left = int(times or 1) if wanted == name else 0
+        self._left = 0
+        for wanted in os.environ.get("WHERRY_FAILPOINT", "").split(","):
+            place, _, times = wanted.partition("@")
+            if place == name:
+                self._left = int(times or 1)
 
     def __call__(self) -> None:
         if self._left:
             self._left -= 1
             if not self._left:
-                _end()
+                _end(self.name)
 
 
 def failpoint(name: str) -> Failpoint:
@@ -46,10 +49,12 @@ def failpoint(name: str) -> Failpoint:
     return place
 
 
-def _end() -> None:
+def _end(name: str) -> None:
     once = os.environ.get("WHERRY_FAILPOINT_ONCE")
     if once:
-        if os.path.exists(once):
-            return
-        os.close(os.open(once, os.O_CREAT | os.O_WRONLY, 0o600))
+        with open(once, "a+", encoding="ascii") as file:
+            file.seek(0)
+            if name in file.read().split():
+                return
+            file.write(f"{name}\n")
     os.kill(os.getpid(), signal.SIGKILL)
