@@ -1,9 +1,12 @@
 """Works on the requests that are in one state, a bounded number at once.
 
 Owns: looking for requests when there is news, one task each, ending the tasks of cancelled requests,
-the queue's own trouble (a full disk), pauses of a request that meets a defect, leaving. Does not own:
-which request is next (``choose``, a pure function of its stage), what is done with it, or pauses after
-a store's errors.
+whose turn it is, the queue's own trouble (a full disk), pauses of a request that meets a defect, leaving.
+Does not own: how many are worked on at once (``choose``, a pure function of its stage), what is done with a
+request, or pauses after a store's errors.
+
+Lanes take turns: a lane with many requests, or of a program that logs fast, keeps none with few behind its
+own. The first requests by place are looked at, and at each look the heads of a few further lanes.
 
 A task is started only for a request that the queue shows in the state, and moves it out of that state
 in the queue; so a killed daemon finds it there again, and a step may be done twice.
@@ -11,7 +14,9 @@ in the queue; so a killed daemon finds it there again, and a step may be done tw
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import anyio
@@ -30,6 +35,9 @@ from wherryd.queue.base import Filter, Queue, Request, WrongState
 LOOK_AHEAD = 16
 LOOK_FURTHER = 64
 LOOK_AHEAD_IN_LANE = 16
+_TURNS_A_LOOK = 2
+#: Lanes whose last turn is known; beyond that all begin anew.
+_MOST_TURNS = 10_000
 #: While many requests come in: so few starts after each look.
 _COURTESY_STARTS = 2
 _COURTESY_STEP_S = 0.1
@@ -44,12 +52,33 @@ _MARGIN_S = 0.05
 Choose = Callable[[Sequence[Request], Sequence[Request]], Sequence[Request]]
 
 
+def in_turn(
+    candidates: Iterable[Request], busy: Iterable[Request], turns: Mapping[Lane, int]
+) -> list[Request]:
+    """Sort requests: those of the lane with the fewest under way first, then of the one that waits longest.
+
+    Args:
+        candidates: a lane's in their order.
+        busy: what is under way.
+        turns: lanes by their last turns.
+    """
+    ahead = Counter(request.lane for request in busy)
+    keys: dict[int, tuple[int, int, float]] = {}
+    rows: dict[int, Request] = {}
+    for request in candidates:
+        place = request.place if request.place is not None else math.inf
+        keys[request.row] = ahead[request.lane], turns.get(request.lane, 0), place
+        rows[request.row] = request
+        ahead[request.lane] += 1
+    return [rows[row] for row in sorted(keys, key=keys.__getitem__)]
+
+
 class Crew:
     """One stage's tasks.
 
     Args:
         state: the requests to work on are in this one.
-        choose: gives, out of (candidates by place, requests that are worked on), those to start.
+        choose: gives, out of (candidates in turn, requests that are worked on), those to start.
         work: brings one request to its next state and returns True, or returns False with the request
             where it was; then ``wake`` or ``wake_in`` is its to call.
         left_out: addresses of stores whose requests are not to be looked at now.
@@ -87,6 +116,9 @@ class Crew:
         self._busy: dict[int, tuple[Request, anyio.CancelScope]] = {}
         self._defects: dict[int, int] = {}  # how many a request's row has met
         self._resting: dict[int, float] = {}  # until when, by the monotonic clock
+        self._turns: dict[Lane, int] = {}  # lanes by their last turns: the higher the later
+        self._turn = 0
+        self._after: Lane | None = None  # whose head was looked at last
         self._watch: Watch | None = None
         self._tasks: TaskGroup | None = None
         self._leaving = False
@@ -163,6 +195,7 @@ class Crew:
         for request in chosen:
             scope = anyio.CancelScope()
             self._busy[request.row] = request, scope
+            self._note_turn(request.lane)
             tasks.start_soon(self._run_task, request, scope)
 
     async def _choose_next(self) -> Sequence[Request]:
@@ -175,7 +208,12 @@ class Crew:
         if not candidates and not is_all:
             found = await self._find_beyond()
             candidates = [each for each in found if each.row not in begun]
-        chosen = self._choose(candidates, [request for request, _ in self._busy.values()])
+        elif not is_all:
+            lanes = {each.lane for each in found}
+            heads = await self._find_heads(lanes)
+            candidates += [each for each in heads if each.row not in begun]
+        busy = [request for request, _ in self._busy.values()]
+        chosen = self._choose(in_turn(candidates, busy, self._turns), busy)
         self._is_more = not is_all or len(chosen) < len(candidates)
         self._is_stuck = self._is_more and not chosen
         return chosen
@@ -199,6 +237,23 @@ class Crew:
             if not self._is_blocked(lane) and lane.store not in self._left_out():
                 found += await self._queue.line(lane, LOOK_AHEAD_IN_LANE)
         return [request for request in self._free(found) if request.state is self._state]
+
+    async def _find_heads(self, known: Collection[Lane]) -> list[Request]:
+        """Look at the first request of a few lanes but for these, other ones at each look."""
+        lanes = await self._queue.lanes(self._after, _TURNS_A_LOOK)
+        self._after = lanes[-1] if len(lanes) == _TURNS_A_LOOK else None
+        heads: list[Request] = []
+        for lane in lanes:
+            if lane not in known and lane.store not in self._left_out():
+                line = self._free(await self._queue.line(lane, LOOK_AHEAD_IN_LANE))
+                heads += [each for each in line if each.state is self._state][:1]
+        return heads
+
+    def _note_turn(self, lane: Lane) -> None:
+        if len(self._turns) >= _MOST_TURNS:
+            self._turns.clear()
+        self._turn += 1
+        self._turns[lane] = self._turn
 
     def _free(self, found: Sequence[Request]) -> list[Request]:
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tests.support.servers import Seaweed
 _BIG_BYTES = 120_000_000
 #: Of these the server has answered for one at least, when so many bytes have been sent.
 _FIVE_PARTS = 70_000_000
+#: So long is the server away, at least.
+_AWAY_S = 20.0
 
 LOG = """
 import os, sys, wherry
@@ -45,11 +48,13 @@ def test_an_outage_in_mid_upload_loses_versions(tmp_path: Path) -> None:
             assert gate.awaited.wait(60)
             assert server.parts(place.bucket) >= 1
             server.stop()
+            stopped = time.monotonic()
             gate.open()
             wait_until(lambda: _why(on) == {"StoreUnavailable"})
             on.run(LOG, "1", "20000000", "17", env=detach)
             if SOAK:
                 wait_until(lambda: "store has trouble" in _said(on), 200)
+            time.sleep(max(0.0, stopped + _AWAY_S - time.monotonic()))
             server.start()
             on.wait_all_done(200)
         found = records(place.objects, "p", "big")

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -103,46 +102,81 @@ def test_daemon_killed_in_mid_call_logs_twice_or_never(machine: Machine, moment:
     assert [record["metadata"]["i"] for record in kept] == list(range(5))
 
 
-#: Starts the daemon with its wall clock set off.
-SHIFTED = """
+#: Sets the wall clock off, as a file says from moment to moment.
+SHIFTS = """
 import os, sys, time
 real, real_ns = time.time, time.time_ns
-shift = float(open(os.environ["WHERRY_HOME"] + "/../shift").read())
-time.time = lambda: real() + shift
-time.time_ns = lambda: real_ns() + int(shift * 1e9)
+where = os.environ["WHERRY_HOME"] + "/../" + {where!r}
+def _ahead_s():
+    with open(where) as file: return float(file.read() or 0)
+time.time = lambda: real() + _ahead_s()
+time.time_ns = lambda: real_ns() + int(_ahead_s() * 1e9)
+"""
+
+SHIFTED = """
 from wherryd.__main__ import main
 sys.argv = ["wherryd", *sys.argv[1:]]
 main()
 """
 
+_YEAR_S = 365 * 86400
+_SHIFTS = {"now": 0, "past": -_YEAR_S, "future": _YEAR_S, "back": 0}
 
-def test_clock_set_back_reorders(machine: Machine) -> None:
-    """A machine whose clock is set back a year, then forth again, keeps order, numbers and files."""
+LOGS_ON = """
+import sys, wherry
+with wherry.init(project="p") as run:
+    for at, shift in map(lambda each: each.split("="), sys.argv[2:]):
+        with open(sys.argv[1], "w") as file:
+            file.write(shift)
+        for i in range(3):
+            a = wherry.Artifact("loop", type="model", metadata={"at": at, "i": i})
+            with a.new_file("x") as f: f.write(at)
+            run.log_artifact(a, aliases=["newest"])
+        a.wait(60)
+        assert run.use_artifact("loop:newest").version == a.version
+"""
+
+
+def _shift_the_daemon(machine: Machine) -> None:
+    """Let the machine's daemon go by the clock of the file ``shift``."""
     starter = machine.root / "shifted.py"
-    starter.write_text(SHIFTED)
+    starter.write_text(SHIFTS.format(where="shift") + SHIFTED)
     machine.env["WHERRY_DAEMON"] = f"{sys.executable} {starter}"
-    source = """
-        import sys, wherry
-        with wherry.init(project="p") as run:
-            for i in range(3):
-                a = wherry.Artifact("loop", type="model", metadata={"at": sys.argv[1], "i": i})
-                with a.new_file("x") as f: f.write(sys.argv[1])
-                run.log_artifact(a, aliases=["newest"])
-            a.wait(60)
-            assert run.use_artifact("loop:newest").version == a.version
-    """
-    year = 365 * 86400
-    for at, shift in (("now", 0), ("past", -year), ("future", year), ("back", 0)):
-        (machine.root / "shift").write_text(str(shift))
-        machine.run(source, at)
-        created = records(FolderObjects(machine.home / "store"), "p", "loop")[-1]["created"]
-        if shift:
-            assert created[:4] != time.strftime("%Y", time.gmtime()), (
-                "the daemon's clock was not shifted"
-            )
-        machine.kill_daemon()
-        wait_until(lambda: machine.daemon_pid() is None)
+
+
+def _check_order(machine: Machine) -> list[str]:
+    """All is there in the order in which it was logged; when it was made, by its records."""
     kept = records(FolderObjects(machine.home / "store"), "p", "loop")
     assert [(record["metadata"]["at"], record["metadata"]["i"]) for record in kept] == [
-        (at, i) for at in ("now", "past", "future", "back") for i in range(3)
+        (at, i) for at in _SHIFTS for i in range(3)
     ]
+    return [record["created"][:4] for record in kept[::3]]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_clock_set_back_reorders(machine: Machine, is_killed: bool) -> None:
+    """A machine whose clock is set back a year, then forth again, under a running daemon or before the next
+    one, keeps order, numbers and files.
+    """
+    _shift_the_daemon(machine)
+    file = machine.root / "shift"
+    file.write_text("0")
+    steps = [f"{at}={shift}" for at, shift in _SHIFTS.items()]
+    for some in [[step] for step in steps] if is_killed else [steps]:
+        machine.run(LOGS_ON, str(file), *some)
+        if is_killed:
+            machine.kill_daemon()
+            wait_until(lambda: machine.daemon_pid() is None)
+    now, past, future, back = _check_order(machine)
+    assert past < now == back < future, "the daemon's clock was not shifted"
+    starts = (machine.home / "daemon.log").read_text().count("event=ready")
+    assert starts == (len(steps) if is_killed else 1)
+
+
+def test_a_program_with_a_wrong_clock_reorders(machine: Machine) -> None:
+    """The order is that of the calls, whatever the clock of the program says that makes them."""
+    file = machine.root / "mine"
+    file.write_text("0")
+    steps = [f"{at}={shift}" for at, shift in _SHIFTS.items()]
+    machine.run(SHIFTS.format(where="mine") + LOGS_ON, str(file), *steps)
+    assert len({*_check_order(machine)}) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import bucket
-from tests.soak import SOAK, rounds
+from tests.soak import SOAK
 from tests.support.chaos import Chaos, Fault
 from tests.support.machine import machine, wait_until
 from tests.support.reading import files, records
@@ -103,46 +103,11 @@ def test_uploads_take_more_of_the_line_than_they_may(tmp_path: Path, seaweed: Se
                 wait_until(lambda reached=reached: chaos.body_bytes > reached, 60, 0.005)
                 moments.append((time.monotonic(), chaos.body_bytes))
             (begin, before), (end, after) = moments
-            assert 0.85 < (after - before) / (end - begin) / 5_000_000 < 1.1
+            assert 0.9 < (after - before) / (end - begin) / 5_000_000 < 1.1
             (on.home / "config.toml").write_text("max_bandwidth = '500 MB/s'\n")
             on.wait_all_done(60)
-            assert (128 << 20) / (time.monotonic() - end) > 5_500_000
+            assert (chaos.body_bytes - after) / (time.monotonic() - end) > 10_000_000
     assert [record["version"] for record in records(place.objects, "p", "other")] == [0]
-
-
-SMALL = """
-import sys, wherry
-with wherry.init(project="p") as run:
-    for i in range(int(sys.argv[1])):
-        a = wherry.Artifact(f"small-{i % 4}", type="model", metadata={"i": i})
-        with a.new_file("step") as f:
-            f.write(str(i))
-        run.log_artifact(a)
-"""
-
-
-@pytest.mark.soak
-@pytest.mark.xdist_group("seaweed")
-def test_a_large_upload_holds_up_small_ones(tmp_path: Path, seaweed: Seaweed) -> None:
-    """A thousand small artifacts are committed while a large one takes all of a slow line, and for long."""
-    place, count = bucket(seaweed), rounds(100, 1000)
-    rate = 1_000_000 if SOAK else 4_000_000  # for more than a minute, and for five
-    with machine(tmp_path / "machine", place.address, place.env) as on:
-        on.home.mkdir(mode=0o700)
-        config = on.home / "config.toml"
-        config.write_text(f"max_bandwidth = {rate}\n")
-        on.run(LOG, str(320 << 20), env={"WHERRY_FINISH": "detach"})
-        wait_until(lambda: seaweed.parts(place.bucket, place.prefix) > 0, 60)
-        on.run(SMALL, str(count))  # waits until they are committed
-        assert records(place.objects, "p", "big") == []
-        config.write_text("max_bandwidth = '500 MB/s'\n")
-        on.wait_all_done()
-    for name in range(4):
-        logged = [
-            record["metadata"]["i"] for record in records(place.objects, "p", f"small-{name}")
-        ]
-        assert logged == list(range(name, count, 4))
-    assert [record["version"] for record in records(place.objects, "p", "big")] == [0]
 
 
 CANCELLED = """

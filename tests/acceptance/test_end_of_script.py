@@ -451,6 +451,35 @@ def test_good_end_in_a_container_fails(machine: Machine) -> None:
     assert len(records(FolderObjects(machine.home / "store"), "p", "model")) == 3
 
 
+# ── what is left ───────────────────────────────────────────────────────────────────────────────
+def test_a_run_leaves_traces_outside_its_home(tmp_path: Path) -> None:
+    """Nothing is written but below ``WHERRY_HOME`` and where a program says: not in the user's home, not
+    where temporary files go, not where the program works.
+    """
+    user, temporary = tmp_path / "user", tmp_path / "temporary"
+    user.mkdir()
+    temporary.mkdir()
+    store = f"file://{tmp_path}/store"
+    (tmp_path / "store").mkdir()
+    elsewhere = {"HOME": str(user), "TMPDIR": str(temporary)}
+    with machine(tmp_path / "machine", store, elsewhere) as on:
+        program = (
+            LOG + "run = wherry.init(project='p')\nlog(run, step=0).wait().download(sys.argv[1])"
+        )
+        on.run(program, str(tmp_path / "got"))
+        on.wait_all_done()
+        on.wherry("daemon", "stop")
+        for empty in (user, temporary, on.work):
+            assert list(empty.iterdir()) == []
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "user",
+            "temporary",
+            "store",
+            "got",
+            "machine",
+        }
+
+
 # ── children ───────────────────────────────────────────────────────────────────────────────────
 def test_child_finishes_its_parents_run(stuck: Stuck) -> None:
     """A forked child that ends, by whatever way, waits for nothing, says nothing, keeps its code."""

@@ -48,7 +48,7 @@ _log = get_logger("prepare")
 
 
 def choose(candidates: Sequence[Request], busy: Sequence[Request]) -> list[Request]:
-    """Choose the requests to start: by place, the big ones in places of their own."""
+    """Choose the requests to start: in turn, the big ones in places of their own."""
     big = [request for request in candidates if request.size >= BIG_BYTES]
     small = [request for request in candidates if request.size < BIG_BYTES]
     busy_big = sum(request.size >= BIG_BYTES for request in busy)
@@ -57,7 +57,7 @@ def choose(candidates: Sequence[Request], busy: Sequence[Request]) -> list[Reque
 
 
 def choose_asking(candidates: Sequence[Request], busy: Sequence[Request]) -> Sequence[Request]:
-    """Choose the requests to start among those that wait for servers: by place."""
+    """Choose the requests to start among those that wait for servers: in turn."""
     return candidates[: max(0, ASKING_AT_ONCE - len(busy))]
 
 

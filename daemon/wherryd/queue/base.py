@@ -408,8 +408,10 @@ class Queue(Protocol):
         ...
 
     # ── commit ─────────────────────────────────────────────────────────────────────────────────
-    async def lanes(self) -> list[Lane]:
-        """Lanes with requests that have a place and are not settled."""
+    async def lanes(self, after: Lane | None = None, limit: int | None = None) -> list[Lane]:
+        """Lanes with requests that have a place and are not settled, sorted; the first ``limit`` of those
+        that come after one.
+        """
         ...
 
     async def line(self, lane: Lane, limit: int = 100) -> list[Request]:

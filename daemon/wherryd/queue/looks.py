@@ -150,14 +150,20 @@ def _count(row: sqlite3.Row | None) -> int:
     return count
 
 
-def lanes(db: sqlite3.Connection) -> list[Lane]:
-    """Lanes with requests that have a place and are not settled."""
-    return [lane for lane in _all_lanes(db) if one_row(db, "has_line", **lane_values(lane))]
+def lanes(
+    db: sqlite3.Connection, after: Lane | None = None, limit: int | None = None
+) -> list[Lane]:
+    """Lanes with requests that have a place and are not settled, in the order of their names."""
+    with_line = (
+        lane
+        for lane in _all_lanes(db, after or Lane("", "", ""))
+        if one_row(db, "has_line", **lane_values(lane))
+    )
+    return list(islice(with_line, limit))
 
 
-def _all_lanes(db: sqlite3.Connection) -> Iterator[Lane]:
-    """From lane to lane in the index, past all the requests of each."""
-    lane = Lane("", "", "")
+def _all_lanes(db: sqlite3.Connection, lane: Lane) -> Iterator[Lane]:
+    """From one lane to the next in the index, past all the requests of each."""
     while (found := one_row(db, "next_lane", **lane_values(lane))) is not None:
         lane = lane_of(found)
         yield lane

@@ -307,8 +307,9 @@ class SqliteQueue:
         await self._writer.change(_UPLOADED, uploaded)
 
     # ── commit ─────────────────────────────────────────────────────────────────────────────────
-    async def lanes(self) -> list[Lane]:
-        return await self._read(looks.lanes)
+    async def lanes(self, after: Lane | None = None, limit: int | None = None) -> list[Lane]:
+        ask = self._read if limit is None else self._look
+        return await ask(partial(looks.lanes, after=after, limit=limit))
 
     async def line(self, lane: Lane, limit: int = 100) -> list[Request]:
         return await self._look(partial(looks.line, lane=lane, limit=limit))

@@ -56,7 +56,7 @@ _log = get_logger("transfer")
 def choose(
     candidates: Sequence[Request], busy: Sequence[Request], troubles: Troubles
 ) -> list[Request]:
-    """Choose the requests to start: by place, so many of a store, and none of one that is paused."""
+    """Choose the requests to start: in turn, so many of a store, and none of one that is paused."""
     taken = Counter(_class_of(request) for request in busy)
     chosen = []
     for request in candidates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -196,25 +196,36 @@ def test_request_is_forgotten_at_once() -> None:
 
 # ── socket ─────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
-async def server(home: Path) -> AsyncIterator[Server]:
-    """A server that knows Hello only, in a folder whose name has to be quoted."""
+async def make_server(home: Path) -> AsyncIterator[Callable[[int], Server]]:
+    """Make servers that know Hello only and answer a pid, in a folder whose name has to be quoted."""
     folder = home / "a b%20ü?#"
     folder.mkdir(parents=True)
-
-    async def hello(_: pb.HelloRequest) -> pb.HelloReply:
-        return pb.HelloReply(pid=7)
+    made: list[Server] = []
 
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    calls = {method.name: broken for method in SERVICE.methods} | {"Hello": hello}
-    life = Life(HandClock(), News())
-    server = Server(lambda: folder / "daemon.sock", make_handlers(calls, life))
-    yield server
-    await server.stop(0)
-    # grpc.aio waits for its thread when its last object goes: not in the middle of another test.
-    server._servers.clear()
+    def make(pid: int) -> Server:
+        async def hello(_: pb.HelloRequest) -> pb.HelloReply:
+            return pb.HelloReply(pid=pid)
+
+        calls = {method.name: broken for method in SERVICE.methods} | {"Hello": hello}
+        handlers = make_handlers(calls, Life(HandClock(), News()))
+        made.append(Server(lambda: folder / "daemon.sock", handlers))
+        return made[-1]
+
+    yield make
+    for server in made:
+        await server.stop(0)
+        # grpc.aio waits for its thread when its last object goes: not in the middle of another test.
+        server._servers.clear()
     gc.collect()
+
+
+@pytest.fixture
+def server(make_server: Callable[[int], Server]) -> Server:
+    """A server."""
+    return make_server(7)
 
 
 async def _ask(socket: Path, method: str = "Hello") -> int:
@@ -247,14 +258,16 @@ async def test_removed_socket_stays_away(server: Server) -> None:
     assert await _ask(server._socket) == 7
 
 
-async def test_ending_daemon_takes_its_successors_socket(server: Server) -> None:
+async def test_ending_daemon_takes_its_successors_socket(
+    server: Server, make_server: Callable[[int], Server]
+) -> None:
     """At its end a server removes its own file, and no other that has come to its place."""
     await server.bind()
-    server._socket.unlink()
-    server._socket.write_bytes(b"the next one's")
+    following = make_server(8)
+    await following.bind()
+    assert await _ask(server._socket) == 8
     await server.stop(0)
-    assert server._socket.read_bytes() == b"the next one's"
-    server._socket.unlink()
+    assert await _ask(server._socket) == 8
 
 
 @pytest.mark.blocks  # the traceback in the log reads source files

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
 from tests.unit.daemon.bench import OTHER, STORE, Bench, HandClock
 from wherry.errors import AccessRefused, StoreUnavailable
-from wherryd.model import Lane
+from wherryd.crew import LOOK_AHEAD, Crew, in_turn
+from wherryd.model import Lane, State
+from wherryd.queue.base import Request
 from wherryd.stores.base import OutcomeUnknown
 from wherryd.transfer.stage import BIG_AT_ONCE, BIG_BYTES, SMALL_AT_ONCE, choose
 from wherryd.transfer.troubles import LONGEST_S, Troubles
@@ -66,6 +70,40 @@ def test_trouble_outlasts_its_pause() -> None:
     troubles.note(STORE, "cats", AccessRefused("no"), clock.monotonic())
     troubles.forget(STORE)
     assert troubles.of(STORE, "cats") is None
+
+
+async def test_one_lane_takes_anothers_turn(bench: Bench) -> None:
+    """The lane with the fewest under way is next, then the one that waits longest, then the earlier place."""
+    a, b, c = [
+        [await bench.log({"a": b"1"}, name=name) for _ in range(3)] for name in ("a", "b", "c")
+    ]
+    everyone = [*a, *b, *c]
+    assert in_turn(everyone, [], {}) == [a[0], b[0], c[0], a[1], b[1], c[1], a[2], b[2], c[2]]
+    turns = {a[0].lane: 1, c[0].lane: 2}
+    assert in_turn([*a[1:], *b, *c], [a[0]], turns)[:4] == [b[0], c[0], b[1], a[1]]
+    assert in_turn([], a, turns) == []
+
+
+async def test_a_lane_far_behind_waits_for_all(bench: Bench) -> None:
+    """A lane whose first request stands behind hundreds gets its turn after a few looks."""
+    for _ in range(LOOK_AHEAD + 100):
+        await bench.log({"a": b"1"}, name="many")
+    last = await bench.log({"a": b"1"}, name="last")
+    begun: list[str] = []
+
+    async def work(request: Request) -> bool:
+        begun.append(request.lane.name)
+        bench.clock.advance(0.1)
+        await bench.queue.fail(request.row, "Failed", "as the test wants")
+        return True
+
+    def one_at_once(candidates: Sequence[Request], busy: Sequence[Request]) -> Sequence[Request]:
+        return candidates[: 1 - len(busy)]
+
+    crew = Crew(State.ACCEPTED, one_at_once, work, bench.queue, bench.news, bench.clock)
+    bench.start(crew.run())
+    await bench.wait_state(last, State.FAILED)
+    assert begun.index("last") < 3
 
 
 @pytest.mark.parametrize("big", [False, True])
