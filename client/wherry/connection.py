@@ -58,7 +58,6 @@ class Connection:
         self.home = home
         self._greeter = Greeter(home)
         self._idle: list[tuple[int, Transport]] = []  # with the number of its greeting
-        self._busy: set[Transport] = set()
 
     def unary(
         self,
@@ -239,20 +238,16 @@ class Connection:
                 return
 
     def drop_inherited(self) -> None:
-        """Let go of what the parent had, in a child that was forked just now."""
-        for transport in (*self._busy, *(idle for _, idle in self._idle)):
-            transport.close()
-        self._busy, self._idle = set(), []
+        """Let go of what the parent had, in a child that was forked just now: ``wire.dial`` closes it."""
+        self._idle = []
 
     @contextmanager
     def _transport(self, end_s: float | None = None) -> Iterator[Transport]:
         """Lend a connection; it is kept if it comes back open."""
         greeting, transport = self._pop_idle() or self._greeter.open(end_s)
-        self._busy.add(transport)
         try:
             yield transport
         finally:
-            self._busy.discard(transport)
             if transport.is_open and greeting == self._greeter.number and len(self._idle) < _IDLE:
                 self._idle.append((greeting, transport))
             else:

@@ -1,7 +1,7 @@
-"""Ctrl-C at a chosen line: what a signal handler raises anywhere, at the same place each time.
+"""A signal at a chosen line: what its handler raises, or does, at the same place each time.
 
-Owns: raising ``KeyboardInterrupt`` at the n-th line of a call, and choosing the lines. Does not own:
-what must hold afterwards (the tests).
+Owns: raising ``KeyboardInterrupt`` at the n-th line of a call, or doing something else there, and choosing
+the lines. Does not own: what must hold afterwards (the tests).
 """
 
 from __future__ import annotations
@@ -25,9 +25,17 @@ class Interrupt:
         within: the function's name; what it calls counts too.
         at: how many lines to let pass; None for all.
         files: only lines of files whose path contains this count.
+        act: is called there; what it returns from goes on. Raises by default.
     """
 
-    def __init__(self, within: str, at: int | None = None, files: str = "") -> None:
+    def __init__(
+        self,
+        within: str,
+        at: int | None = None,
+        files: str = "",
+        act: Callable[[], object] | None = None,
+    ) -> None:
+        self._act = act
         self.lines = 0
         self.where = ""
         """File, function and line of the interrupt; empty where there was none."""
@@ -66,7 +74,9 @@ class Interrupt:
                 code = frame.f_code
                 self.where = f"{os.path.basename(code.co_filename)}:{frame.f_lineno} {code.co_name}"
                 sys.settrace(None)
-                raise KeyboardInterrupt
+                if self._act is None:
+                    raise KeyboardInterrupt
+                self._act()
         return self._step
 
 

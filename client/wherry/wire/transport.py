@@ -5,7 +5,7 @@ how the socket is made (``dial``), HTTP/2's settings (``http2``), what a status 
 connection a call gets and repeating it (``connection``), what is in the messages.
 
 There is no thread and no loop: bytes move only while a call is being made. A connection belongs to
-the process that made it; in a forked child it can only be closed, which does not touch the parent's.
+the process that made it; in a forked child its socket is closed, which does not touch the parent's.
 A stream of exchanges stays open between two of them, while other calls are made.
 A call that breaks off leaves the connection closed, since nobody can say what is still under way on it. So
 does one that any exception leaves (Ctrl-C, a signal handler's), at whatever line: headers that were counted
@@ -81,7 +81,10 @@ class Transport:
         self._pid = os.getpid()
         self._socket = dial(os.fspath(path), connect_timeout_s)
         self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+        try:
+            self._poll.register(self._socket, select.POLLIN)
+        except ValueError as error:
+            raise ConnectionLost("This process was forked while it connected.") from error
         self._calling = False  # a call is under way, or was broken off at nobody knows which line
         self._leaving = False  # no further call
         self._deaf = False  # they take no further byte; what they said before can still be read
@@ -118,6 +121,7 @@ class Transport:
             stream = self._begin(method, timeout_s)
             try:
                 self._send(stream, messages)
+                yield from stream.messages.complete()  # what came while it was sent
                 while not stream.ended:
                     self._receive(stream)
                     yield from stream.messages.complete()
@@ -143,7 +147,7 @@ class Transport:
             stream.give_time(timeout_s)
             self._send_bytes(stream, prefix(len(message)) + message)
             self._flush(stream)
-            answers: list[bytes] = []
+            answers = [*stream.messages.complete()]  # it may have come while a large one was sent
             while not stream.ended and not answers:
                 self._receive(stream)
                 answers += stream.messages.complete()
@@ -322,7 +326,10 @@ class Transport:
         except h2.exceptions.StreamClosedError:  # they have reset it
             pass
         stream.ended = True
-        self._socket.settimeout(0)  # where there is no room for it, the connection is given up
+        try:
+            self._socket.settimeout(0)  # where there is no room for it, the connection is given up
+        except OSError:  # closed by a fork just now
+            return
         self._flush(None)
         self._calling = False
 

@@ -29,8 +29,14 @@ from wherryd.rpc.service import SERVICE
 
 MAX_RECEIVE_BYTES = 64 << 20
 
+#: So many bytes of a stream may come in before they are read.
+_WINDOW_BYTES = 1 << 20
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    # Its pings measure the line, and who does not answer one for a minute is cut off: a program that trains.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak import rounds
+from tests.support.interrupts import Interrupt, chosen_lines
 from wherry import cut_off, errors
 from wherry.connection import Connection, connect
 from wherry.wire import places
@@ -469,6 +470,40 @@ def test_inherited_stream_talks_on(connection: Connection) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
     assert next(waiting).request_id == "1"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("within", "is_warm"),
+    [("exchange", False), ("exchange", True), ("usable", True), ("dial", False), ("open", False)],
+)
+def test_fork_by_a_signal_handler_takes_an_answer(
+    connection: Connection, daemon: Pids, within: str, is_warm: bool
+) -> None:
+    """Forked at whichever line of a call, both go on with it: parent and child get their own answers."""
+    assert log_small(connection) == 30
+
+    def begin(hit: Interrupt) -> list[int]:
+        if not is_warm:
+            connection.close()
+        places: list[int] = []
+        hit.run(lambda: places.append(log_small(connection)))
+        return places
+
+    counted = Interrupt(within)
+    assert begin(counted) == [30]
+    for line in chosen_lines(counted.lines, 24):
+        forked: list[int] = []
+        hit = Interrupt(within, line, act=lambda forked=forked: forked.append(os.fork()))
+        try:
+            places = begin(hit)
+        finally:
+            if forked == [0]:
+                os._exit(0 if sys.exc_info()[0] is None and places == [30] else 1)
+        assert places == [30], hit.where
+        if forked:  # a line that is not come by each time may be missed
+            assert os.waitpid(forked[0], 0)[1] == 0, hit.where
+    assert len(daemon()) == 1
 
 
 def test_fork_during_the_first_import_hangs(daemon: Pids, home: Path) -> None:

@@ -18,6 +18,7 @@ from tests.support.daemon import Caller, DaemonProcess, LoggedArtifact, Session,
 from wherry import errors
 from wherry.wire import PROTOCOL
 from wherry.wire import wherry_pb2 as pb
+from wherry.wire.transport import Transport
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,20 @@ def test_stream_of_requests_is_one(
     assert sorted(answer.place for answer in again) == [answer.place for answer in again]
     daemon.wait_done([artifact.id for artifact in made])
     assert len(read_store(daemon.home, "cats", name)) == 5
+
+
+def test_idle_client_has_to_answer(daemon: DaemonProcess, session: Session, name: str) -> None:
+    """After an answer the daemon asks nothing: a program that trains for an hour would not hear it, and be
+    cut off.
+    """
+    transport = Transport(daemon.socket)
+    try:
+        for n in range(20):
+            (message,) = session.artifact(name, metadata=b'{"n": "%s"}' % (b"x" * 20_000)).whole()
+            transport.exchange("/wherry.v1.Daemon/LogMany", message.whole.SerializeToString(), 30)
+            assert not transport._poll.poll(30), f"after {n} answers"
+    finally:
+        transport.close()
 
 
 def test_same_id_with_another_body_is_taken(caller: Caller, session: Session, name: str) -> None:

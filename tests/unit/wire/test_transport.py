@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -473,6 +474,53 @@ def test_last_answer_of_a_stream_is_lost(connected: Callable[[Script], Transport
     transport = connected(script)
     assert exchange(transport) == b"first"
     assert exchange(transport) == b"first"
+
+
+class _Late:
+    """A poll of a program that gets the processor only when all has come in."""
+
+    def __init__(self, poll: select.poll) -> None:
+        self._poll = poll
+
+    def poll(self, timeout_ms: int) -> object:
+        """Look, late."""
+        threading.Event().wait(0.2)
+        return self._poll.poll(timeout_ms)
+
+
+@pytest.mark.parametrize("is_call", [False, True])
+def test_answer_that_comes_while_a_large_message_is_sent_is_lost(
+    connected: Callable[[Script], Transport], is_call: bool
+) -> None:
+    """What comes in while windows are looked for is the answer, with the call's end or without."""
+    body, taken = bytes(300_000), threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1 << 20})
+        peer.h2.increment_flow_control_window(1 << 20)
+        peer.flush()
+        received, stream = 0, 0
+        if not is_call:
+            _answer_first(peer)
+        while received < len(body) + 5:
+            event = peer.wait_event(h2.events.DataReceived)
+            assert isinstance(event, h2.events.DataReceived) and event.data is not None
+            received, stream = received + len(event.data), event.stream_id
+        if is_call:
+            peer.answer(stream)
+        else:
+            _say(peer, stream, b"hello")
+        taken.wait(30)
+
+    transport = connected(script)
+    if not is_call:
+        assert exchange(transport) == b"first"
+    transport._poll = _Late(transport._poll)  # type: ignore[assignment]
+    if is_call:
+        assert call(transport, body) == b"hello"
+    else:
+        assert transport.exchange("/s/Many", body, 5) == b"hello"
+    taken.set()
 
 
 def test_deadline_of_an_exchange_is_the_next_ones(
