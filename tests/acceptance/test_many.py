@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import random
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Place
-from tests.soak import SOAK
+from tests.soak import SOAK, rounds
 from tests.support.hunting import Hunt, Pace
 from tests.support.machine import Machine, Program, wait_until
 from tests.support.machine import machine as machine_of
@@ -145,3 +147,62 @@ def test_eight_homes_fill_one_name(tmp_path: Path, place: Place) -> None:
     check_all_arrived(place, ["one"], {f"home{n}": logs for n in range(homes)})
     found = [record["version"] for record in records(place.objects, "many", "one")]
     assert found == list(range(homes * logs))
+
+
+SAME = """
+import os, random, sys, time, wherry
+who, size, go = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+body = random.Random(7).randbytes(size)
+while not os.path.exists(go):
+    time.sleep(0.001)
+with wherry.init(project="many") as run:
+    for name in ("everybody's", who):
+        a = wherry.Artifact(name, type="model", metadata={"who": who})
+        with a.new_file("large.bin", mode="wb") as f:
+            f.write(body)
+        for n in range(20):
+            with a.new_file(f"small {n}") as f:
+                f.write(f"the same {n}")
+        run.log_artifact(a)
+"""
+
+_SAME_BYTES = 40 << 20
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(rounds(1, 10)))
+def test_homes_in_each_others_way_with_the_same_bytes(
+    tmp_path: Path, place: Place, seed: int
+) -> None:
+    """Several machines send the same large file and the same small ones at once, and are killed meanwhile:
+    every version is whole, and the bytes are there once.
+    """
+    homes, chance, go = (8 if SOAK else 4), random.Random(seed), tmp_path / "go"
+    with ExitStack() as stack:
+        machines = [
+            stack.enter_context(machine_of(tmp_path / f"m{n}", place.address, place.env))
+            for n in range(homes)
+        ]
+        for machine in machines:
+            machine.wherry("daemon", "start")
+        programs = [
+            machine.start(
+                SAME, f"home{n}", str(_SAME_BYTES), str(go), env={"WHERRY_FINISH": "detach"}
+            )
+            for n, machine in enumerate(machines)
+        ]
+        go.touch()
+        for machine in chance.sample(machines, homes // 2):
+            wait_until(lambda machine=machine: taken(machine.home) > 0, 60, 0.002)
+            time.sleep(chance.random())
+            machine.kill_daemon()
+        finish(machines, programs)
+    body = random.Random(7).randbytes(_SAME_BYTES)
+    wanted = {"large.bin": body} | {f"small {n}": b"the same %d" % n for n in range(20)}
+    found = records(place.objects, "many", "everybody's")
+    assert sorted(record["metadata"]["who"] for record in found) == [
+        f"home{n}" for n in range(homes)
+    ]
+    for record in [*found, *(records(place.objects, "many", f"home{n}")[0] for n in range(homes))]:
+        assert dict(files(place.objects, "many", record)) == wanted
+    assert len(place.objects.keys("many/blobs/")) == 1

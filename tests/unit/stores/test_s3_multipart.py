@@ -94,6 +94,7 @@ async def test_parts_are_missing_or_in_disorder(body: FileBody) -> None:
         assert "uploadId=up%261" in seen.target
         digest = hashlib.sha256(part).digest()
         assert seen.headers["x-amz-content-sha256"] == digest.hex()
+        assert seen.headers["x-amz-checksum-sha256"] == b64encode(digest).decode()
         wanted.append(
             f'<Part><PartNumber>{number + 1}</PartNumber><ETag>"{hashlib.md5(part).hexdigest()}"</ETag>'
             f"<ChecksumSHA256>{b64encode(digest).decode()}</ChecksumSHA256></Part>"

@@ -75,6 +75,29 @@ def test_waiting_lines_at_the_server_grow() -> None:
     assert limit.now > before
 
 
+@pytest.mark.parametrize(
+    ("status", "falls"),
+    [
+        (429, True),
+        (503, True),
+        (None, True),
+        (500, False),
+        (502, False),
+        (404, False),
+        (200, False),
+    ],
+)
+async def test_an_answer_does_not_count(status: int | None, falls: bool) -> None:
+    """What a server says that is busy, and silence, let its limit fall; other errors do not."""
+    host = Traffic(TestClock()).host("http://a")
+    asked = await host.ask(0)
+    if status is None:
+        asked.failed("It said nothing.")
+    else:
+        asked.answered(status)
+    assert (host.limit.now < FIRST) == falls
+
+
 # ── a server that is down ──────────────────────────────────────────────────────────────────────
 async def _fail(host: Host, clock: TestClock, times: int, apart_s: float) -> None:
     for _ in range(times):
