@@ -42,8 +42,8 @@ _sockets: weakref.WeakSet[_Socket] = weakref.WeakSet()
 
 def _close_inherited() -> None:
     for inherited in _sockets:
-        with contextlib.suppress(OSError, AttributeError):  # the latter: it was not open yet
-            inherited.close()
+        with contextlib.suppress(OSError):
+            socket.SocketType.close(inherited)  # C's own, which needs nothing that is not set yet
 
 
 os.register_at_fork(after_in_child=_close_inherited)
