@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from operator import itemgetter
 
 import anyio
 from anyio.abc import TaskGroup
@@ -63,14 +64,12 @@ def in_turn(
         turns: lanes by their last turns.
     """
     ahead = Counter(request.lane for request in busy)
-    keys: dict[int, tuple[int, int, float]] = {}
-    rows: dict[int, Request] = {}
+    keyed: list[tuple[tuple[int, int, float], Request]] = []
     for request in candidates:
         place = request.place if request.place is not None else math.inf
-        keys[request.row] = ahead[request.lane], turns.get(request.lane, 0), place
-        rows[request.row] = request
+        keyed.append(((ahead[request.lane], turns.get(request.lane, 0), place), request))
         ahead[request.lane] += 1
-    return [rows[row] for row in sorted(keys, key=keys.__getitem__)]
+    return [request for _, request in sorted(keyed, key=itemgetter(0))]
 
 
 class Crew:
@@ -234,9 +233,8 @@ class Crew:
         """Look lane by lane: all that stands in front is blocked."""
         found: list[Request] = []
         for lane in await self._queue.lanes():
-            if not self._is_blocked(lane) and lane.store not in self._left_out():
-                found += await self._queue.line(lane, LOOK_AHEAD_IN_LANE)
-        return [request for request in self._free(found) if request.state is self._state]
+            found += await self._find_in(lane)
+        return found
 
     async def _find_heads(self, known: Collection[Lane]) -> list[Request]:
         """Look at the first request of a few lanes but for these, other ones at each look."""
@@ -244,10 +242,16 @@ class Crew:
         self._after = lanes[-1] if len(lanes) == _TURNS_A_LOOK else None
         heads: list[Request] = []
         for lane in lanes:
-            if lane not in known and lane.store not in self._left_out():
-                line = self._free(await self._queue.line(lane, LOOK_AHEAD_IN_LANE))
-                heads += [each for each in line if each.state is self._state][:1]
+            if lane not in known:
+                heads += (await self._find_in(lane))[:1]
         return heads
+
+    async def _find_in(self, lane: Lane) -> list[Request]:
+        """Look at the first requests of one lane; gives those that are free."""
+        if self._is_blocked(lane) or lane.store in self._left_out():
+            return []
+        line = self._free(await self._queue.line(lane, LOOK_AHEAD_IN_LANE))
+        return [request for request in line if request.state is self._state]
 
     def _note_turn(self, lane: Lane) -> None:
         if len(self._turns) >= _MOST_TURNS:

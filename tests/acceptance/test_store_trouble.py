@@ -194,6 +194,8 @@ def test_trouble_is_not_named_to_who_waits(
         assert kind in program.wait_line()
         (request,) = shown(on)
         assert request["error"] == kind and request["reason"]
+        if trouble is _absent_server:
+            assert address.partition("endpoint_url=")[2].partition("&")[0] in request["reason"]
         assert request["next_try"]
         left = program.process.stderr
         assert left

@@ -40,7 +40,7 @@ _SAID = (h2.events.DataReceived, h2.events.StreamEnded, h2.events.StreamReset)
 class _Stream:
     """One call's side of the connection."""
 
-    def __init__(self, method: str, number: int, timeout_s: float | None = None) -> None:
+    def __init__(self, method: str, number: int, timeout_s: float | None) -> None:
         self.method = method.rpartition("/")[2]
         self.number = number
         self.messages = Messages()

@@ -50,9 +50,9 @@ def log(connection: Connection, name: str = "") -> int:
     return connection.client_stream("Log", messages, pb.LogReply).place
 
 
-def log_small(connection: Connection, name: str = "") -> int:
+def log_small(connection: Connection, name: str = "", size: int = 30) -> int:
     """Make an exchange; returns as ``log``."""
-    entries = pb.EntryBatch(entries=[pb.Entry(path="x" * 30)])
+    entries = pb.EntryBatch(entries=[pb.Entry(path="x" * size)])
     whole = pb.LogWhole(header=pb.LogHeader(request_id="r", name=name), entries=entries)
     return connection.exchange("LogMany", lambda: whole, pb.LogReply).place
 
@@ -345,10 +345,8 @@ def test_threads_share_an_exchange(connection: Connection, daemon: Pids) -> None
     wrong: list[int] = []
 
     def go_on(size: int) -> None:
-        entries = pb.EntryBatch(entries=[pb.Entry(path="x" * size)])
-        whole = pb.LogWhole(header=pb.LogHeader(request_id="r"), entries=entries)
         for _ in range(200):
-            place = connection.exchange("LogMany", lambda: whole, pb.LogReply).place
+            place = log_small(connection, size=size)
             if place != size:
                 wrong.append(place)
 

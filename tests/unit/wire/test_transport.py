@@ -348,12 +348,12 @@ def _answer_first(peer: Peer) -> int:
     return stream
 
 
-def _end_unasked(peer: Peer, stream: int) -> None:
+def _end_well(peer: Peer, stream: int) -> None:
     peer.h2.send_headers(stream, _DONE, end_stream=True)
     peer.flush()
 
 
-def _reset_unasked(peer: Peer, stream: int) -> None:
+def _reset_stream(peer: Peer, stream: int) -> None:
     peer.h2.reset_stream(stream, 8)
     peer.flush()
 
@@ -362,7 +362,7 @@ def _speak_unasked(peer: Peer, stream: int) -> None:
     _say(peer, stream, b"unasked")
 
 
-@pytest.mark.parametrize("unasked", [_end_unasked, _reset_unasked, _speak_unasked])
+@pytest.mark.parametrize("unasked", [_end_well, _reset_stream, _speak_unasked])
 @pytest.mark.parametrize("is_seen_in_a_call", [False, True])
 def test_what_nobody_asked_for_is_the_next_answer(
     connected: Callable[[Script], Transport],
@@ -394,11 +394,6 @@ def test_what_nobody_asked_for_is_the_next_answer(
     assert not transport.usable()
 
 
-def _end_without_answer(peer: Peer, stream: int) -> None:
-    peer.h2.send_headers(stream, _DONE, end_stream=True)
-    peer.flush()
-
-
 def _end_in_the_answer(peer: Peer, stream: int) -> None:
     peer.h2.send_data(stream, prefix(100) + b"x")
     peer.h2.send_headers(stream, _DONE, end_stream=True)
@@ -424,12 +419,12 @@ def _cancel(peer: Peer, stream: int) -> None:
 @pytest.mark.parametrize(
     ("end", "expected", "lasts"),
     [
-        (_end_without_answer, ConnectionLost, True),
+        (_end_well, ConnectionLost, True),
         (_end_in_the_answer, errors.ProtocolError, False),
         (_answer_twice, errors.ProtocolError, False),
         (_refuse, errors.BadName, True),
         (_cancel, ConnectionLost, True),
-        (_reset_unasked, errors.CommError, False),
+        (_reset_stream, errors.CommError, False),
         (lambda peer, _: peer.socket.close(), ConnectionLost, False),
     ],
 )
