@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+from tests.simulation import disks
 from tests.simulation.contents import content_of, is_bad, manifest_of
 from tests.simulation.loop import SimClock
 from tests.simulation.store import RESTARTED, Died, SimStore, World
@@ -200,7 +201,7 @@ class SlowDatabase(InlineDatabase):
     """Lets others come between two steps of a queue."""
 
     def __init__(self, home: Home, step: Callable[[], None]) -> None:
-        super().__init__(home.connection, step=step)
+        super().__init__(home.connection, step, let_others=partial(asyncio.sleep, 0))
         self._home = home
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -226,7 +227,7 @@ class Home:
         self.name = name
         self.world = world
         self.clock = SimClock(world.loop, chance, skew=chance.uniform(-100, 100))
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection = disks.take()
         self.crashed_stages: list[BaseException] = []
         self.lives_left = 0
         #: How likely an upload is a big one.

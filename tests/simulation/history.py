@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
+from tests.simulation import disks
 from tests.simulation.contents import ENTRY_BYTES, content_of, entry_of, is_bad
 from tests.simulation.daemon import Home
 from tests.simulation.judging import judge
@@ -19,12 +20,15 @@ from tests.simulation.store import SimStore, World
 from tests.simulation.upheaval import Upheavals
 from tests.simulation.users import Users
 from wherry.errors import TypeTaken
-from wherryd.model import Lane, RunInfo, State
+from wherryd.model import Lane, RunInfo
 from wherryd.queue.base import Accepted, NewRequest
 from wherryd.queue.sqlite import SqliteQueue
 
 #: Virtual seconds after which everything must have come to rest.
 REST_S = 3600.0
+_UNFINISHED = """
+    SELECT id, state, error, reason FROM requests WHERE state NOT IN ('done', 'failed', 'cancelled')
+"""
 
 
 class History:
@@ -48,6 +52,8 @@ class History:
     def run(self) -> None:
         """Let everything happen, then judge. Raises ``Broken``."""
         run_virtual(self._main(), self.loop)
+        for home in self.homes:
+            disks.give_back(home.connection)
 
     def _new_home(self, name: str) -> Home:
         home = Home(name, self.world, self.chance)
@@ -70,7 +76,7 @@ class History:
             self._judge_crashes()
             for broken in self.promises.broken:
                 raise broken from None
-            raise Broken(f"not at rest after {REST_S} s: {await self._unfinished()}") from None
+            raise Broken(f"not at rest after {REST_S} s: {self._unfinished()}") from None
         finally:
             ended = [task for task in self._running if task.done()]
             for task in self._running + actors:
@@ -167,17 +173,15 @@ class History:
         self._heal()
         for home in self.homes:
             await self.users.sync(home)
-        while await self._unfinished():
+        while self._unfinished():
             await asyncio.sleep(5)
         await asyncio.sleep(2 * 20.0)
 
-    async def _unfinished(self) -> list[str]:
-        resting = (State.DONE, State.FAILED, State.CANCELLED)
+    def _unfinished(self) -> list[str]:
         return [
-            f"{home.name} {request.id} {request.state} {request.error} {request.reason}"
+            f"{home.name} {id_} {state} {error} {reason}"
             for home in self.homes
-            for request in await home.requests()
-            if request.state not in resting
+            for id_, state, error, reason in home.connection.execute(_UNFINISHED)
         ]
 
 

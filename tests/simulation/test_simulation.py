@@ -12,6 +12,7 @@ from unittest.mock import patch
 import pytest
 import structlog
 
+from tests.simulation import disks
 from tests.simulation.history import History, run_history
 from tests.simulation.plan import Plan
 from tests.simulation.promises import Broken
@@ -64,6 +65,15 @@ def test_the_same_seed_gives_another_history() -> None:
     one, two = (process.communicate()[0].splitlines() for process in running)
     assert len(one) == len(SEEDS) + len(CROWDS)
     assert one == two
+
+
+def test_a_used_disk_is_not_as_new() -> None:
+    """What the history before has left on a disk is gone, down to the numbers that it gave."""
+    for seed in SEEDS:
+        run_history(seed)
+    used, new = disks.take(), disks.new()
+    assert list(used.iterdump()) == list(new.iterdump())
+    assert used.total_changes > new.total_changes
 
 
 def test_a_failure_hides_its_seed() -> None:

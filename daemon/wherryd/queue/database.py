@@ -11,7 +11,7 @@ while the loop is busy. So a look at a few rows costs far less inline than the w
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -179,20 +179,25 @@ class InlineDatabase:
     Args:
         connection: kept open by whoever made it: the "disk" that outlives a crash.
         step: called right before and right after each function; may raise.
+        let_others: lets others run, before and after.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, step: Callable[[], None] = lambda: None
+        self,
+        connection: sqlite3.Connection,
+        step: Callable[[], None] = lambda: None,
+        let_others: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
         connection.row_factory = sqlite3.Row
         connection.isolation_level = None
         bring_up(connection)
         self._connection = connection
         self._step = step
+        self._let_others = let_others
         self._over = ""
 
     async def run(self, work: Work[T]) -> T:
-        await anyio.lowlevel.checkpoint()
+        await self._let_others()
         self._step()
         if self._over:
             raise QueueError(f"the queue {self._over}")
@@ -200,7 +205,7 @@ class InlineDatabase:
             result = work(self._connection)
         self._step()
         # A caller that is cancelled here does not learn what was done, as with a thread.
-        await anyio.lowlevel.checkpoint()
+        await self._let_others()
         return result
 
     async def read(self, work: Work[T]) -> T:
