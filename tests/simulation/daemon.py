@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import coroutine
 from typing import Any, TypeVar
 
 from tests.simulation import disks
@@ -197,11 +197,16 @@ class Daemon:
             busy.discard(request.row)
 
 
+@coroutine
+def _let_others() -> Generator[None]:
+    yield  # what asyncio.sleep(0) comes to
+
+
 class SlowDatabase(InlineDatabase):
     """Lets others come between two steps of a queue."""
 
     def __init__(self, home: Home, step: Callable[[], None]) -> None:
-        super().__init__(home.connection, step, let_others=partial(asyncio.sleep, 0))
+        super().__init__(home.connection, step, let_others=_let_others)
         self._home = home
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -285,9 +290,10 @@ class Home:
             except Died:
                 await asyncio.sleep(0.01)
 
-    async def requests(self) -> list[Request]:
-        """All requests that the queue has."""
-        return await self.ask(partial(_find_all))
+    async def requests(self, *states: State) -> list[Request]:
+        """The requests that the queue has in these states, or all."""
+        wanted = Filter(states=states or tuple(State), limit=100_000)
+        return await self.ask(lambda queue: queue.find(wanted))
 
     def trouble(self) -> tuple[Daemon | None, int]:
         """Another value once the daemon has met trouble with the store, or is another one."""
@@ -308,10 +314,6 @@ class Home:
 
 async def _pass(_: ObjectStore) -> None:
     """The probe: the store of the simulation is fit."""
-
-
-async def _find_all(queue: SqliteQueue) -> list[Request]:
-    return await queue.find(Filter(states=tuple(State), limit=100_000))
 
 
 def _crash(error: Exception, _: str) -> Defect:

@@ -167,9 +167,11 @@ def _not_queued() -> Applied:
     "cancelling after the send",
     "is cancelled",
     homes=1,
-    cancels=6,
+    logs=2,
+    cancels=3,
     contents=100,
-    faults={"lost_answer": 0.5},
+    spread_s=10.0,
+    faults={"lost_answer": 0.5, "slow_answer": 0.5},  # so that it is in `sending` for long
 )
 def _cancel_late() -> Applied:
     with patch.object(changes, "UNSENT", (*changes.UNSENT, State.SENDING)):

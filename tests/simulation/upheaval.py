@@ -13,6 +13,7 @@ from tests.simulation.plan import Plan
 from tests.simulation.promises import Broken, Promises, Upheaval
 from tests.simulation.store import SimStore, World
 from wherryd.model import Lane, State
+from wherryd.queue import knowledge
 
 #: Longer than any answer is on its way.
 AWAY_S = 10.0
@@ -21,6 +22,16 @@ LONGEST_UPLOAD_S = 120
 #: Longer than the store is trusted unasked.
 QUIET_S = 61.0
 _IDENTITY = "wherry.json"
+
+#: Whose line begins with a request that is uploaded.
+_COMMITTING = """
+    SELECT 1
+    FROM (
+        SELECT state, min(place) FROM requests
+        WHERE state IN ('accepted', 'prepared', 'uploaded', 'sending') GROUP BY address, project, name
+    )
+    WHERE state IN ('uploaded', 'sending')
+"""
 
 _ENDED = (State.SETTLED, State.DONE, State.FAILED, State.CANCELLED)
 
@@ -106,7 +117,7 @@ class Upheavals:
         quiet_s = 0  # long enough for what has begun to go up, and for steps of what was cancelled
         while quiet_s < LONGEST_UPLOAD_S:
             await asyncio.sleep(1)
-            quiet_s = 0 if await self._is_committing() else quiet_s + 1
+            quiet_s = 0 if self._is_committing() else quiet_s + 1
         async with self._one_at_a_time:
             self._change(kind)
         await asyncio.sleep(QUIET_S)
@@ -130,13 +141,9 @@ class Upheavals:
             for lane in self._lanes:
                 await self._log(home, lane)
 
-    async def _is_committing(self) -> bool:
-        for home in self._homes:
-            for lane in self._lanes:
-                line = await home.ask(lambda queue, lane=lane: queue.line(lane, limit=1))
-                if line and line[0].state in (State.UPLOADED, State.SENDING):
-                    return True
-        return False
+    def _is_committing(self) -> bool:
+        """Whether a home has bytes for the next version of a lane, or is making it."""
+        return any(home.connection.execute(_COMMITTING).fetchone() for home in self._homes)
 
     def _remove(self) -> None:
         """Remove some of what versions name, or all of it."""
@@ -239,7 +246,7 @@ class Upheavals:
         while True:
             await asyncio.sleep(5)
             for home in list(self._homes):
-                for lane in await home.ask(lambda queue: queue.stopped()):
+                for lane in knowledge.stopped(home.connection):
                     await asyncio.sleep(self._chance.choice((0.0, 20.0)))
                     async with self._one_at_a_time:
                         await self._retry(home, lane)
@@ -254,7 +261,7 @@ class Upheavals:
             meant = {(home.name, _folder(each)) for each in self._lanes}
         self._promises.frozen -= meant
         await home.restart_lane(lane)
-        still = {(home.name, _folder(each)) for each in await home.ask(lambda q: q.stopped())}
+        still = {(home.name, _folder(each)) for each in knowledge.stopped(home.connection)}
         self._promises.doubtful -= meant - still
 
 

@@ -83,9 +83,9 @@ class Users:
             await self._retry_failures(home)
 
     async def _retry_failures(self, home: Home) -> None:
-        for request in await home.requests():
+        for request in await home.requests(State.FAILED):
             log = self._promises.logged.get(request.id)
-            if request.state is not State.FAILED or log is None:
+            if log is None:
                 continue
             home.mended.add(request.id)
             log.is_bad = False
@@ -99,7 +99,7 @@ class Users:
 
     async def sync(self, home: Home) -> None:
         """Let go what was logged offline."""
-        held = [each for each in await home.requests() if each.state is State.HELD]
+        held = await home.requests(State.HELD)
         if not held:
             return
         self._syncs += 1
