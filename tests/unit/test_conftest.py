@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("conftest")  # the inner run is made once, not by each worker
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 _PROGRAM = """

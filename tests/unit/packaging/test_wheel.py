@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("wheel")  # it is built once, not by each worker
+
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
