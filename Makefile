@@ -8,20 +8,22 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
+# A server that tests run against, apart from what it can't be installed beside.
+MOTO := .cache/moto
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 .PHONY: setup demo test soak lint bench protos
 
-setup: $(READY)
+setup: $(READY) $(MOTO)/.ready
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-test: $(READY)
+test: $(READY) $(MOTO)/.ready
 	$(PYTEST) $(ARGS)
 
 # The limits per test are for `make test`; full counts take as long as they take.
-soak: $(READY)
+soak: $(READY) $(MOTO)/.ready
 	WHERRY_SOAK=1 $(PYTEST) -m soak --timeout=0 $(ARGS)
 
 lint: $(READY)
@@ -39,6 +41,11 @@ protos: $(READY)
 
 $(READY): pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --python $(BIN)/python --quiet -e '.[daemon]' --group dev --compile-bytecode
+	@touch $@
+
+$(MOTO)/.ready: pyproject.toml | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(MOTO)
+	$(BIN)/uv pip install --python $(MOTO)/bin/python --quiet --group moto
 	@touch $@
 
 $(BIN)/uv:

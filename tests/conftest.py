@@ -16,12 +16,13 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.soak import SOAK
-from tests.support.fixtures import gcs, google, rclone, seaweed
+from tests.support.fixtures import gcs, google, moto, rclone, seaweed
 from tests.support.skips import pytest_runtest_makereport
 
 __all__ = [
     "gcs",
     "google",
+    "moto",
     "pytest_runtest_makereport",
     "rclone",
     "seaweed",

@@ -1,4 +1,4 @@
-"""A store for each acceptance test: a folder, or a bucket on a real SeaweedFS."""
+"""A store for each acceptance test: a folder, or a bucket on a real SeaweedFS or on moto."""
 
 from __future__ import annotations
 
@@ -9,10 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak import SOAK
 from tests.support.fixtures import BUCKET
 from tests.support.machine import Machine
 from tests.support.reading import FolderObjects, Objects, S3Objects
-from tests.support.servers import Seaweed
+from tests.support.servers import S3Server
+
+_SEAWEED = pytest.param("seaweed", marks=pytest.mark.xdist_group("seaweed"))
+MOTO = pytest.param("moto", marks=pytest.mark.xdist_group("moto"))
+_MOTO_IN_SOAK = [MOTO] if SOAK else []
+
+#: For a test that asks for ``server``: what shows little more on a second one is left to soak.
+on_both = pytest.mark.parametrize("server", [_SEAWEED, MOTO], indirect=True)
+on_both_in_soak = pytest.mark.parametrize("server", [_SEAWEED, *_MOTO_IN_SOAK], indirect=True)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """An S3 server that honours conditions, as the test's mark says."""
+    found: S3Server = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -34,20 +50,20 @@ class Place:
         self.prefix = rest.partition("?")[0]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", *_MOTO_IN_SOAK])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A folder, then a place in a bucket."""
+    """A folder, then a place in a bucket of SeaweedFS; in soak one of moto as well."""
     if request.param == "folder":
         root = tmp_path / "store"
         root.mkdir()
         return Place(f"file://{root}", FolderObjects(root), {})
-    return bucket(request.getfixturevalue("seaweed"))
+    return bucket(request.getfixturevalue("moto" if request.param == "moto" else "seaweed"))
 
 
 _PREFIXES = itertools.count()
 
 
-def bucket(server: Seaweed) -> Place:
+def bucket(server: S3Server) -> Place:
     """A prefix of its own in the server's bucket: SeaweedFS has room for a dozen buckets only."""
     if BUCKET not in server._buckets:
         server.make_bucket(BUCKET)

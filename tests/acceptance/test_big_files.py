@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import bucket
+from tests.acceptance.conftest import bucket, on_both
 from tests.soak import SOAK
 from tests.support.chaos import Chaos, Fault
 from tests.support.machine import machine, wait_until
 from tests.support.reading import files, records
-from tests.support.servers import Seaweed
+from tests.support.servers import S3Server, Seaweed
 from wherryd.stores.parts import PART_BYTES
 
 #: The whole number in soak.
-_BIG_BYTES = (1 << 30) if SOAK else (320 << 20)
+_BIG_BYTES = (1 << 30) if SOAK else (192 << 20)
 
 LOG = """
 import hashlib, os, sys, wherry
@@ -35,12 +35,12 @@ print(digest.hexdigest())
 
 
 @pytest.mark.soak
-@pytest.mark.xdist_group("seaweed")
-def test_a_kill_costs_what_was_sent(tmp_path: Path, seaweed: Seaweed) -> None:
+@on_both
+def test_a_kill_costs_what_was_sent(tmp_path: Path, server: S3Server) -> None:
     """An upload that is killed at 30, 60 and 90 % goes on where it was: a tenth more is sent at most."""
-    place = bucket(seaweed)
-    with Chaos(seaweed.port) as chaos:
-        address = place.address.replace(str(seaweed.port), str(chaos.port))
+    place = bucket(server)
+    with Chaos(server.port) as chaos:
+        address = place.address.replace(str(server.port), str(chaos.port))
         env = place.env | {"WHERRY_FINISH": "detach"}
         with machine(tmp_path / "machine", address, env) as on:
             digest = on.run(LOG, str(_BIG_BYTES)).strip()
@@ -54,7 +54,7 @@ def test_a_kill_costs_what_was_sent(tmp_path: Path, seaweed: Seaweed) -> None:
     (record,) = records(place.objects, "p", "big")
     ((_, body),) = files(place.objects, "p", record)
     assert len(body) == _BIG_BYTES
-    assert seaweed.parts(place.bucket, place.prefix) == 0
+    assert server.parts(place.bucket, place.prefix) == 0
     # Up to four parts of 8 MiB are in the air at each kill; records are small.
     assert sent <= _BIG_BYTES + max(_BIG_BYTES // 10, 3 * 4 * PART_BYTES + (1 << 20))
     assert hashlib.sha256(body).hexdigest() == digest

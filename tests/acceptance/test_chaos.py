@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Place, bucket
+from tests.acceptance.conftest import Place, bucket, on_both, on_both_in_soak
 from tests.soak import SOAK
 from tests.support.chaos import Chaos, Fault
 from tests.support.google import Google, GoogleObjects
 from tests.support.machine import machine, wait_until
 from tests.support.queue import taken
 from tests.support.reading import GcsObjects, files, records
-from tests.support.servers import FakeGcs, Seaweed
+from tests.support.servers import FakeGcs, S3Server, Seaweed
 
 #: The whole number in soak. Of one fault by itself a few have to be met; of all together there are enough.
 _COUNT = 200 if SOAK else 20
@@ -58,12 +58,12 @@ ALONE = {
 TOGETHER = dict.fromkeys(ALONE, 0.04 if SOAK else 0.03)
 
 
-def _check(tmp_path: Path, seaweed: Seaweed, chaos: Chaos, count: int = _COUNT) -> None:
+def _check(tmp_path: Path, server: S3Server, chaos: Chaos, count: int = _COUNT) -> None:
     """Log through the bad network; then all is there, once, in order, byte for byte, and nothing else."""
-    place = bucket(seaweed)
-    address = place.address.replace(str(seaweed.port), str(chaos.port))
+    place = bucket(server)
+    address = place.address.replace(str(server.port), str(chaos.port))
     _check_place(tmp_path, place, address, count)
-    assert seaweed.parts(place.bucket, place.prefix) == 0
+    assert server.parts(place.bucket, place.prefix) == 0
 
 
 def _check_place(tmp_path: Path, place: Place, address: str, count: int) -> None:
@@ -84,21 +84,21 @@ def _check_place(tmp_path: Path, place: Place, address: str, count: int) -> None
 
 
 @pytest.mark.soak
-@pytest.mark.xdist_group("seaweed")
+@on_both_in_soak
 @pytest.mark.parametrize("fault", ALONE)
-def test_a_fault_loses_or_doubles_a_version(tmp_path: Path, seaweed: Seaweed, fault: Fault) -> None:
+def test_a_fault_loses_or_doubles_a_version(tmp_path: Path, server: S3Server, fault: Fault) -> None:
     """Each fault by itself, as often as a network that can hardly be used has it."""
-    with Chaos(seaweed.port, {fault: ALONE[fault]}) as chaos:
-        _check(tmp_path, seaweed, chaos)
+    with Chaos(server.port, {fault: ALONE[fault]}) as chaos:
+        _check(tmp_path, server, chaos)
         assert chaos.met[fault] >= 3
 
 
 @pytest.mark.soak
-@pytest.mark.xdist_group("seaweed")
-def test_all_faults_lose_or_double_a_version(tmp_path: Path, seaweed: Seaweed) -> None:
+@on_both
+def test_all_faults_lose_or_double_a_version(tmp_path: Path, server: S3Server) -> None:
     """All of them, one in four or five requests."""
-    with Chaos(seaweed.port, TOGETHER) as chaos:
-        _check(tmp_path, seaweed, chaos, _COUNT_OF_ALL)
+    with Chaos(server.port, TOGETHER) as chaos:
+        _check(tmp_path, server, chaos, _COUNT_OF_ALL)
         assert len(chaos.met) >= (len(TOGETHER) if SOAK else 3)
 
 
@@ -140,14 +140,14 @@ def _check_met(chaos: Chaos, odds: dict[Fault, float]) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.xdist_group("seaweed")
-def test_a_commit_without_an_answer_is_made_twice(tmp_path: Path, seaweed: Seaweed) -> None:
+@on_both
+def test_a_commit_without_an_answer_is_made_twice(tmp_path: Path, server: S3Server) -> None:
     """The server has made the version, and its answer is lost, again and again: never a second one."""
     odds = {Fault.LOST: 0.3, Fault.TRUNCATED: 0.2, Fault.TWICE: 0.2}
     # That the answers which tell what became of it are lost too takes minutes.
     wanted = "/versions/v" if SOAK else "^PUT .*/versions/v"
-    with Chaos(seaweed.port, odds, wanted=wanted) as chaos:
-        _check(tmp_path, seaweed, chaos)
+    with Chaos(server.port, odds, wanted=wanted) as chaos:
+        _check(tmp_path, server, chaos)
         made = [line for line in chaos.unanswered if line.startswith("PUT ")]
         assert len(made) >= (20 if SOAK else 3)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.google import Google
-from tests.support.servers import FakeGcs, Rclone, Seaweed
+from tests.support.servers import FakeGcs, Moto, Rclone, Seaweed
 
 BUCKET = "wherry-tests"
 
@@ -23,6 +23,17 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     with ExitStack() as stack:
         with _belongs_to_no_test(folder):
             server = stack.enter_context(Seaweed(folder))
+        server.make_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
+    """A moto for the whole session, with the bucket ``BUCKET``; use a prefix of your own in it."""
+    folder = tmp_path_factory.mktemp("moto")
+    with ExitStack() as stack:
+        with _belongs_to_no_test(folder):
+            server = stack.enter_context(Moto(folder))
         server.make_bucket(BUCKET)
         yield server
 

@@ -31,6 +31,7 @@ HOST = "127.0.0.1"
 GRPC_OFFSET = 10_000
 #: Below the range from which the kernel takes ports for outgoing connections.
 _PORTS = range(11_000, 22_000)
+_ROOT = Path(__file__).parents[2]
 
 
 class NotReady(RuntimeError):
@@ -57,49 +58,30 @@ def wait_ready(is_ready: Callable[[], bool], timeout_s: float, what: str) -> Non
         time.sleep(0.05)
 
 
-class Seaweed:
-    """One SeaweedFS server with an S3 endpoint that checks signatures.
+class _Server:
+    """Something that listens on a port."""
 
-    Args:
-        folder: where its data, its configuration and its log go.
+    port = 0
 
-    ``stop()`` ends it at once (SIGTERM takes it over 20 s); ``start()`` after that goes on with the same
-    data, ports and credentials. As a context manager it starts and stops.
-    """
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://{HOST}:{self.port}"
+
+
+class S3Server(_Server):
+    """Any server that speaks S3 and honours conditions: its address, and what lies in it, by botocore."""
 
     access_key = "wherry-tests"
     secret_key = "not-a-secret/for+tests=only"  # the characters that are easy to get wrong
     #: Makes buckets, and would make any that a PUT names.
     owner_key = "wherry-owner"
     owner_secret = "not-a-secret-at-all"
-    #: Who has no credentials may read and list it, once it is made.
-    open_bucket = "wherry-open"
-    reader_key = "wherry-reader"
-    reader_secret = "not-a-secret-either"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._ports: list[int] = []
+    def __init__(self) -> None:
+        super().__init__()
         self._buckets: list[str] = []
-        self._process: subprocess.Popen[bytes] | None = None
         self._made: Any = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def port(self) -> int:
-        """The S3 port."""
-        return self._ports[3]
-
-    @property
-    def endpoint(self) -> str:
-        """The S3 endpoint's URL."""
-        return f"http://{HOST}:{self.port}"
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -114,49 +96,9 @@ class Seaweed:
         place = f"{bucket}/{prefix}" if prefix else bucket
         return f"s3://{place}?endpoint_url={self.endpoint}&region=us-east-1"
 
-    @property
-    def reader(self) -> dict[str, str]:
-        """Credentials of somebody who may list and read, and nothing else."""
-        return {
-            "AWS_ACCESS_KEY_ID": self.reader_key,
-            "AWS_SECRET_ACCESS_KEY": self.reader_secret,
-        }
-
-    def start(self, timeout_s: float = 60) -> None:
-        """Start and wait until it answers; on other ports where somebody was faster to take them."""
-        if self._ports:
-            self._start(timeout_s)
-            return
-        for _ in range(2):
-            self._ports = free_ports(4)
-            with contextlib.suppress(NotReady):
-                self._start(timeout_s)
-                return
-        self._ports = free_ports(4)
-        self._start(timeout_s)
-
-    def _start(self, timeout_s: float) -> None:
-        self._spawn()
-        try:
-            wait_ready(self._answers, timeout_s, "SeaweedFS")
-        except NotReady:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Kill it; its data stay."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-        for part, port in zip(("master", "volume", "filer", "s3"), self._ports, strict=False):
-            Path(f"/tmp/seaweedfs-{part}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
-
     def make_bucket(self, name: str) -> None:
-        """Make a bucket and wait until it takes objects. Names have three letters at least."""
-        client = self._client()
-        wait_ready(lambda: _succeeds(client.create_bucket, Bucket=name), 30, f"bucket {name}")
-        wait_ready(lambda: self._takes_objects(name), 30, f"bucket {name}")
+        """Make a bucket."""
+        self._kept_client().create_bucket(Bucket=name)
         self._buckets.append(name)
 
     def parts(self, bucket: str, prefix: str = "") -> int:
@@ -216,6 +158,107 @@ class Seaweed:
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(put, objects.items()))
+
+    def _kept_client(self) -> Any:
+        if self._made is None:
+            self._made = self._client()
+        return self._made
+
+    def _client(self) -> Any:  # botocore makes its clients' classes as it goes
+        """A client that is not ours, so that the helper does not trust what is tested."""
+        return botocore.session.get_session().create_client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.owner_key,
+            aws_secret_access_key=self.owner_secret,
+            config=Config(
+                retries={"max_attempts": 0},
+                max_pool_connections=16,
+                connect_timeout=2,
+                read_timeout=5,
+                s3={"addressing_style": "path"},
+                proxies={},
+            ),
+        )
+
+
+class Seaweed(S3Server):
+    """One SeaweedFS server with an S3 endpoint that checks signatures.
+
+    Args:
+        folder: where its data, its configuration and its log go.
+
+    ``stop()`` ends it at once (SIGTERM takes it over 20 s); ``start()`` after that goes on with the same
+    data, ports and credentials. As a context manager it starts and stops.
+    """
+
+    #: Who has no credentials may read and list it, once it is made.
+    open_bucket = "wherry-open"
+    reader_key = "wherry-reader"
+    reader_secret = "not-a-secret-either"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self._ports: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def reader(self) -> dict[str, str]:
+        """Credentials of somebody who may list and read, and nothing else."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.reader_key,
+            "AWS_SECRET_ACCESS_KEY": self.reader_secret,
+        }
+
+    def start(self, timeout_s: float = 60) -> None:
+        """Start and wait until it answers; on other ports where somebody was faster to take them."""
+        if self._ports:
+            self._start(timeout_s)
+            return
+        for _ in range(2):
+            self._choose_ports()
+            with contextlib.suppress(NotReady):
+                self._start(timeout_s)
+                return
+        self._choose_ports()
+        self._start(timeout_s)
+
+    def _choose_ports(self) -> None:
+        self._ports = free_ports(4)
+        self.port = self._ports[3]
+
+    def _start(self, timeout_s: float) -> None:
+        self._spawn()
+        try:
+            wait_ready(self._answers, timeout_s, "SeaweedFS")
+        except NotReady:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Kill it; its data stay."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        for part, port in zip(("master", "volume", "filer", "s3"), self._ports, strict=False):
+            Path(f"/tmp/seaweedfs-{part}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
+
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket and wait until it takes objects. Names have three letters at least."""
+        client = self._client()
+        wait_ready(lambda: _succeeds(client.create_bucket, Bucket=name), 30, f"bucket {name}")
+        wait_ready(lambda: self._takes_objects(name), 30, f"bucket {name}")
+        self._buckets.append(name)
 
     def fill_folder(self, bucket: str, prefix: str, count: int) -> None:
         """Write ``count`` small objects below a prefix, in a bucket without versions: some 3,000 a second."""
@@ -298,52 +341,50 @@ class Seaweed:
             and _succeeds(client.delete_object, **there)
         )
 
-    def _kept_client(self) -> Any:
-        if self._made is None:
-            self._made = self._client()
-        return self._made
 
-    def _client(self) -> Any:  # botocore makes its clients' classes as it goes
-        """A client that is not ours, so that the helper does not trust what is tested."""
-        return botocore.session.get_session().create_client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=self.owner_key,
-            aws_secret_access_key=self.owner_secret,
-            config=Config(
-                retries={"max_attempts": 0},
-                max_pool_connections=16,
-                connect_timeout=2,
-                read_timeout=5,
-                s3={"addressing_style": "path"},
-                proxies={},
-            ),
-        )
-
-
-class _OnePort:
+class _OnePort(_Server):
     """A server that is one process with one port."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.kill()
             self._process.wait()
 
-    @property
-    def endpoint(self) -> str:
-        """Its URL."""
-        return f"http://{HOST}:{self.port}"
-
     def _spawn(self, argv: Sequence[str], log: IO[bytes] | int, what: str) -> None:
         self._process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
         wait_ready(lambda: not _is_free(self.port), 30, what)
+
+
+class Moto(S3Server, _OnePort):
+    """One moto server with all in memory, which does one request after the other and asks for no credentials.
+
+    Args:
+        folder: where its log goes.
+
+    It runs in an environment of its own, made by ``make setup``: moto wants another botocore than the daemon.
+    """
+
+    _PYTHON = _ROOT / ".cache/moto/bin/python"
+    _PROGRAM = Path(__file__).with_name("moto_server.py")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __enter__(self) -> Self:
+        if not self._PYTHON.exists():
+            raise NotReady(f"no moto in {self._PYTHON.parents[1]}; run `make setup`")
+        (self.port,) = free_ports(1)
+        # -I: the folder of the program has an http.py
+        argv = [str(self._PYTHON), "-I", str(self._PROGRAM), HOST, str(self.port)]
+        with (self.folder / "moto.log").open("ab") as log:
+            self._spawn(argv, log, "moto")
+        return self
 
 
 class Rclone(_OnePort):

@@ -11,10 +11,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.soak import SOAK
 from tests.support.fixtures import BUCKET
 from tests.support.google import Google
 from tests.support.memory import MemoryStore
-from tests.support.servers import FakeGcs, Rclone, Seaweed
+from tests.support.servers import FakeGcs, Rclone, S3Server
 from wherry.wire.address import normalize_store
 from wherryd.clock import SystemClock
 from wherryd.registry.base import Writer
@@ -36,10 +37,15 @@ _NOT_ON_RCLONE = {
 }
 
 
-@pytest.fixture(params=["memory", "folder", "s3", "rclone", "gs", "google"])
+STORES = ["memory", "folder", "s3", "rclone", "gs", "google"]
+#: Another S3 server with conditional writes: what else a store does is left to soak.
+MOTO = pytest.param("moto", marks=[pytest.mark.xdist_group("moto"), pytest.mark.soak])
+
+
+@pytest.fixture(params=[*STORES, *([MOTO] if SOAK else [])])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which store: "s3" is SeaweedFS, "rclone" writes as a single writer does, "gs" is an emulator, "google"
-    the tests' own server of what no emulator does.
+    """Which store: "s3" is SeaweedFS, "moto" another with conditions, "rclone" is for a single writer,
+    "gs" is an emulator, "google" the tests' own server of what no emulator does.
     """
     if request.param == "rclone" and request.node.originalname in _NOT_ON_RCLONE:
         pytest.skip(_NOT_ON_RCLONE[request.node.originalname])
@@ -112,7 +118,7 @@ def open_again(
     if kind in ("gs", "google"):
         address = _google_address(kind, request)
         return lambda: open_store(address, None, SystemClock())
-    server: Seaweed = request.getfixturevalue("seaweed")
+    server: S3Server = request.getfixturevalue("moto" if kind == "moto" else "seaweed")
     address = server.address(BUCKET, f"contract/{os.getpid()}-{next(_PREFIXES)}")
     credentials = StoreCredentials()
     credentials.hand_over(server.credentials)

@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
+from tests.contract.stores.conftest import MOTO, STORES
 from wherryd.clock import SystemClock
 from wherryd.stores.base import EtagMismatch, ObjectExists, ObjectStore, WriteConflict
 from wherryd.stores.probe import probe
+
+pytestmark = pytest.mark.parametrize("kind", [*STORES, MOTO], indirect=True)
 
 _RACES = itertools.count()
 Open = Callable[[], ObjectStore]
