@@ -12,7 +12,7 @@ from tests.faults.stage import Stage
 from tests.support.fixtures import BUCKET
 from tests.support.google import Google, GoogleObjects
 from tests.support.reading import FolderObjects, S3Objects
-from tests.support.servers import Rclone, Seaweed
+from tests.support.servers import Rclone, S3Server
 
 
 class Stages:
@@ -35,8 +35,8 @@ class Stages:
 
         Args:
             place: where the first process that comes by is killed; "" for nowhere.
-            store: "home" for the home's own folder, "later" for one that is not there yet, "s3", "google",
-                "rclone" for a single writer.
+            store: "home" for the home's own folder, "later" for one that is not there yet, "s3", "moto",
+                "google", "rclone" for a single writer.
             env: more environment.
             is_deep: the home's path is too long for a socket.
         """
@@ -62,9 +62,10 @@ class Stages:
             stage.machine.close()
 
     def _store(self, root: Path, kind: str) -> Place:
-        if kind == "s3":
+        if kind in ("s3", "moto"):
             # SeaweedFS has room for a dozen buckets only.
-            server: Seaweed = self._request.getfixturevalue("seaweed")
+            name = "moto" if kind == "moto" else "seaweed"
+            server: S3Server = self._request.getfixturevalue(name)
             address = server.address(BUCKET, f"faults/{root.parent.name}/{root.name}")
             objects = S3Objects(address, server.access_key, server.secret_key)
             return Place(address, objects, server.credentials)

@@ -52,12 +52,15 @@ def test_a_place_is_not_tested() -> None:
 def _cases() -> Iterator[object]:
     """Each scene with up to so many places in which daemons are killed one after another, far apart."""
     in_one = 1 if SOAK else 3
-    for scene in SCENES:
-        group = [pytest.mark.xdist_group("seaweed")] if scene.store == "s3" else []
+    on_moto = [scene._replace(store="moto") for scene in SCENES if scene.store == "s3"]
+    groups = {"s3": "seaweed", "moto": "moto"}
+    for scene in [*SCENES, *on_moto] if SOAK else SCENES:
+        group = [pytest.mark.xdist_group(groups[scene.store])] if scene.store in groups else []
         apart = -(-len(scene.places) // in_one)
         for first in range(apart):
             places = scene.places[first::apart]
-            yield pytest.param(scene, places, id="+".join(places), marks=group)
+            on = ["moto"] if scene.store == "moto" else []
+            yield pytest.param(scene, places, id="+".join([*on, *places]), marks=group)
 
 
 @pytest.mark.soak

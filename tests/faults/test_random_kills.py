@@ -12,7 +12,7 @@ import pytest
 from tests.faults.conftest import Stages
 from tests.faults.scenes import TOOLS
 from tests.faults.stage import Stage
-from tests.soak import rounds
+from tests.soak import SOAK, rounds
 from tests.support.machine import Program, wait_until
 from tests.support.queue import done
 from tests.support.reading import files, records
@@ -79,7 +79,7 @@ class Slot:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("store", ["home", "s3"])
+@pytest.mark.parametrize("store", ["home", "s3", *(["moto"] if SOAK else [])])
 @pytest.mark.parametrize("seed", range(rounds(1, 12)))
 def test_kills_lose_or_reorder_what_was_told(stages: Stages, store: str, seed: int) -> None:
     """What a program was told is logged is there, once, in order, with its bytes; what it was not told of
