@@ -1,4 +1,4 @@
-"""A store for each acceptance test: a folder, or a bucket on a real SeaweedFS or on moto."""
+"""A store for each acceptance test: a folder, or a bucket on a real SeaweedFS; on moto, fake-gcs-server."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import pytest
 from tests.soak import SOAK
 from tests.support.fixtures import BUCKET
 from tests.support.machine import Machine
-from tests.support.reading import FolderObjects, Objects, S3Objects
-from tests.support.servers import S3Server
+from tests.support.reading import FolderObjects, GcsObjects, Objects, S3Objects
+from tests.support.servers import FakeGcs, S3Server
 
 _SEAWEED = pytest.param("seaweed", marks=pytest.mark.xdist_group("seaweed"))
 MOTO = pytest.param("moto", marks=pytest.mark.xdist_group("moto"))
-_MOTO_IN_SOAK = [MOTO] if SOAK else []
+#: Where else than in a folder and on SeaweedFS.
+FURTHER = [MOTO, "gcs"] if SOAK else []
 
 #: For a test that asks for ``server``: what shows little more on a second one is left to soak.
 on_both = pytest.mark.parametrize("server", [_SEAWEED, MOTO], indirect=True)
-on_both_in_soak = pytest.mark.parametrize("server", [_SEAWEED, *_MOTO_IN_SOAK], indirect=True)
+on_both_in_soak = pytest.mark.parametrize(
+    "server", [_SEAWEED, *([MOTO] if SOAK else [])], indirect=True
+)
 
 
 @pytest.fixture
@@ -50,13 +53,15 @@ class Place:
         self.prefix = rest.partition("?")[0]
 
 
-@pytest.fixture(params=["folder", "s3", *_MOTO_IN_SOAK])
+@pytest.fixture(params=["folder", "s3", *FURTHER])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A folder, then a place in a bucket of SeaweedFS; in soak one of moto as well."""
+    """A folder, then a place in a bucket of SeaweedFS; in soak one of moto and of fake-gcs-server as well."""
     if request.param == "folder":
         root = tmp_path / "store"
         root.mkdir()
         return Place(f"file://{root}", FolderObjects(root), {})
+    if request.param == "gcs":
+        return gcs_bucket(request.getfixturevalue("gcs"))
     return bucket(request.getfixturevalue("moto" if request.param == "moto" else "seaweed"))
 
 
@@ -70,3 +75,10 @@ def bucket(server: S3Server) -> Place:
     address = server.address(BUCKET, f"runs/{os.getpid()}-{next(_PREFIXES)}")
     objects = S3Objects(address, server.access_key, server.secret_key)
     return Place(address, objects, server.credentials)
+
+
+def gcs_bucket(server: FakeGcs) -> Place:
+    """A prefix in a bucket of its own."""
+    name = f"runs-{os.getpid()}-{next(_PREFIXES)}"
+    server.make_bucket(name)
+    return Place(server.address(name, "p"), GcsObjects(server, name, "p"), {})

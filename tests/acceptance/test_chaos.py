@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Place, bucket, on_both, on_both_in_soak
+from tests.acceptance.conftest import Place, bucket, gcs_bucket, on_both, on_both_in_soak
 from tests.soak import SOAK
 from tests.support.chaos import Chaos, Fault
 from tests.support.google import Google, GoogleObjects
 from tests.support.machine import machine, wait_until
 from tests.support.queue import taken
-from tests.support.reading import GcsObjects, files, records
+from tests.support.reading import files, records
 from tests.support.servers import FakeGcs, S3Server, Seaweed
 
 #: The whole number in soak. Of one fault by itself a few have to be met; of all together there are enough.
@@ -124,12 +124,9 @@ def test_google_is_any_better(tmp_path: Path, google: Google, odds: dict[Fault, 
 @pytest.mark.parametrize("odds", ON_GOOGLE)
 def test_an_emulator_is_any_better(tmp_path: Path, gcs: FakeGcs, odds: dict[Fault, float]) -> None:
     """The same on fake-gcs-server, where a session begins anew after each fault."""
-    name = f"chaos-{os.getpid()}-{next(_BUCKETS)}"
-    gcs.make_bucket(name)
+    place = gcs_bucket(gcs)
     with Chaos(gcs.port, odds) as chaos:
-        address = gcs.address(name, "p")
-        place = Place(address, GcsObjects(gcs, name, "p"), {})
-        address = address.replace(str(gcs.port), str(chaos.port))
+        address = place.address.replace(str(gcs.port), str(chaos.port))
         _check_place(tmp_path, place, address, _COUNT_OF_ALL)
         _check_met(chaos, odds)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import MOTO, Place
+from tests.acceptance.conftest import FURTHER, MOTO, Place
 from tests.soak import SOAK, rounds
 from tests.support.hunting import Hunt, Pace
 from tests.support.machine import Machine, Program, wait_until
@@ -130,7 +130,7 @@ def test_two_homes_collide_on_one_bucket(tmp_path: Path, place: Place) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("place", ["folder", "s3", MOTO], indirect=True)
+@pytest.mark.parametrize("place", ["folder", "s3", *(FURTHER or [MOTO])], indirect=True)
 def test_eight_homes_fill_one_name(tmp_path: Path, place: Place) -> None:
     """Eight daemons commit to one name at once, with kills: v0…vN without a hole, each request once."""
     homes, logs, kills = (8, 100, 16) if SOAK else (8, 8, 2)
