@@ -17,8 +17,9 @@ from tests.support.reading import files, records
 from tests.support.servers import S3Server, Seaweed
 from wherryd.stores.parts import PART_BYTES
 
-#: The whole number in soak.
-_BIG_BYTES = (1 << 30) if SOAK else (192 << 20)
+#: The whole number in soak. moto, which copies a file several times when it is complete, gets less before.
+_BIG_BYTES = (1 << 30) if SOAK else (320 << 20)
+_BIG_BYTES_ON_MOTO = (1 << 30) if SOAK else (128 << 20)
 
 LOG = """
 import hashlib, os, sys, wherry
@@ -39,13 +40,14 @@ print(digest.hexdigest())
 def test_a_kill_costs_what_was_sent(tmp_path: Path, server: S3Server) -> None:
     """An upload that is killed at 30, 60 and 90 % goes on where it was: a tenth more is sent at most."""
     place = bucket(server)
+    size = _BIG_BYTES if isinstance(server, Seaweed) else _BIG_BYTES_ON_MOTO
     with Chaos(server.port) as chaos:
         address = place.address.replace(str(server.port), str(chaos.port))
         env = place.env | {"WHERRY_FINISH": "detach"}
         with machine(tmp_path / "machine", address, env) as on:
-            digest = on.run(LOG, str(_BIG_BYTES)).strip()
+            digest = on.run(LOG, str(size)).strip()
             for share in (0.3, 0.6, 0.9):
-                wait_until(lambda share=share: chaos.body_bytes > share * _BIG_BYTES, 120)
+                wait_until(lambda share=share: chaos.body_bytes > share * size, 120)
                 assert on.kill_daemon()
                 wait_until(lambda: on.daemon_pid() is None)
                 on.wherry("status")  # starts it again
@@ -53,10 +55,10 @@ def test_a_kill_costs_what_was_sent(tmp_path: Path, server: S3Server) -> None:
             sent = chaos.body_bytes
     (record,) = records(place.objects, "p", "big")
     ((_, body),) = files(place.objects, "p", record)
-    assert len(body) == _BIG_BYTES
+    assert len(body) == size
     assert server.parts(place.bucket, place.prefix) == 0
     # Up to four parts of 8 MiB are in the air at each kill; records are small.
-    assert sent <= _BIG_BYTES + max(_BIG_BYTES // 10, 3 * 4 * PART_BYTES + (1 << 20))
+    assert sent <= size + max(size // 10, 3 * 4 * PART_BYTES + (1 << 20))
     assert hashlib.sha256(body).hexdigest() == digest
 
 
