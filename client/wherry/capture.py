@@ -65,6 +65,10 @@ def read_captured(spool: Spool, row: Row) -> Iterator[bytes]:
     Raises ``FileChanged`` where some are gone, ``ArtifactStateError`` where all are: a forked child's
     parent has logged them.
     """
+    data = spool.from_memory(row.file, row.offset, row.size)
+    if data is not None:
+        yield data
+        return
     try:
         yield from _chunks(spool.file(row.file), row.offset, row.size)
     except FileNotFoundError as error:
@@ -77,9 +81,9 @@ def sha256(spool: Spool, row: Row, local: str) -> str:
     Args:
         local: the user's file, which is read where nothing was copied or linked.
     """
-    path = local if row.kind == Kind.IN_PLACE else spool.file(row.file)
     digest = hashlib.sha256()
-    for data in _chunks(path, row.offset, row.size):
+    in_place = _chunks(local, 0, row.size) if row.kind == Kind.IN_PLACE else None
+    for data in in_place or read_captured(spool, row):
         digest.update(data)
     return digest.hexdigest()
 

@@ -132,6 +132,7 @@ class Life:
         self.nowhere = self.nowhere_project = ""
         ticket = Ticket(sender.home, reply.request_id, self.label, held=not reply.place)
         self._ticket = ticket
+        contents.spool.forget_memory()
         recent.note(Place(sender.home, sender.store, sender.project, self.name), ticket)
 
     def _take_back(self, contents: Contents) -> None:

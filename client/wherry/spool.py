@@ -4,6 +4,10 @@ Owns: making the folder, packing small pieces back to back, taking everything ba
 a folder of its own for a forked child, counting what it holds. Does not own: how a user's file is read
 (``capture``), which path a spool file belongs to (``contents``), waiting for room (``room``).
 
+A few KiB stay in memory, and go to the daemon with the request (docs/decisions/0023): many artifacts of a
+loop are a small file or two, whose names on the disk cost more than all else. They are written as the first
+pack as soon as there are more, or anything else needs the folder.
+
 Nothing here is a promise before the daemon has the request: what a killed process leaves behind lies
 in a session that nobody locks, and is swept with it. No file stays open between two steps.
 """
@@ -30,10 +34,14 @@ _BEFORE_WRITE = failpoint("capture.pack.before-write")
 _LINKED = failpoint("spool.link.made")
 _ENROLLED = failpoint("spool.file.enrolled")
 _ADOPTED = failpoint("spool.child.linked")
+_MEMORY_WRITTEN = failpoint("spool.memory.written")
 _WRITTEN = failpoint("capture.pack.written")
 
 #: Files below this many bytes share a spool file.
 SMALL_BYTES = 1 << 20
+#: Up to so many bytes, in so many pieces, stay in memory.
+MEMORY_BYTES = 16 << 10
+_MEMORY_PIECES = 64
 _PACK_BYTES = 64 << 20
 _BUFFER_BYTES = 1 << 20
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -53,6 +61,7 @@ class _Mark(NamedTuple):
     files: int
     pack: int
     end: int
+    in_memory: int | None  # pieces; None: none are
     used: Room
     has_folder: bool
 
@@ -74,12 +83,15 @@ class Spool:
         self._end = 0  # bytes of it that are taken, written or not
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._is_in_memory = False  # whether all of the pack waits, and there is no file of it
         self._left_behind: weakref.finalize[..., Spool] | None = None
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
         """Capture something whole or not at all: an error inside takes everything back."""
-        mark = _Mark(len(self.files), self._pack, self._end, self.claim.used, bool(self._path))
+        in_memory = len(self._waiting) if self._is_in_memory else None
+        used, has_folder = self.claim.used, bool(self._path)
+        mark = _Mark(len(self.files), self._pack, self._end, in_memory, used, has_folder)
         try:
             yield
             self._flush()
@@ -94,6 +106,9 @@ class Spool:
 
         Returns whether it was waited for: the file may be another by then. Raises ``SpoolFull``.
         """
+        if self._fits_memory(size):
+            return False
+        self._write_memory()
         files = 0 if size < SMALL_BYTES and self._has_pack_for(size) else 1
         return self._reserve(self.claim, Room(size, files + (not self._path)))
 
@@ -114,17 +129,17 @@ class Spool:
 
         It is written at the end of the step, at the latest. Raises ``SpoolFull``, ``CaptureError``.
         """
+        if not self._fits_memory(len(data)):
+            self._write_memory()
         if not self._has_pack_for(len(data)):
             self._flush()
-            number, opened = self.create(0)
-            os.close(opened)
-            self._packs.add(number)
-            self._pack, self._end = number, 0
+            self._start_pack(len(data))
         place = self._pack, self._end
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         self._end += len(data)
-        self.claim.use(Room(len(data)))
+        if not self._is_in_memory:
+            self.claim.use(Room(len(data)))
         if self._waiting_bytes >= _BUFFER_BYTES:
             self._flush()
         return place
@@ -195,6 +210,7 @@ class Spool:
 
         Raises ``SpoolFull``, ``CaptureError``.
         """
+        self._write_memory()
         self._reserve(claim, Room(files=1 + (not self._path)))
         claim.use(Room(files=1))
         return f"{self.path()}/{session.random_id()}"
@@ -225,7 +241,20 @@ class Spool:
                 self._make_folder()
             except OSError as error:
                 raise self.refused(error) from error
+        self._write_memory()
         return self._path
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether anything has needed the folder yet."""
+        return bool(self._path)
+
+    def from_memory(self, number: int, offset: int, size: int) -> bytes | None:
+        """Give bytes that are in memory; None where they are in a file."""
+        if not self._is_in_memory or number != self._pack:
+            return None
+        data = b"".join(self._waiting)[offset : offset + size]
+        return data if len(data) == size else None
 
     def adopt(self, used: Iterable[int]) -> None:
         """In a forked child: have a folder of its own, with links to what the parent captured.
@@ -240,6 +269,9 @@ class Spool:
         self.claim, before = room.Claim(), self.claim
         self.claim.home = self.home
         self._own_bytes, own_bytes = [0] * len(self.files), self._own_bytes
+        if self._is_in_memory:  # in memory, which is the child's own
+            self.generation = forks.generation()
+            return
         try:
             for number in sorted(used):
                 os.link(f"{old}/{self.files[number]}", f"{self.path()}/{self.files[number]}")
@@ -256,8 +288,25 @@ class Spool:
         self._waiting.clear()
         self._waiting_bytes = 0
 
-    def give_away(self) -> None:
-        """The daemon may have the folder from now on: leave it alone."""
+    @contextlib.contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """Give what is captured to the daemon: from now on the folder is left alone.
+
+        What is in memory takes room from here on: it is about to lie on the disk. Raises ``SpoolFull``.
+        """
+        if not self._is_in_memory:
+            self._give_away()
+            yield
+            return
+        size = Room(self._end)
+        try:
+            self._reserve(self.claim, size)
+            self.claim.use(size)
+            yield
+        finally:
+            room.give_back(self.claim)
+
+    def _give_away(self) -> None:
         if self._left_behind is not None:
             self._left_behind.detach()
 
@@ -269,11 +318,18 @@ class Spool:
             )
 
     def logged(self) -> None:
-        """The daemon has the folder: what it holds counts there."""
+        """The daemon has all of it: it counts there."""
         room.give_back(self.claim)
+
+    def forget_memory(self) -> None:
+        """Nobody asks for what is in memory any more."""
+        if self._is_in_memory:
+            self._waiting.clear()
 
     def sync(self, used: Iterable[int]) -> None:
         """Make the captured bytes and their names survive a power loss. Raises ``CaptureError``."""
+        if not self.has_folder:
+            return
         try:
             for number in sorted(used):
                 sync_path(self.file(number))
@@ -313,8 +369,48 @@ class Spool:
         self.session, self.folder = current.id, folder
         self._path = path
 
+    def _fits_memory(self, size: int) -> bool:
+        if self._path or len(self._waiting) >= _MEMORY_PIECES:
+            return False
+        return self._waiting_bytes + size <= MEMORY_BYTES
+
     def _has_pack_for(self, size: int) -> bool:
         return self._pack >= 0 and self._end + size <= _PACK_BYTES
+
+    def _start_pack(self, size: int) -> None:
+        if self._fits_memory(size):
+            leftovers.remove()
+            self._add(session.random_id(), 0)
+            number, self._is_in_memory = len(self.files) - 1, True
+        else:
+            number, opened = self.create(0)
+            os.close(opened)
+        self._packs.add(number)
+        self._pack, self._end = number, 0
+
+    def _write_memory(self) -> None:
+        """Write what is in memory as the pack that it is. Raises ``SpoolFull``, ``CaptureError``."""
+        if not self._is_in_memory:
+            return
+        size = Room(self._end, 1)
+        self._reserve(self.claim, size.plus(Room(files=not self._path)))
+        how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            if not self._path:
+                self._make_folder()
+            opened = os.open(self.file(self._pack), how, 0o600)
+            try:
+                copying.write_all(opened, b"".join(self._waiting), 0)
+            finally:
+                os.close(opened)
+        except copying.WriteFailed as error:
+            raise self.refused(error.cause) from error
+        except OSError as error:
+            raise self.refused(error) from error
+        self.claim.use(size)
+        _MEMORY_WRITTEN()
+        # In one: what interrupts us must not find half of it.
+        self._waiting, self._waiting_bytes, self._is_in_memory = [], 0, False
 
     def _add(self, name: str, size: int) -> None:
         self._own_bytes[len(self.files) :] = [size]
@@ -331,7 +427,7 @@ class Spool:
             raise self.refused(error) from error
 
     def _flush(self) -> None:
-        if not self._waiting:
+        if not self._waiting or self._is_in_memory:
             return
         data, offset = b"".join(self._waiting), self._end - self._waiting_bytes
         self._waiting.clear()
@@ -350,20 +446,27 @@ class Spool:
         _WRITTEN()
 
     def _undo(self, mark: _Mark) -> None:
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        if self._is_in_memory and mark.in_memory is not None:
+            del self._waiting[mark.in_memory :]
+            self._waiting_bytes = mark.end
+        else:
+            self._waiting, self._waiting_bytes, self._is_in_memory = [], 0, False
         self._pack, self._end = mark.pack, mark.end
         # What can't be taken back is overwritten or swept; the error that led here says more.
         for number in range(mark.files, len(self.files)):
-            with contextlib.suppress(OSError):
-                os.unlink(self.file(number))
+            if self._path:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.file(number))
         del self.files[mark.files :], self._own_bytes[mark.files :]
         self._packs = {number for number in self._packs if number < mark.files}
         with contextlib.suppress(OSError):
-            if mark.pack >= 0:
+            if mark.pack >= 0 and not self._is_in_memory:
                 os.truncate(self.file(mark.pack), mark.end)
-        has_made_folder = bool(self._path) and not mark.has_folder
-        room.give_back(self.claim, mark.used.plus(Room(files=int(has_made_folder))))
+        # What was made of the folder, and of what was in memory, stays.
+        used = mark.used.plus(Room(files=bool(self._path) and not mark.has_folder))
+        if mark.in_memory is not None and not self._is_in_memory:
+            used = used.plus(Room(mark.end, 1))
+        room.give_back(self.claim, used)
 
 
 def gone() -> ArtifactStateError:

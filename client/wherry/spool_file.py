@@ -1,6 +1,9 @@
 """Files that a user writes straight into the spool. Owns: ``new_file``'s file object and its end.
 
 Does not own: the path that it gets in the artifact.
+
+A small file is written to memory, and is a file on the disk from the moment on when it is larger, or its
+descriptor or its name is asked for.
 """
 
 from __future__ import annotations
@@ -11,27 +14,28 @@ import os
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from wherry import forks, room
+from wherry import copying, forks, room
 from wherry.errors import ArtifactStateError, CaptureError, SpoolFull, UsageError
-from wherry.spool import FULL, SMALL_BYTES, Spool
+from wherry.spool import FULL, MEMORY_BYTES, SMALL_BYTES, Spool
 from wherry.wire.failpoints import failpoint
 from wherry.wire.room import Room
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _OPENED = failpoint("spool.new-file.opened")
+_MOVED = failpoint("spool.new-file.moved")
 _PACKED = failpoint("spool.new-file.packed")
 
 
 class SpoolFile:
     """One file while it is written, and until it has its place in the spool."""
 
-    def __init__(self, path: str, file: IO[str] | IO[bytes], claim: room.Claim) -> None:
-        self.path = path
+    def __init__(self, raw: _Raw, file: IO[str] | IO[bytes], claim: room.Claim) -> None:
         self.file = file
-        self.claim = claim
         self.size = 0  # bytes, once it is closed
+        self._raw = raw
+        self._claim = claim
         self._generation = forks.generation()
 
     def close(self) -> None:
@@ -43,13 +47,14 @@ class SpoolFile:
         self.check_ours()
         if not self.file.closed:
             self.file.flush()
-            self.size = os.fstat(self.file.fileno()).st_size
+            self.size = self._raw.size()
             self.file.close()
         else:
             # Where the daemon has freed it, settling says more.
             with contextlib.suppress(FileNotFoundError):
-                self.size = os.stat(self.path).st_size
-        self.claim.used = Room(self.size, 1)
+                self.size = self._raw.size()
+        if self._raw.path:
+            self._claim.used = Room(self.size, 1)
 
     def check_ours(self) -> None:
         """Raise ``ArtifactStateError`` in a forked child."""
@@ -67,26 +72,32 @@ class SpoolFile:
         with contextlib.suppress(OSError, CaptureError, ArtifactStateError):
             self.file.close()
         if self.is_ours:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-            room.give_back(self.claim)
+            if self._raw.path:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._raw.path)
+            room.give_back(self._claim)
 
     def settle(self, spool: Spool) -> tuple[int, int]:
         """Put it where spool files are, in a step; return the number and the offset there."""
+        path = self._raw.path
+        if not path:
+            data = self._raw.data()
+            spool.reserve(len(data))
+            return spool.append(data)
         try:
             is_large = self.size >= SMALL_BYTES
             if is_large or not spool.is_packing:
                 take = spool.enroll if is_large else spool.begin_pack
-                number = take(self.path, self.size)
-                spool.take_over(self.claim)
+                number = take(path, self.size)
+                spool.take_over(self._claim)
                 return number, 0
-            with open(self.path, "rb", buffering=0) as opened:
+            with open(path, "rb", buffering=0) as opened:
                 data = opened.readall()
             place = spool.append(data)
             _PACKED()
-            os.unlink(self.path)
-            spool.claim.home = self.claim.home
-            self.claim.empty()
+            os.unlink(path)
+            spool.claim.home = self._claim.home
+            self._claim.empty()
             return place
         except OSError as error:
             raise spool.refused(error) from error
@@ -110,13 +121,8 @@ def open_spool_file(
     """
     check_mode(mode)
     claim = room.Claim(room.AHEAD_OF_FILE)
-    with lock.held():
-        path = spool.new_path(claim)
-    try:
-        written = SpoolFile(path, _open(path, mode, encoding, spool, claim), claim)
-    except BaseException:
-        room.give_back(claim)
-        raise
+    raw = _Raw(mode, spool, lock, claim)
+    written = SpoolFile(raw, _open(raw, mode, encoding), claim)
     _OPENED()
     try:
         yield written
@@ -126,36 +132,140 @@ def open_spool_file(
         raise
 
 
-class _Raw(io.FileIO):
-    """A file that waits for room, and whose disk may be full, in our words."""
+class _Raw(io.RawIOBase):
+    """A file that waits for room, and whose disk may be full, in our words.
 
-    def __init__(self, path: str, mode: str, spool: Spool, claim: room.Claim) -> None:
+    Args:
+        mode: the user's.
+        lock: guards ``spool``.
+    """
+
+    def __init__(self, mode: str, spool: Spool, lock: forks.ForkLock, claim: room.Claim) -> None:
+        self.path = ""  # while it is in memory
+        self.mode = "xb+" if "+" in mode else "xb"
         self._spool = spool
+        self._lock = lock
         self._claim = claim
         self._full: SpoolFull | None = None
         self._generation = forks.generation()
-        super().__init__(path, mode, opener=_open_private)
+        self._memory = io.BytesIO()
+        self._file: io.FileIO | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's path: whoever asks for it wants a file."""
+        self._on_disk()
+        return self.path
+
+    def data(self) -> bytes:
+        """What is in it, in memory."""
+        return self._memory.getvalue()
+
+    def size(self) -> int:
+        """How many bytes are in it; raises ``FileNotFoundError`` where it is gone."""
+        if self._file is None:
+            return self._memory.getbuffer().nbytes
+        return os.stat(self.path if self._file.closed else self._file.fileno()).st_size
+
+    def readable(self) -> bool:
+        return "+" in self.mode
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
     def write(self, data: ReadableBuffer, /) -> int:
         if self._generation != forks.generation():  # what the parent had in its buffer, too
             raise _forked()
-        self._reserve(self.tell() + memoryview(data).nbytes)
+        end = self.tell() + memoryview(data).nbytes
+        if self._file is None and end <= MEMORY_BYTES:
+            return self._memory.write(data)
         try:
-            return super().write(data)
+            file = self._on_disk()
+            self._reserve(end)
+            return file.write(data)
         except OSError as error:
             if error.errno in FULL:
                 raise self._spool.refused(error) from error
             raise
 
-    def _reserve(self, end: int) -> None:
-        """Make sure that the file may grow to ``end`` bytes; where it may not, not to ask again."""
-        if self._full is not None:  # whoever closes it writes what is left in the buffer
-            raise self._full
-        more = end - self._claim.used.bytes
-        if more <= 0:
-            return
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if not self.readable():
+            raise io.UnsupportedOperation("not readable")
+        return self._at.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._at.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._at.tell()
+
+    def truncate(self, size: int | None = None, /) -> int:
+        end = self.tell() if size is None else size
+        if self._file is None and end <= self.size():
+            return self._memory.truncate(end)
+        return self._on_disk().truncate(end)
+
+    def fileno(self) -> int:
+        return self._on_disk().fileno()
+
+    def close(self) -> None:
         try:
-            self._spool.reserve_for(self._claim, Room(more))
+            super().close()
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+    @property
+    def _at(self) -> io.FileIO | io.BytesIO:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        return self._file or self._memory
+
+    def _on_disk(self) -> io.FileIO:
+        """Move it from memory to a file in the artifact's folder; once."""
+        if self._file is None:
+            with self._or_full():
+                with self._lock.held():
+                    path = self._spool.new_path(self._claim)
+                self._reserve(self.size())
+            try:
+                file = self._copy_to(path)
+            except copying.WriteFailed as error:
+                raise self._spool.refused(error.cause) from error
+            except OSError as error:
+                raise self._spool.refused(error) from error
+            _MOVED()
+            self.path, self._file, self._memory = path, file, io.BytesIO()
+        return self._file
+
+    def _copy_to(self, path: str) -> io.FileIO:
+        file = io.FileIO(path, self.mode, opener=_open_private)
+        try:
+            copying.write_all(file.fileno(), self.data(), 0)
+            file.seek(self._memory.tell())
+        except BaseException:
+            file.close()
+            os.unlink(path)
+            raise
+        return file
+
+    def _reserve(self, end: int) -> None:
+        """Make sure that the file may grow to ``end`` bytes."""
+        more = end - self._claim.used.bytes
+        if more > 0:
+            with self._or_full():
+                self._spool.reserve_for(self._claim, Room(more))
+
+    @contextlib.contextmanager
+    def _or_full(self) -> Iterator[None]:
+        """Ask for room, but not again where there was none: whoever closes the file writes what is left."""
+        if self._full is not None:
+            raise self._full
+        try:
+            yield
         except SpoolFull as error:
             self._full = error
             raise
@@ -182,13 +292,7 @@ def check_mode(mode: str) -> None:
         )
 
 
-def _open(
-    path: str, mode: str, encoding: str | None, spool: Spool, claim: room.Claim
-) -> IO[str] | IO[bytes]:
-    try:
-        raw = _Raw(path, "x+" if "+" in mode else "x", spool, claim)
-    except OSError as error:
-        raise spool.refused(error) from error
+def _open(raw: _Raw, mode: str, encoding: str | None) -> IO[str] | IO[bytes]:
     buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
     if "b" not in mode:
         return io.TextIOWrapper(buffered, encoding=encoding)

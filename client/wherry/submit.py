@@ -41,17 +41,17 @@ class Submission:
     Args:
         home: whose daemon gets it.
         contents: sealed.
-        header: complete but for the id and the captured files' folder.
+        header: complete but for the id and the captured files' folder, if they need one.
 
     Raises:
         UsageError: the contents were captured in another home.
     """
 
     def __init__(self, home: Path, contents: Contents, header: pb.LogHeader) -> None:
-        captured_in = contents.spool.home or str(home)
-        if captured_in != str(home):
+        spool = contents.spool
+        if spool.has_folder and spool.home != str(home):
             raise UsageError(
-                f"{contents.label} was captured in {captured_in}, and the run belongs to {home}.",
+                f"{contents.label} was captured in {spool.home}, and the run belongs to {home}.",
                 hint="Set WHERRY_HOME before the first Artifact is made, and leave it.",
             )
         self._home = home
@@ -74,21 +74,15 @@ class Submission:
         """
         contents, spool = self._contents, self._contents.spool
         spool.home = str(self._home)
-        spool.path()
-        self.header.session, self.header.folder = spool.session, spool.folder
+        if spool.has_folder:
+            spool.path()  # with all that is captured in it
+            self.header.session, self.header.folder = spool.session, spool.folder
         if self.header.power and not self.synced:
             self._sync()
-        spool.give_away()
-        _BEFORE_CALL()
-        connection = connect(self._home)
-        for server in {bucket.server for bucket in contents.buckets.values() if bucket.server}:
-            connection.offer_credentials(server, credentials_from(os.environ, server))
-        if len(contents.table) + len(contents.buckets) <= _FEW:
-            reply = connection.exchange("LogMany", self._whole, pb.LogReply, _TIMEOUT_S)
-        else:
-            reply = connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+        with spool.handing_over():
+            reply = self._call()
         if reply.request_id != self.header.request_id:
-            connection.close()
+            connect(self._home).close()
             raise ProtocolError(
                 f"The daemon answered for {reply.request_id or 'no request'}, and"
                 f" {contents.label} was sent as {self.header.request_id}.",
@@ -97,6 +91,16 @@ class Submission:
         _ANSWERED()
         spool.logged()
         return reply
+
+    def _call(self) -> pb.LogReply:
+        contents = self._contents
+        _BEFORE_CALL()
+        connection = connect(self._home)
+        for server in {bucket.server for bucket in contents.buckets.values() if bucket.server}:
+            connection.offer_credentials(server, credentials_from(os.environ, server))
+        if len(contents.table) + len(contents.buckets) <= _FEW:
+            return connection.exchange("LogMany", self._whole, pb.LogReply, _TIMEOUT_S)
+        return connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
 
     def _sync(self) -> None:
         _BEFORE_SYNC()
@@ -148,7 +152,7 @@ class Submission:
             if entry is None:
                 continue
             batch.entries.append(entry)
-            size += _ENTRY_BYTES + 4 * len(path)
+            size += _ENTRY_BYTES + 4 * len(path) + len(entry.data)
             if size >= _BATCH_BYTES:
                 yield batch
                 batch, size = pb.EntryBatch(), 0
@@ -188,6 +192,9 @@ class Submission:
         if row.kind == Kind.LOOKUP:
             return None
         if row.kind in IN_SPOOL:
+            data = self._contents.spool.from_memory(row.file, row.offset, row.size)
+            if data is not None:
+                return pb.Entry(path=path, size=row.size, data=data)
             return pb.Entry(path=path, size=row.size, captured=self._captured(row))
         origin = table.origin(path, row) or ""
         if row.kind in REFERENCES:

@@ -242,6 +242,9 @@ def _by_file(entries: Sequence[Entry]) -> Iterator[tuple[str, Iterator[Entry]]]:
 
 
 def _digest_file(path: str, entries: Iterator[Entry], *more: hashlib._Hash) -> Iterator[Digest]:
+    if not path:
+        yield from _digest_data(entries, *more)
+        return
     with SourceFile(path) as file:
         for entry in entries:
             source = source_of(entry)
@@ -250,6 +253,19 @@ def _digest_file(path: str, entries: Iterator[Entry], *more: hashlib._Hash) -> I
             file.feed(source.offset, entry.size, sha256, *more)
             file.check(entry)
             yield entry.path, f"sha256:{sha256.hexdigest()}", entry.size
+
+
+def _digest_data(entries: Iterator[Entry], *more: hashlib._Hash) -> Iterator[Digest]:
+    for entry in entries:
+        data = source_of(entry).data or b""
+        for each in more:
+            each.update(data)
+        yield entry.path, sha256_of(data), len(data)
+
+
+def sha256_of(data: bytes) -> str:
+    """The digest of bytes in memory: ``sha256:<hex>``."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 _of_thread = threading.local()

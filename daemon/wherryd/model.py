@@ -56,9 +56,10 @@ class FileStat(msgspec.Struct, frozen=True):
 class Source(msgspec.Struct, frozen=True):
     """Where an entry's bytes lie on this machine."""
 
-    file: str  # absolute path
+    file: str  # absolute path; "" where they are no file's
     offset: int = 0
     stat: FileStat | None = None  # set: the bytes are shared with the user's file and checked
+    data: bytes | None = None  # set: the bytes themselves, which came with the request
 
 
 class Reference(msgspec.Struct, frozen=True):

@@ -102,10 +102,10 @@ os.remove("big.bin")
 run.log_artifact(artifact("data", 0, x="data 0"))
 run.log_artifact(artifact("model", 1, small="1"), aliases=["best"])
 again = run.log_artifact(artifact("model", 1, small="1"), aliases=["same"])
-lost = refer(artifact("lost", 0, x="lost"), "gone.txt")
+lost = refer(artifact("lost", 0, x="lost" * 5000), "gone.txt")
 os.remove("gone.txt")
 run.log_artifact(lost)
-run.log_artifact(artifact("data", 1, x="data 1", **{f"many {n:02}": str(n) for n in range(33)}))
+run.log_artifact(artifact("data", 1, x="data 1" * 4000, **{f"many {n:02}": str(n) for n in range(33)}))
 second = wherry.init(project="p", id="second")
 second.log_artifact(first, aliases=["again"])
 assert [made.wait().version for made in (first, again)] == ["v0", "v1"]
@@ -113,7 +113,7 @@ try:
     lost.wait()
 except wherry.errors.ReferenceFailed:
     pass
-never = artifact("never", 0, x="captured, and never logged")
+never = artifact("never", 0, x="captured, and never logged" * 1000)
 run.finish()
 second.finish()
 """,
@@ -131,7 +131,7 @@ second.finish()
         ],
         "data": [
             {"x": b"data 0"},
-            {"x": b"data 1"} | {f"many {n:02}": b"%d" % n for n in range(33)},
+            {"x": b"data 1" * 4000} | {f"many {n:02}": b"%d" % n for n in range(33)},
         ],
         "lost": [],
         "never": [],
@@ -591,7 +591,11 @@ if not Path("fixed.bin").exists():  # an earlier life's request may not have bee
     Path("fixed.bin").write_bytes(b"fixed")
 run = wherry.init(project="p", settings={"finish": "detach"})
 for n in map(int, sys.argv[1:]):
-    made = artifact("model", n, small=str(n), other="other")
+    made = artifact("model", n, small=str(n))
+    with made.new_file("other") as file:
+        file.write("oth")
+        file.fileno()
+        file.write("er")
     made.add_file("big.bin")
     made.add_file("fixed.bin", policy="immutable")
     with made.new_file("written.bin", mode="wb") as file:
@@ -633,6 +637,8 @@ CLIENT_PLACES = {
     "spool.link.made": 0,
     "spool.file.enrolled": 0,
     "spool.new-file.opened": 0,
+    "spool.new-file.moved": 0,
+    "spool.memory.written": 0,
     "spool.new-file.packed": 0,
     "spool.child.linked": 0,
     "log.sync.before": 0,

@@ -135,16 +135,19 @@ class Stage:
         assert "Traceback" not in said, said
 
     def _check_room(self, kept: Sequence[Path]) -> None:
-        """What the queue says that requests hold of the spool is what lies there."""
+        """What the queue says that requests hold of the spool is what lies there, or in the queue."""
         with closing(sqlite3.connect(f"file:{self.home}/queue.db?mode=ro", uri=True)) as db:
             (counted,) = db.execute("SELECT sum(spooled_bytes), sum(spooled_files) FROM counts")
             requests = "SELECT sum(spooled_bytes), sum(spooled_files) FROM requests"
             assert tuple(counted) == tuple(value or 0 for value in db.execute(requests).fetchone())
+            (in_queue,) = db.execute(
+                "SELECT coalesce(sum(length(data)), 0) FROM entries"
+            ).fetchone()
         if not list(self.home.glob("queue.db.damaged-*")):
             files = [path for path in kept if path.parent.parent.parent.name == "sessions"]
             own = [path.stat() for path in files if path.stat().st_nlink == 1]
             assert counted == (
-                sum(each.st_size for each in own),
+                in_queue + sum(each.st_size for each in own),
                 len(own) + len({*map(_folder, files)}),
             )
 

@@ -37,17 +37,18 @@ _DAEMON = "import sys\nfrom wherryd.__main__ import main\nsys.exit(main())\n"
 #: A daemon that is always about to sync, and has not yet.
 _NEVER_SYNCS = "import wherryd.capture.durability as it\nit.GATHER_S = 1e9\n" + _DAEMON
 
-_FOUR = (
+_LOGS = (
     TOOLS
     + """
 run = wherry.init(project="p", settings={"finish": "detach"})
-run.log_artifact(artifact("model", 99, x="damaged"))
-run.log_artifact(artifact("model", 0, x="whole"))
-until(lambda: len(requests("prepared")) == 2)
+run.log_artifact(artifact("model", 99, x="damaged" * 5000))
+run.log_artifact(artifact("model", 0, x="whole" * 5000))
+run.log_artifact(artifact("queued", 0, x="queued"))  # never was in the spool
+until(lambda: len(requests("prepared")) == 3)
 offline = wherry.init(project="p", mode="offline")
-offline.log_artifact(artifact("lost", 0, x="lost"))
+offline.log_artifact(artifact("lost", 0, x="lost" * 5000))
 power = wherry.init(project="p", mode="offline", settings={"durability": "power"})
-power.log_artifact(artifact("safe", 0, x="safe"))
+power.log_artifact(artifact("safe", 0, x="safe" * 5000))
 """
 )
 
@@ -112,9 +113,9 @@ def test_damaged_bytes_are_committed(stages: Stages, place: str) -> None:
     takes no number, also when it is tried again; wherever the look is cut off.
     """
     stage = stages.make(place, "later")
-    stage.run(_FOUR, env={"WHERRY_FAILPOINT": "", **_daemon(stage, _NEVER_SYNCS)})
+    stage.run(_LOGS, env={"WHERRY_FAILPOINT": "", **_daemon(stage, _NEVER_SYNCS)})
     _end_daemon(stage, signal.SIGKILL)
-    _overwrite(stage, b"damaged", b"lost")
+    _overwrite(stage, b"damaged" * 5000, b"lost" * 5000)
     _boot(stage)
     stage.make_store()
     stage.machine.wherry("sync")
@@ -125,25 +126,27 @@ def test_damaged_bytes_are_committed(stages: Stages, place: str) -> None:
     stage.machine.wherry("retry", "--all")
     stage.machine.wherry("drain", check=False)
     assert _failed(stage).keys() == {"model", "lost"}
-    expected = {"model": [{"x": b"whole"}], "safe": [{"x": b"safe"}], "lost": []}
-    check_versions(stage.objects, expected)
+    safe = {"safe": [{"x": b"safe" * 5000}], "queued": [{"x": b"queued"}]}
+    check_versions(stage.objects, {"model": [{"x": b"whole" * 5000}], "lost": [], **safe})
     assert stage.hits or not place
 
 
 def test_a_kill_is_taken_for_a_loss_of_power(stages: Stages) -> None:
     """Under the same boot the bytes are where they were written, synced or not."""
     stage = stages.make(store="later")
-    stage.run(_FOUR, env=_daemon(stage, _NEVER_SYNCS))
+    stage.run(_LOGS, env=_daemon(stage, _NEVER_SYNCS))
     _end_daemon(stage, signal.SIGKILL)
     stage.make_store()
     stage.machine.wherry("sync")
     stage.machine.wait_all_done()
     found = records(stage.objects, "p", "model")
     assert [dict(files(stage.objects, "p", each)) for each in found] == [
-        {"x": b"damaged"},
-        {"x": b"whole"},
+        {"x": b"damaged" * 5000},
+        {"x": b"whole" * 5000},
     ]
-    check_versions(stage.objects, {"safe": [{"x": b"safe"}], "lost": [{"x": b"lost"}]})
+    check_versions(
+        stage.objects, {"safe": [{"x": b"safe" * 5000}], "lost": [{"x": b"lost" * 5000}]}
+    )
 
 
 # ── what is synced, and when ───────────────────────────────────────────────────────────────────

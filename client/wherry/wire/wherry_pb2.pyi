@@ -218,20 +218,22 @@ class EntryBatch(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("path", "digest", "size", "captured", "in_place", "reference")
+    __slots__ = ("path", "digest", "size", "captured", "in_place", "reference", "data")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_FIELD_NUMBER: _ClassVar[int]
     IN_PLACE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     path: str
     digest: str
     size: int
     captured: Captured
     in_place: InPlace
     reference: Reference
-    def __init__(self, path: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., captured: _Optional[_Union[Captured, _Mapping]] = ..., in_place: _Optional[_Union[InPlace, _Mapping]] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ...) -> None: ...
+    data: bytes
+    def __init__(self, path: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., captured: _Optional[_Union[Captured, _Mapping]] = ..., in_place: _Optional[_Union[InPlace, _Mapping]] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Captured(_message.Message):
     __slots__ = ("file", "offset", "linked", "stat")

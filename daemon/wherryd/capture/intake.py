@@ -141,6 +141,7 @@ class Stream:
         self._lookup_count = 0
         self._size = 0
         self._is_known = False
+        self._has_files = False
         self.is_accepted = False
 
     def place_of(self, name: str) -> str:
@@ -161,6 +162,7 @@ class Stream:
             self._check_order(entry.path)
             self._count += 1
             self._size += max(0, entry.size)
+            self._has_files |= bool(entry.source and entry.source.file)
             self._waiting.append(entry)
             if len(self._waiting) >= STAGE_AT_ONCE:
                 await self._stage()
@@ -210,7 +212,7 @@ class Stream:
             entries=self._count,
             size=self._size,
             offline=header.offline,
-            synced=header.power,
+            synced=header.power or not self._has_files,  # the queue itself is synced
             lookups=self._lookup_count,
             spooled=spooled,
         )

@@ -5,9 +5,9 @@
 
 -- name: insert_entry
 INSERT INTO entries (
-    row, path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
-    lookup
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    row, path, size, digest, file, offset, stat, data, uri, checksum, max_objects, ref_version, resolved,
+    sums, lookup
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_lookup
 INSERT INTO lookups (row, number, uri, server, name, max_objects) VALUES (?, ?, ?, ?, ?, ?);
@@ -221,7 +221,7 @@ SELECT state, spooled_bytes, spooled_files FROM counts;
 
 -- name: entries
 SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
-    pack, pack_offset
+    pack, pack_offset, data
 FROM entries
 WHERE row = :row AND path > :after
 ORDER BY path
@@ -229,7 +229,7 @@ LIMIT :limit;
 
 -- name: entries_in_place
 SELECT path, size, digest, file, offset, stat, uri, checksum, max_objects, ref_version, resolved, sums,
-    pack, pack_offset
+    pack, pack_offset, data
 FROM entries
 WHERE row = :row AND path > :after AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
 ORDER BY path

@@ -132,7 +132,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
     path, size, digest, file, offset, stat, uri, checksum, most, version, resolved, sums = row[:12]
     source = reference = None
     if file is not None:
-        source = Source(file, offset, None if stat is None else _STAT.decode(stat))
+        source = Source(file, offset, None if stat is None else _STAT.decode(stat), row[14])
     if uri is not None:
         found = () if sums is None else _SUMS.decode(sums)
         reference = Reference(uri, bool(checksum), most, version, resolved, found)
@@ -151,8 +151,9 @@ def entry_values(row: int, entry: Entry, lookup: int | None = None) -> tuple[Val
 def _source(entry: Entry) -> tuple[Value, ...]:
     source = entry.source
     if source is None:
-        return None, 0, None
-    return source.file, source.offset, None if source.stat is None else json(source.stat)
+        return None, 0, None, None
+    stat = None if source.stat is None else json(source.stat)
+    return source.file, source.offset, stat, source.data
 
 
 def _reference(entry: Entry) -> tuple[Value, ...]:

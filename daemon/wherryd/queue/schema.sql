@@ -170,6 +170,7 @@ CREATE TABLE entries (
     sums     TEXT,                              -- JSON array: its server's further checksums; NULL: none
     pack     TEXT,                              -- the pack that holds its bytes, <hex>; NULL: none
     pack_offset INTEGER,                        -- where in the pack they begin
+    data     BLOB,                              -- the bytes themselves, of a small request; NULL: they lie in file
     PRIMARY KEY (row, path)
 ) STRICT, WITHOUT ROWID;
 

@@ -19,6 +19,7 @@ from wherry.wire.names import check_alias, check_name, check_path
 from wherryd.capture.intake import Header
 from wherryd.capture.room import Fullness
 from wherryd.clock import rfc3339
+from wherryd.hashing import sha256_of
 from wherryd.model import (
     Entry,
     FileStat,
@@ -41,6 +42,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _MOST = 2**63 - 1
+
+#: Of an entry; clients send no more than a few KiB so.
+MAX_DATA_BYTES = 1 << 20
 
 ENDED = (State.DONE, State.FAILED, State.CANCELLED)
 _SENT = (State.UPLOADED, State.SENDING, State.SETTLED, State.DONE)
@@ -95,7 +99,10 @@ def entry_of(entry: pb.Entry, place_of: Callable[[str], str]) -> Entry:
         raise ProtocolError(f"{entry.path!r} has the digest {entry.digest!r}")
     if not (0 <= entry.size <= _MOST or reference):
         raise ProtocolError(f"{entry.path!r} has a size of {entry.size} bytes")
-    return Entry(entry.path, entry.size, entry.digest or None, source, reference)
+    digest = entry.digest or None
+    if source and source.data is not None:
+        digest = sha256_of(source.data)
+    return Entry(entry.path, entry.size, digest, source, reference)
 
 
 def _source_of(entry: pb.Entry, place_of: Callable[[str], str]) -> Source | None:
@@ -110,6 +117,10 @@ def _source_of(entry: pb.Entry, place_of: Callable[[str], str]) -> Source | None
         if not entry.in_place.file.startswith("/") or "\0" in entry.in_place.file:
             raise ProtocolError(f"{entry.path!r} lies at {entry.in_place.file!r}")
         return Source(entry.in_place.file, 0, _stat_of(entry.in_place.stat))
+    if kind == "data":
+        if len(entry.data) != entry.size or entry.size > MAX_DATA_BYTES:
+            raise ProtocolError(f"{entry.path!r} has {len(entry.data)} of {entry.size} bytes in it")
+        return Source("", 0, None, entry.data)
     if kind is None:
         raise ProtocolError(f"{entry.path!r} has no source")
     return None

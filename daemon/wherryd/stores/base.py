@@ -75,9 +75,9 @@ class Ledger(Protocol):
 
 
 class FileBody(msgspec.Struct, frozen=True):
-    """Bytes to put that lie in a file on this machine, read in bounded pieces."""
+    """Bytes to put that lie in a file on this machine, read in bounded pieces, or in memory."""
 
-    path: str
+    path: str  # "" where they are no file's
     offset: int
     size: int
     sha256: bytes  # 32 bytes; the store checks what arrives against it
@@ -85,6 +85,8 @@ class FileBody(msgspec.Struct, frozen=True):
     told: Callable[[int], None] = tell_nobody
     #: Of a body that may go in parts; without one, what a kill leaves is begun anew.
     ledger: Ledger | None = None
+    #: The bytes themselves, where they are no file's.
+    data: bytes | None = None
 
 
 class PackBody(msgspec.Struct, frozen=True):

@@ -76,14 +76,14 @@ def joined(files: Iterable[FileBody]) -> tuple[FileBody, ...]:
     stretches: list[FileBody] = []
     for file in files:
         last = stretches[-1] if stretches else None
-        if last and last.path == file.path and last.offset + last.size == file.offset:
+        if last and last.path == file.path != "" and last.offset + last.size == file.offset:
             stretches[-1] = msgspec.structs.replace(last, size=last.size + file.size)
         else:
             stretches.append(file)
     return tuple(stretches)
 
 
-def gathered(body: PackBody) -> Iterator[bytes]:
+def gathered(body: FileBody | PackBody) -> Iterator[bytes]:
     """Read the body's files, about ``CHUNK_BYTES`` at a time. Raises as ``opened`` and ``pieces``."""
     for offset in range(0, body.size, CHUNK_BYTES):
         yield read_piece(body, offset, min(CHUNK_BYTES, body.size - offset))
@@ -101,9 +101,8 @@ def find_changed(body: FileBody | PackBody) -> FileBody | None:
     for file in _files(body):
         sha256 = hashlib.sha256()
         try:
-            with opened(file) as fd:
-                for piece in pieces(fd, file):
-                    sha256.update(piece)
+            for piece in gathered(file):
+                sha256.update(piece)
         except FileChanged:
             return file
         if sha256.digest() != file.sha256:
@@ -121,7 +120,7 @@ def check(body: FileBody | PackBody, sha256: bytes) -> None:
 def changed(body: FileBody, how: str) -> FileChanged:
     """Make the error that says how the file changed."""
     return FileChanged(
-        f"{body.path} {how}; it was to be sent as sha256:{body.sha256.hex()}.",
+        f"{body.path or 'Bytes in the queue'} {how}; it was to be sent as sha256:{body.sha256.hex()}.",
         hint="Log it again, and leave a file added with policy='immutable' as it is until then.",
     )
 
@@ -163,13 +162,22 @@ def _gathered(files: tuple[FileBody, ...], offset: int, size: int) -> Iterator[b
         (file, *reach) for file, reach in zip(files, _reaches(files, offset, size), strict=True)
     )
     parts = ((file, start, count) for file, start, count in wanted if count)
-    for _, group in groupby(parts, key=lambda part: part[0].path):
+    for path, group in groupby(parts, key=lambda part: part[0].path):
+        if not path:
+            yield from (_data(file)[start : start + count] for file, start, count in group)
+            continue
         first, *others = group
         with opened(first[0]) as fd:
             for file, start, count in (first, *others):
                 yield from pieces(
                     fd, msgspec.structs.replace(file, offset=file.offset + start, size=count)
                 )
+
+
+def _data(body: FileBody) -> bytes:
+    if body.data is None or len(body.data) != body.size:
+        raise changed(body, "are not whole")
+    return body.data
 
 
 def _reaches(files: tuple[FileBody, ...], offset: int, size: int) -> Iterator[tuple[int, int]]:

@@ -47,13 +47,14 @@ def entry_body(
     """Make the body of an entry whose digest is known and that is no reference.
 
     Args:
-        entry: names the file.
+        entry: names the file, or has the bytes.
         told: how many bytes have left; see ``FileBody``.
         ledger: of a body that may go in parts.
     """
     assert entry.source is not None and entry.digest is not None, entry
     sha256 = bytes.fromhex(entry.digest.removeprefix("sha256:"))
-    return FileBody(entry.source.file, entry.source.offset, entry.size, sha256, told, ledger)
+    source = entry.source
+    return FileBody(source.file, source.offset, entry.size, sha256, told, ledger, source.data)
 
 
 def pack_body(

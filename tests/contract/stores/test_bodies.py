@@ -76,6 +76,44 @@ async def test_a_part_of_a_file_is_shifted(
     assert await _digest_of(store, "blob") == body.sha256
 
 
+async def test_who_reads_is_told_that_bodies_are_checked(
+    store: ObjectStore, file_body: MakeBody
+) -> None:
+    """A server that gives the checksum back to readers, as it was sent, may not have compared it."""
+    body = file_body(b"right")
+    await store.put("blob", body)
+    await store.head("blob")
+    assert await _digest_of(store, "blob") == body.sha256
+    changed = msgspec.structs.replace(file_body(b"wrong"), sha256=body.sha256)
+    with pytest.raises(FileChanged):
+        await store.put("other", changed)
+    with pytest.raises(ObjectMissing):
+        await store.head("other")
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 << 10])
+async def test_bytes_in_memory_are_looked_for_in_a_file(
+    store: ObjectStore, file_body: MakeBody, size: int
+) -> None:
+    """Bytes that lie in memory arrive by themselves, and beside files' in a pack; checked like those."""
+    data = os.urandom(size)
+    body = FileBody("", 0, size, hashlib.sha256(data).digest(), data=data)
+    await store.put("blob", body)
+    assert await _digest_of(store, "blob") == body.sha256
+    files = (body, file_body(b"between"), body, body)
+    whole = data + b"between" + data + data
+    pack = PackBody(
+        files, len(whole), hashlib.sha256(whole).digest(), tell_nobody, stretches=joined(files)
+    )
+    await store.put("pack", pack)
+    assert await _digest_of(store, "pack") == pack.sha256
+    for wrong in (data[:-1], bytes(reversed(data)), None) if size > 1 else ():
+        with pytest.raises(FileChanged, match="Bytes in the queue"):
+            await store.put("wrong", msgspec.structs.replace(body, data=wrong))
+    with pytest.raises(ObjectMissing):
+        await store.head("wrong")
+
+
 @pytest.mark.parametrize("size", [10, 3 << 20, SINGLE_PUT_BYTES + 1])
 async def test_bytes_land_under_another_digest(
     store: ObjectStore, file_body: MakeBody, size: int

@@ -113,6 +113,45 @@ def test_a_store_that_is_away_lets_training_fill_the_disk(on: Machine) -> None:
     wait_until(lambda: _spool(on)["bytes"] == 0)
 
 
+_LITTLE = """
+import wherry
+run = wherry.init(project="p", settings={"finish": "detach"})
+def log(n):
+    made = wherry.Artifact("little", "t", metadata={"n": n})
+    with made.new_file("x", "wb") as file:
+        file.write(bytes([n]) * 8192)
+    run.log_artifact(made)
+    return made
+made = [log(n) for n in range(8)]
+last = wherry.Artifact("little", "t", metadata={"n": 8})
+with last.new_file("x", "wb") as file:
+    file.write(bytes(8192))
+try:
+    run.log_artifact(last)
+except wherry.errors.SpoolFull as error:
+    print(error, flush=True)
+for each in made:
+    each.wait(60)
+print(run.log_artifact(last).wait(60).version, flush=True)
+"""
+
+
+def test_bytes_in_the_queue_have_no_quota(on: Machine) -> None:
+    """What goes with its request and not through the spool counts from its log on: without room that raises,
+    nothing is half in the queue, and the same artifact may be logged when there is room again.
+    """
+    _configure(on, spool_quota_bytes=64 << 10, spool_timeout_s=1)
+    program = on.start(_LITTLE)
+    assert "is full: it holds 64.0 KiB of 64.0 KiB" in program.wait_line()
+    assert (_spool(on)["bytes"], _spool(on)["unlogged_bytes"]) == (64 << 10, 0)
+    assert _on_disk(on) == (0, 0)
+    store = _let_store_come(on)
+    assert program.wait_done().split()[-1] == "v8"
+    on.wait_all_done()
+    assert len(records(FolderObjects(store), "p", "little")) == 9
+    wait_until(lambda: _spool(on)["bytes"] == 0)
+
+
 def test_a_wait_does_not_end_when_room_comes(on: Machine) -> None:
     """Who waits goes on when the store comes back, and also when the quota is raised in config.toml."""
     _configure(on, spool_quota_bytes=2 * _MIB, spool_timeout_s=60)

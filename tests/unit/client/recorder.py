@@ -237,6 +237,8 @@ class Recorder:
                 with (folder / entry.captured.file).open("rb") as file:
                     file.seek(entry.captured.offset)
                     self.read[entry.path] = file.read(entry.size)
+            elif entry.HasField("data"):
+                self.read[entry.path] = entry.data
         self._states[header.request_id] = pb.RequestState(
             request_id=header.request_id,
             project=header.project,

@@ -29,7 +29,7 @@ def join(pid):
     assert os.waitpid(pid, 0)[1] == 0
 run = wherry.init(project="p", settings={"finish": "detach"})
 artifact = wherry.Artifact("name", "type")
-write("before", b"before")
+write("before", b"before" * 4000)  # a file in the spool
 artifact.add_file("before")
 """
 
@@ -55,7 +55,7 @@ join(pid)
     assert len(recorder.logged) == 2
     for logged in recorder.logged:
         assert len(logged.entries) == 51
-        assert recorder.read["before"] == b"before"
+        assert recorder.read["before"] == b"before" * 4000
     assert {logged.header.session for logged in recorder.logged} == {
         recorder.logged[0].header.session
     }
@@ -116,6 +116,43 @@ join(pid)
 """
     )
     assert len(recorder.logged) == 1
+
+
+def test_child_shares_its_parents_memory(program: Program, recorder: Recorder) -> None:
+    """What lies in memory is each process's own: both go on, and either may be first to log."""
+    program(
+        _START
+        + """
+for late in (False, True):
+    little = wherry.Artifact(f"little{late}", "type")
+    with little.new_file("both") as file:
+        file.write("both")
+    read, end = os.pipe()
+    def work():
+        with little.new_file("child") as file:
+            file.write("child")
+        if late:
+            os.read(read, 1)
+        run.log_artifact(little)
+    pid = child(work)
+    if not late:
+        join(pid)
+    with little.new_file("parent") as file:
+        file.write("parent")
+    run.log_artifact(little)
+    os.write(end, b"x")
+    if late:
+        join(pid)
+"""
+    )
+    assert [(logged.header.name, logged.paths) for logged in recorder.logged] == [
+        ("littleFalse", ["both", "child"]),
+        ("littleFalse", ["both", "parent"]),
+        ("littleTrue", ["both", "parent"]),
+        ("littleTrue", ["both", "child"]),
+    ]
+    assert all(not logged.header.folder for logged in recorder.logged)
+    assert recorder.read == {path: path.encode() for path in ("both", "child", "parent")}
 
 
 def test_fork_while_another_thread_adds_hangs(program: Program, recorder: Recorder) -> None:

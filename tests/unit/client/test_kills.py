@@ -35,14 +35,17 @@ PLACES = {
 
 _PROGRAM = """
 import wherry
-with open("small", "wb") as file:
-    file.write(b"small")
+for name in ("small", "other"):
+    with open(name, "wb") as file:
+        file.write(name.encode())
 with open("big", "wb") as file:
     file.write(b"big" * 1_000_000)
 run = wherry.init(project="p", settings={"finish": "detach"})
 artifact = wherry.Artifact("name", "type")
 artifact.add_file("small")
 artifact.add_file("big")
+artifact.add_file("other")
+artifact.add_file("big", name="again")
 artifact.add_file("big", name="linked", policy="immutable")
 run.log_artifact(artifact)
 """
@@ -62,9 +65,10 @@ def test_killed_program_leaves_half_a_request(
         _check_free(session)
     program(_PROGRAM)
     assert len(recorder.logged) == PLACES[place] + 1
-    assert recorder.logged[-1].paths == ["big", "linked", "small"]
-    assert recorder.read["big"] == recorder.read["linked"] == b"big" * 1_000_000
-    assert recorder.read["small"] == b"small"
+    read = recorder.read
+    assert recorder.logged[-1].paths == ["again", "big", "linked", "other", "small"]
+    assert read["again"] == read["big"] == read["linked"] == b"big" * 1_000_000
+    assert (read["small"], read["other"]) == (b"small", b"other")
 
 
 def _check_free(session: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -44,7 +45,42 @@ def test_header_says_something_else(recorder: Recorder, run: wherry.Run, home: P
     assert (header.run.job_type, header.run.project) == ("train", "cats")
     assert not header.offline and not header.power
     assert header.client.startswith("wherry ")
-    assert (home / places.SESSIONS / header.session / header.folder).is_dir()
+    assert (header.session, header.folder) == ("", "")  # nothing is captured
+
+
+@pytest.mark.parametrize(("size", "is_in_memory"), [(16 << 10, True), ((16 << 10) + 1, False)])
+def test_small_artifact_makes_a_folder(
+    recorder: Recorder, run: wherry.Run, home: Path, size: int, is_in_memory: bool
+) -> None:
+    """A few KiB go with the request; more lies in the artifact's folder, which the daemon is told."""
+    artifact, data = make(), os.urandom(size)
+    with artifact.new_file("new", mode="wb") as file:
+        file.write(data[:100])
+    Path("f").write_bytes(data[100:])
+    artifact.add_file("f")
+    run.log_artifact(artifact)
+    header, entries, _ = recorder.logged[0]
+    assert recorder.read == {"new": data[:100], "f": data[100:]}
+    assert [entry.HasField("data") for entry in entries] == [is_in_memory] * 2
+    assert bool(header.folder) is not is_in_memory
+    folders = [*(home / places.SESSIONS).glob("*/*/")]
+    assert [folder.name for folder in folders] == [header.folder] * (not is_in_memory)
+
+
+def test_many_small_files_stay_in_memory(recorder: Recorder, run: wherry.Run) -> None:
+    """More than a few files are a folder, however small they are."""
+    Path("d").mkdir()
+    for number in range(65):
+        Path(f"d/{number}").touch()
+    few, many = make(), make()
+    for number in range(64):
+        few.add_file(f"d/{number}")
+    many.add_dir("d")
+    for artifact in (few, many):
+        run.log_artifact(artifact)
+    assert [bool(logged.header.folder) for logged in recorder.logged] == [False, True]
+    assert {len(logged.entries) for logged in recorder.logged} == {64, 65}
+    assert set(recorder.read.values()) == {b""}
 
 
 def test_missing_description_becomes_empty(recorder: Recorder, run: wherry.Run) -> None:
@@ -287,7 +323,7 @@ def test_refused_artifact_is_stuck(
     """An artifact that the daemon refuses for good is as before: it can be changed and logged
     elsewhere, and its bytes go when it is dropped.
     """
-    Path("f").write_text("x")
+    Path("f").write_bytes(bytes(20_000))  # in the spool
     artifact, final = make(), make()
     final.finalize()
     recorder.refuse("Log", "TypeTaken", times=2)
@@ -377,7 +413,7 @@ def test_artifact_of_another_home_is_sent(
 ) -> None:
     """What was captured in one home can't be logged by a run of another."""
     monkeypatch.setenv("WHERRY_HOME", str(tmp_path / "other"))
-    Path("f").write_text("x")
+    Path("f").write_bytes(bytes(20_000))
     artifact = make()
     artifact.add_file("f")
     monkeypatch.setenv("WHERRY_HOME", str(home))

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from io import UnsupportedOperation
 from operator import attrgetter
 from types import ModuleType
 
@@ -21,7 +22,7 @@ from wherry.errors import WherryError
 BUILTINS = {
     "wherry": {AttributeError},  # as of any module
     "wherry.run_config": {AttributeError},  # as of any object
-    "wherry.spool_file": {ValueError},  # as `open()` says it of a mode and an encoding
+    "wherry.spool_file": {ValueError, UnsupportedOperation},  # as files and `open()` say it
 }
 #: What is met within the client, and made an error of ours there.
 MET = {

@@ -16,6 +16,9 @@ from tests.unit.client.test_adding import content
 from wherry import session
 from wherry.wire import places
 
+#: More than stays in memory.
+SPOOLED = bytes(20_000)
+
 
 def is_held(folder: Path) -> bool:
     """Whether a process holds the session, as a sweep finds out."""
@@ -41,7 +44,7 @@ def test_artifact_without_captures_makes_a_session(home: Path) -> None:
 
 def test_artifacts_share_a_folder(home: Path, tmp_path: Path) -> None:
     """All artifacts of a process lie in one session, each in a folder of its own; all private."""
-    (tmp_path / "f").write_text("x")
+    (tmp_path / "f").write_bytes(SPOOLED)
     artifacts = [wherry.Artifact("name", type="type") for _ in range(3)]
     for artifact in artifacts:
         artifact.add_file("f")
@@ -64,7 +67,7 @@ def _start(code: str, home: Path, cwd: Path) -> subprocess.Popen[bytes]:
 
 _CAPTURE = """
 import os, subprocess, sys, wherry
-open("f", "w").close()
+open("f", "wb").write(bytes(20_000))
 wherry.Artifact("name", "type").add_file("f")
 """
 
@@ -126,7 +129,7 @@ def test_sweep_between_two_steps_breaks_the_session(
             shutil.rmtree(swept[0])
 
     monkeypatch.setattr(session, place, sweep)
-    (tmp_path / "f").write_text("x")
+    (tmp_path / "f").write_bytes(SPOOLED)
     artifact = wherry.Artifact("name", type="type")
     artifact.add_file("f")
     (folder,) = sessions(home)
@@ -136,23 +139,23 @@ def test_sweep_between_two_steps_breaks_the_session(
 
 def test_swept_session_is_used_on(home: Path, tmp_path: Path) -> None:
     """Where the session was swept, the next artifact goes into a new one."""
-    (tmp_path / "f").write_text("x")
+    (tmp_path / "f").write_bytes(SPOOLED)
     wherry.Artifact("name", type="type").add_file("f")
     shutil.rmtree(home)
     artifact = wherry.Artifact("name", type="type")
     artifact.add_file("f")
-    assert content(artifact, "f") == b"x"
+    assert content(artifact, "f") == SPOOLED
     (folder,) = sessions(home)
     assert is_held(folder)
 
 
 def test_dropped_artifacts_fill_the_spool(home: Path, tmp_path: Path) -> None:
     """What an artifact captured that was dropped unlogged goes when the next one captures."""
-    (tmp_path / "f").write_text("x")
+    (tmp_path / "f").write_bytes(SPOOLED)
     artifact = wherry.Artifact("name", type="type")
     for _ in range(5):
         artifact = wherry.Artifact("name", type="type")
         artifact.add_file("f")
     (folder,) = sessions(home)
     assert len([path for path in folder.iterdir() if path.is_dir()]) <= 2
-    assert content(artifact, "f") == b"x"
+    assert content(artifact, "f") == SPOOLED

@@ -471,6 +471,26 @@ async def test_unsynced_bytes_are_trusted_after_a_boot(bench: Bench) -> None:
     assert await bench.queue.boot() == "boot-2"
 
 
+async def test_bytes_in_the_queue_are_lost_with_a_boot(
+    bench: Bench, session: Session, intake: Intake
+) -> None:
+    """What lies in the queue is as durable as the queue: nothing is left to sync or to be looked after."""
+    await _durability(bench, "boot-1").check_boot()
+    data = Entry("data", 3, digest(b"abc"), Source("", data=b"abc"))
+    folder = session.capture("a1")
+    for captured in (False, True):
+        header = _header(folder, "file") if captured else _header("", "data")
+        async with intake.receive(header) as stream:
+            file = stream.place_of("pack") if captured else ""
+            await stream.add([data, *[Entry("file", 3, source=Source(file))] * captured])
+            await stream.end(1 + captured, b"body")
+    (unsynced,) = await bench.queue.unsynced(10)
+    assert unsynced.folder == folder
+    await _durability(bench, "boot-2").check_boot()
+    states = [request.state for request in await bench.queue.find(Filter())]
+    assert states == [State.ACCEPTED, State.FAILED]
+
+
 async def test_restart_is_taken_for_a_boot(bench: Bench) -> None:
     """Another start of the daemon under the same boot fails nothing; nor does a system without ids."""
     await _durability(bench, "boot-1").check_boot()

@@ -37,7 +37,7 @@ def fill(temporary: Temporary, body: Body, may_go_on: Callable[[], object]) -> N
     if isinstance(body, bytes):
         temporary.write(body)
         return
-    if isinstance(body, PackBody):
+    if isinstance(body, PackBody) or body.data is not None:
         _write(gathered(body), temporary, body, may_go_on)
         return
     with opened(body) as source:
