@@ -181,7 +181,7 @@ class Sender:
         answer = await read_answer(
             call, await stack.enter_async_context(self._transport.send(request))
         )
-        if answer.is_checked:
+        if call.body and answer.is_checked:  # who reads is told what was sent once, checked or not
             self._checking.add(place.base)
         return answer
 
