@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import anyio
 
+from benchmarks.resting import cpu_s, daemon_pid
 from benchmarks.table import Figures, median, paired, times
 
 MILLION = """
@@ -137,31 +137,19 @@ def _connect(rounds: int) -> float:
     return median([_run(_HELLO) - _run("pass") for _ in range(rounds)]) * 1000
 
 
-def _pid() -> int:
-    answer = subprocess.run(
-        [sys.executable, "-m", "wherry.cli", "daemon", "status", "--json"],
-        check=True,
-        capture_output=True,
-    )
-    return int(json.loads(answer.stdout)["pid"])
-
-
 def _resident(field: str) -> float:
-    for line in Path(f"/proc/{_pid()}/status").read_text().splitlines():
+    for line in Path(f"/proc/{daemon_pid()}/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise LookupError(field)
 
 
 def _reset_peak() -> None:
-    Path(f"/proc/{_pid()}/clear_refs").write_text("5")
+    Path(f"/proc/{daemon_pid()}/clear_refs").write_text("5")
 
 
 def _idle_cpu(seconds: float) -> float:
-    def used() -> float:
-        fields = Path(f"/proc/{_pid()}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    begin = used()
+    pid = daemon_pid()
+    begin = cpu_s(pid)
     time.sleep(seconds)
-    return (used() - begin) / seconds * 100
+    return (cpu_s(pid) - begin) / seconds * 100

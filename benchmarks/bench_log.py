@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import wherry
+from benchmarks.resting import wait_rest
 from benchmarks.table import Figures, median, paired, times
 
 MANY = """
@@ -163,6 +164,7 @@ def _processes(count: int, logs: int) -> float:
     ]
     for program in programs:
         assert program.stdout and program.stdout.readline() == "ready\n"
+    wait_rest()
     for program in programs:
         assert program.stdin
         program.stdin.write("go\n")
