@@ -277,7 +277,7 @@ async def _wire(
         credentials=credentials,
         restart_lane=restart_lane,
         nudge=nudge,
-        trouble_of=lambda lane: transferrer.troubles.of(lane.store, lane.project),
+        trouble_of=transferrer.troubles.of,
         set_aside=partial(set_aside, config.queue),
         resolvers=resolvers,
         is_receiving=lambda: streams.are_running,

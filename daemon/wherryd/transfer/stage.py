@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from wherry.errors import QueueError, StoreError, WherryError
 from wherry.wire.failpoints import failpoint
@@ -60,16 +61,23 @@ def choose(
     taken = Counter(_class_of(request) for request in busy)
     chosen = []
     for request in candidates:
-        address, is_big = class_ = _class_of(request)
-        limit = BIG_AT_ONCE if is_big else SMALL_AT_ONCE
-        if taken[class_] < limit and troubles.of(address, request.lane.project) is None:
+        class_ = _class_of(request)
+        limit = BIG_AT_ONCE if class_.is_big else SMALL_AT_ONCE
+        if taken[class_] < limit and troubles.of(request.lane) is None:
             taken[class_] += 1
             chosen.append(request)
     return chosen
 
 
-def _class_of(request: Request) -> tuple[str, bool]:
-    return request.lane.store, request.size >= BIG_BYTES
+class _Class(NamedTuple):
+    """Requests that share places."""
+
+    address: str
+    is_big: bool
+
+
+def _class_of(request: Request) -> _Class:
+    return _Class(request.lane.store, request.size >= BIG_BYTES)
 
 
 class Transferrer:
@@ -136,6 +144,7 @@ class Transferrer:
         began, since = self._clock.monotonic(), self._clock.now()
         watcher = self._watcher(request)
         emptying = Emptying(request, self._spool, self._queue)
+        contact = None
         try:
             if await self._is_stopped(request.lane):
                 return False
@@ -145,6 +154,7 @@ class Transferrer:
             _BEFORE_QUEUE()
             await self._queue.uploaded(request.row, contact.store_id, since if is_own else None)
             _AFTER_QUEUE()
+            self.troubles.sent(request.lane)
             await emptying.empty()
         except Leaving:
             return False
@@ -161,7 +171,7 @@ class Transferrer:
             await self._stop(request.lane, error)
             return False
         except StoreError as error:
-            await self._wait(request, error, began)
+            await self._wait(request, error, began, of_store=contact is None)
             return False
         except WherryError as error:
             await self._fail(request, error)
@@ -175,7 +185,7 @@ class Transferrer:
         lane = request.lane
 
         async def went_well() -> None:
-            self.troubles.went_well(lane.store, lane.project)
+            self.troubles.went_well(lane)
             await watcher.recovered()
 
         manifest = await self._manifest_of(request)
@@ -189,7 +199,7 @@ class Transferrer:
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────
     def _is_blocked(self, lane: Lane) -> bool:
-        return lane in self._stopped or self.troubles.of(lane.store, lane.project) is not None
+        return lane in self._stopped or self.troubles.of(lane) is not None
 
     async def _is_stopped(self, lane: Lane) -> bool:
         """Whether the lane waits for the user; it is left alone then until a nudge."""
@@ -206,12 +216,14 @@ class Transferrer:
         _BEFORE_STOP()
         await self._queue.stop_lane(lane, error.message, error.known)
 
-    async def _wait(self, request: Request, error: StoreError, began: float) -> None:
+    async def _wait(
+        self, request: Request, error: StoreError, began: float, *, of_store: bool
+    ) -> None:
         lane = request.lane
         self._contacts.broken(lane.store)
         if await self._queue.store_id(lane.store):
             error = of_known(error)
-        trouble = self.troubles.note(lane.store, lane.project, error, began)
+        trouble = self.troubles.note(lane, error, began, of_store=of_store)
         _log.warning("store has trouble", store=lane.store, request=request.id, error=str(error))
         await self._queue.wait_until(request.row, trouble.error, trouble.reason, trouble.next_try)
         self.crew.wake_in(trouble.pause_s + _MARGIN_S)

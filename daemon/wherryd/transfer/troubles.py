@@ -1,15 +1,19 @@
 """What is wrong with stores at this time, and when they are tried again.
 
-Owns: growing pauses with full jitter, one for each store, or for one project of it where only that is
-refused. Pure state: no I/O. Does not own: which errors are worth another try (``StoreError`` says so).
+Owns: growing pauses with full jitter, and for whom: all of a store, one project where only that is refused,
+or one lane. Pure state: no I/O. Does not own: which errors are worth another try (``StoreError`` says so).
+
+One failure does not tell whether a store is in trouble, or only what one lane sends there. So it pauses that
+lane, and all of the store only where another lane has failed as well since anything went well there.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from wherry.errors import AccessRefused, StoreError
+from wherry.errors import AccessRefused, StoreError, StoreMissing
 from wherryd.clock import Clock, full_jitter
+from wherryd.model import Lane
 from wherryd.public import public_name
 
 FIRST_S = 0.5
@@ -32,7 +36,7 @@ class Trouble(msgspec.Struct, frozen=True):
         return self.noted + self.pause_s
 
 
-_Place = tuple[str, str]  # address, project ("" for all)
+_Place = tuple[str, str, str]  # address, project and name, as a lane; "" for all
 
 
 class Troubles:
@@ -41,41 +45,59 @@ class Troubles:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._troubles: dict[_Place, Trouble] = {}
+        self._failing: dict[str, set[Lane]] = {}  # by address, since anything went well there
 
-    def note(self, address: str, project: str, error: StoreError, began: float) -> Trouble:
-        """Note a failed try; the pause grows once for all tries that were under way together.
+    def note(self, lane: Lane, error: StoreError, began: float, *, of_store: bool) -> Trouble:
+        """Note a failed try; a pause grows once for all tries that were under way together.
 
         Args:
             began: when the try began, by the monotonic clock.
+            of_store: whether the store itself gave no answer, and not what a request has sent to it.
         """
-        place = (address, project if isinstance(error, AccessRefused) else "")
-        before = self._troubles.get(place)
-        if before is not None and began < before.noted:
-            return before
-        trouble = self._troubles[place] = self._next(before.failures if before else 0, error)
-        return trouble
+        if isinstance(error, AccessRefused):
+            return self._note((lane.store, lane.project, ""), error, began)
+        failing = self._failing.setdefault(lane.store, set())
+        failing.add(lane)
+        if of_store or isinstance(error, StoreMissing) or len(failing) > 1:
+            return self._note((lane.store, "", ""), error, began)
+        return self._note(_place(lane), error, began)
 
-    def went_well(self, address: str, project: str) -> None:
-        """The next pause is a first one again."""
-        self._troubles.pop((address, ""), None)
-        self._troubles.pop((address, project), None)
+    def went_well(self, lane: Lane) -> None:
+        """The store has taken something of a project: the next pause is a first one again."""
+        self._failing.pop(lane.store, None)
+        self._troubles.pop((lane.store, "", ""), None)
+        self._troubles.pop((lane.store, lane.project, ""), None)
+
+    def sent(self, lane: Lane) -> None:
+        """All of a lane's request is in its store."""
+        self.went_well(lane)
+        self._troubles.pop(_place(lane), None)
 
     def forget(self, address: str) -> None:
         """Let all that waits for this store be tried now: new credentials, or the user said so."""
+        self._failing.pop(address, None)
         for place in [place for place in self._troubles if place[0] == address]:
             del self._troubles[place]
 
-    def of(self, address: str, project: str) -> Trouble | None:
-        """Why requests of a project wait, if they do."""
-        return self._running((address, "")) or self._running((address, project))
+    def of(self, lane: Lane) -> Trouble | None:
+        """Why a lane's requests wait, if they do."""
+        store, project = (lane.store, "", ""), (lane.store, lane.project, "")
+        return self._running(store) or self._running(project) or self._running(_place(lane))
 
     def paused_stores(self) -> tuple[str, ...]:
         """Addresses that are left alone as a whole."""
         return tuple(
             address
-            for address, project in self._troubles
-            if not project and self._running((address, project))
+            for address, project, name in self._troubles
+            if not project and self._running((address, project, name))
         )
+
+    def _note(self, place: _Place, error: StoreError, began: float) -> Trouble:
+        before = self._troubles.get(place)
+        if before is not None and began < before.noted:
+            return before
+        trouble = self._troubles[place] = self._next(before.failures if before else 0, error)
+        return trouble
 
     def _running(self, place: _Place) -> Trouble | None:
         trouble = self._troubles.get(place)
@@ -92,3 +114,7 @@ class Troubles:
             noted=self._clock.monotonic(),
             failures=failures + 1,
         )
+
+
+def _place(lane: Lane) -> _Place:
+    return (lane.store, lane.project, lane.name)

@@ -12,7 +12,7 @@ import pytest
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import OTHER, STORE, Bench, digest
 from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable, WherryError
-from wherryd.model import State
+from wherryd.model import Lane, State
 from wherryd.prepare.packs import SMALL_BYTES
 from wherryd.progress import Progress
 from wherryd.queue.base import Request
@@ -188,7 +188,7 @@ async def test_store_trouble_fails_the_request(
     waiting = await bench.wait_row(request, lambda now: (now.next_try or 0) > bench.clock.now())
     assert (waiting.state, waiting.error) == (State.PREPARED, kind.__name__)
     assert "the store says no" in waiting.reason
-    assert stage.troubles.of(STORE, "cats")
+    assert stage.troubles.of(Lane(STORE, "cats", "model"))
     store.failure = None
     bench.clock.advance(1)
     done = await _uploaded(bench, request)
@@ -197,7 +197,7 @@ async def test_store_trouble_fails_the_request(
 
 async def _let_pauses_pass(bench: Bench, stage: Transferrer) -> None:
     with anyio.fail_after(10):
-        while stage.troubles.of(STORE, "cats") is None:
+        while stage.troubles.of(Lane(STORE, "cats", "model")) is None:
             bench.clock.advance(0.1)
             await bench.queue.counts()
 

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from tests.unit.daemon.bench import OTHER, STORE, Bench, HandClock
+from tests.support.memory import MemoryStore
+from tests.unit.daemon.bench import OTHER, STORE, Bench, HandClock, digest
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherryd.crew import LOOK_AHEAD, Crew, in_turn
 from wherryd.model import Lane, State
 from wherryd.queue.base import Request
-from wherryd.stores.base import OutcomeUnknown
+from wherryd.stores.base import Body, OutcomeUnknown
 from wherryd.transfer.stage import BIG_AT_ONCE, BIG_BYTES, SMALL_AT_ONCE, choose
 from wherryd.transfer.troubles import LONGEST_S, Troubles
+
+CATS, DOGS = (Lane(STORE, project, "model") for project in ("cats", "dogs"))
 
 
 def test_pauses_stop_growing_or_shrink() -> None:
@@ -23,7 +26,7 @@ def test_pauses_stop_growing_or_shrink() -> None:
     troubles = Troubles(clock)
     pauses = []
     for _ in range(12):
-        trouble = troubles.note(STORE, "cats", StoreUnavailable("no"), clock.monotonic())
+        trouble = troubles.note(CATS, StoreUnavailable("no"), clock.monotonic(), of_store=True)
         pauses.append(trouble.pause_s)
         clock.advance(trouble.pause_s + 1)
     assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
@@ -37,39 +40,96 @@ def test_requests_under_way_together_grow_one_pause() -> None:
     troubles = Troubles(clock)
     began = clock.monotonic()
     clock.advance(1)
-    first = troubles.note(STORE, "cats", StoreUnavailable("no"), began)
-    assert troubles.note(STORE, "cats", StoreUnavailable("no"), began) == first
+    first = troubles.note(CATS, StoreUnavailable("no"), began, of_store=True)
+    assert troubles.note(CATS, StoreUnavailable("no"), began, of_store=True) == first
 
 
 def test_refused_project_pauses_the_store() -> None:
     """Where one project is refused, the store's others go on; what concerns the store pauses all."""
     clock = HandClock()
     troubles = Troubles(clock)
-    troubles.note(STORE, "cats", AccessRefused("no"), clock.monotonic())
-    assert troubles.of(STORE, "cats")
-    assert troubles.of(STORE, "dogs") is None
+    troubles.note(CATS, AccessRefused("no"), clock.monotonic(), of_store=False)
+    assert troubles.of(CATS)
+    assert troubles.of(DOGS) is None
     assert troubles.paused_stores() == ()
-    troubles.note(STORE, "dogs", OutcomeUnknown("no"), clock.monotonic())
+    troubles.note(DOGS, OutcomeUnknown("no"), clock.monotonic(), of_store=True)
     assert troubles.paused_stores() == (STORE,)
-    assert troubles.of(STORE, "birds")
-    assert troubles.of(OTHER, "birds") is None
+    assert troubles.of(Lane(STORE, "birds", "model"))
+    assert troubles.of(Lane(OTHER, "birds", "model")) is None
 
 
 def test_trouble_outlasts_its_pause() -> None:
     """A pause is over when its time is, when things go well, and when the user says so."""
     clock = HandClock()
     troubles = Troubles(clock)
-    trouble = troubles.note(STORE, "cats", StoreUnavailable("no"), clock.monotonic())
+    trouble = troubles.note(CATS, StoreUnavailable("no"), clock.monotonic(), of_store=True)
     assert trouble.error == "StoreUnavailable"
     clock.advance(trouble.pause_s)
-    assert troubles.of(STORE, "cats") is None
-    again = troubles.note(STORE, "cats", StoreUnavailable("no"), clock.monotonic())
+    assert troubles.of(CATS) is None
+    again = troubles.note(CATS, StoreUnavailable("no"), clock.monotonic(), of_store=True)
     assert again.pause_s == 2 * trouble.pause_s
-    troubles.went_well(STORE, "cats")
-    assert troubles.of(STORE, "cats") is None
-    troubles.note(STORE, "cats", AccessRefused("no"), clock.monotonic())
+    troubles.went_well(CATS)
+    assert troubles.of(CATS) is None
+    troubles.note(CATS, AccessRefused("no"), clock.monotonic(), of_store=False)
     troubles.forget(STORE)
-    assert troubles.of(STORE, "cats") is None
+    assert troubles.of(CATS) is None
+
+
+def test_what_one_lane_sends_pauses_the_store() -> None:
+    """One lane's failures pause that lane, ever longer, whatever goes well elsewhere; when another lane fails
+    as well, and nothing has gone well since, it is the store.
+    """
+    clock = HandClock()
+    troubles = Troubles(clock)
+    pauses = []
+    for _ in range(4):
+        trouble = troubles.note(CATS, OutcomeUnknown("no"), clock.monotonic(), of_store=False)
+        pauses.append(trouble.pause_s)
+        assert troubles.of(CATS) == trouble
+        assert troubles.of(DOGS) is None and troubles.paused_stores() == ()
+        clock.advance(trouble.pause_s)
+        troubles.went_well(CATS)  # some of what it sends
+        troubles.sent(DOGS)
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
+    troubles.sent(CATS)
+    for lane in (CATS, DOGS):
+        troubles.note(lane, OutcomeUnknown("no"), clock.monotonic(), of_store=False)
+    assert troubles.paused_stores() == (STORE,)
+    assert troubles.of(Lane(STORE, "birds", "model"))
+    troubles.forget(STORE)
+    assert troubles.of(CATS) is troubles.of(DOGS) is None
+
+
+class _Refusing(MemoryStore):
+    """Takes all but the bytes that the test names."""
+
+    refused = ""
+
+    async def put(self, key: str, body: Body) -> None:
+        if self.refused and self.refused in key:
+            raise OutcomeUnknown("the server says 500 to this one")
+        await super().put(key, body)
+
+
+async def test_bytes_that_a_store_never_takes_hold_up_others(bench: Bench) -> None:
+    """While one lane's bytes fail for ever, the others' go up, and no time passes for them."""
+    store = _Refusing(bench.clock, STORE)
+    store.refused = digest(b"bad").removeprefix("sha256:")
+    bench.stores[STORE] = store
+    bench.preparer()
+    bench.transferrer()
+    bad = await bench.log({"a": b"bad"}, name="bad")
+    await bench.wait_row(bad, lambda now: now.error)
+    for number in range(40):
+        good = await bench.log({"a": b"good %d" % number}, name=f"good-{number % 4}")
+        await bench.wait_state(good, State.UPLOADED)
+        if number % 10 == 0:
+            bench.clock.advance(60)  # the bad one is tried again
+    waiting = await bench.queue.get(bad.row)
+    assert (waiting.state, waiting.error) == (State.PREPARED, "StoreUnavailable")
+    store.refused = ""
+    bench.clock.advance(60)
+    await bench.wait_state(bad, State.UPLOADED)
 
 
 async def test_one_lane_takes_anothers_turn(bench: Bench) -> None:
@@ -117,5 +177,5 @@ async def test_one_store_takes_anothers_places(bench: Bench, big: bool) -> None:
     troubles = Troubles(bench.clock)
     chosen = choose([request] * 50 + [other] * 50, [request], troubles)
     assert chosen == [request] * (limit - 1) + [other] * limit
-    troubles.note(STORE, "cats", StoreUnavailable("no"), bench.clock.monotonic())
+    troubles.note(CATS, StoreUnavailable("no"), bench.clock.monotonic(), of_store=True)
     assert choose([request] * 5 + [other], [], troubles) == [other]
