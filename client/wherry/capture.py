@@ -216,7 +216,7 @@ def _link(spool: Spool, local: str, origin: int) -> Row:
         seen = _look(source, local)
     finally:
         os.close(source)
-    spool.reserve(0)
+    spool.reserve_link()
     try:
         number = spool.link(os.path.realpath(local) if os.path.islink(local) else local)
     except OSError as error:

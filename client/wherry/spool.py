@@ -84,6 +84,7 @@ class Spool:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._is_in_memory = False  # whether all of the pack waits, and there is no file of it
+        self._is_sent = False  # whether a request has gone out with what is in memory
         self._left_behind: weakref.finalize[..., Spool] | None = None
 
     @contextlib.contextmanager
@@ -111,6 +112,11 @@ class Spool:
         self._write_memory()
         files = 0 if size < SMALL_BYTES and self._has_pack_for(size) else 1
         return self._reserve(self.claim, Room(size, files + (not self._path)))
+
+    def reserve_link(self) -> None:
+        """The same for a link, which takes no room but for the folder."""
+        self._write_memory()
+        self._reserve(self.claim, Room(files=not self._path))
 
     def reserve_for(self, claim: room.Claim, amount: Room) -> None:
         """The same for a file that is written into the folder and counts by itself, and count it."""
@@ -246,8 +252,8 @@ class Spool:
 
     @property
     def has_folder(self) -> bool:
-        """Whether anything has needed the folder yet."""
-        return bool(self._path)
+        """Whether what is captured is in the folder, or will be; else it is in memory, if anything is."""
+        return bool(self._path) and not self._is_sent
 
     def from_memory(self, number: int, offset: int, size: int) -> bytes | None:
         """Give bytes that are in memory; None where they are in a file."""
@@ -269,7 +275,8 @@ class Spool:
         self.claim, before = room.Claim(), self.claim
         self.claim.home = self.home
         self._own_bytes, own_bytes = [0] * len(self.files), self._own_bytes
-        if self._is_in_memory:  # in memory, which is the child's own
+        if self._is_in_memory:  # which is the child's own; another thread was perhaps adding to it
+            self._end = self._waiting_bytes = sum(map(len, self._waiting))
             self.generation = forks.generation()
             return
         try:
@@ -292,7 +299,8 @@ class Spool:
     def handing_over(self) -> Iterator[None]:
         """Give what is captured to the daemon: from now on the folder is left alone.
 
-        What is in memory takes room from here on: it is about to lie on the disk. Raises ``SpoolFull``.
+        What is in memory takes room from here on: it is about to lie on the disk. It stays in memory, so that
+        a request that is sent again is the same. Raises ``SpoolFull``.
         """
         if not self._is_in_memory:
             self._give_away()
@@ -302,6 +310,7 @@ class Spool:
         try:
             self._reserve(self.claim, size)
             self.claim.use(size)
+            self._is_sent = True
             yield
         finally:
             room.give_back(self.claim)
@@ -311,8 +320,11 @@ class Spool:
             self._left_behind.detach()
 
     def take_back(self) -> None:
-        """The daemon does not want the folder: it goes when the artifact is dropped."""
-        if self._path:
+        """The daemon does not want it: the folder goes when the artifact is dropped."""
+        self._is_sent = False
+        if not self._path:
+            self.home = ""
+        else:
             self._left_behind = leftovers.watch(
                 self, self._path, partial(room.give_back, self.claim)
             )
@@ -370,7 +382,7 @@ class Spool:
         self._path = path
 
     def _fits_memory(self, size: int) -> bool:
-        if self._path or len(self._waiting) >= _MEMORY_PIECES:
+        if self._path or self._is_sent or len(self._waiting) >= _MEMORY_PIECES:
             return False
         return self._waiting_bytes + size <= MEMORY_BYTES
 
@@ -390,7 +402,7 @@ class Spool:
 
     def _write_memory(self) -> None:
         """Write what is in memory as the pack that it is. Raises ``SpoolFull``, ``CaptureError``."""
-        if not self._is_in_memory:
+        if not self._is_in_memory or self._is_sent:
             return
         size = Room(self._end, 1)
         self._reserve(self.claim, size.plus(Room(files=not self._path)))
@@ -446,12 +458,11 @@ class Spool:
         _WRITTEN()
 
     def _undo(self, mark: _Mark) -> None:
-        if self._is_in_memory and mark.in_memory is not None:
-            del self._waiting[mark.in_memory :]
-            self._waiting_bytes = mark.end
-        else:
-            self._waiting, self._waiting_bytes, self._is_in_memory = [], 0, False
-        self._pack, self._end = mark.pack, mark.end
+        kept = mark.in_memory if self._is_in_memory else None
+        left = self._waiting[:kept] if kept is not None else []
+        # In one: what interrupts us must not find half of it.
+        self._waiting, self._waiting_bytes, self._end = left, mark.end if left else 0, mark.end
+        self._is_in_memory, self._pack = kept is not None, mark.pack
         # What can't be taken back is overwritten or swept; the error that led here says more.
         for number in range(mark.files, len(self.files)):
             if self._path:

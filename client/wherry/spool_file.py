@@ -9,6 +9,7 @@ descriptor or its name is asked for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -68,21 +69,21 @@ class SpoolFile:
 
     def drop(self) -> None:
         """Give it up: it is closed, and removed if it has no place in the spool yet."""
-        # What is still in the buffer may not be writable; the exception says more.
-        with contextlib.suppress(OSError, CaptureError, ArtifactStateError):
-            self.file.close()
-        if self.is_ours:
-            if self._raw.path:
-                with contextlib.suppress(OSError):
-                    os.unlink(self._raw.path)
-            room.give_back(self._claim)
+        # What is still in the buffer may not be writable; the exception says more. Where closing was
+        # interrupted, the buffer is closed, and what is below it not.
+        try:
+            with contextlib.suppress(OSError, ValueError, CaptureError, ArtifactStateError):
+                self.file.close()
+        finally:
+            if self.is_ours:
+                self._raw.drop()
 
     def settle(self, spool: Spool) -> tuple[int, int]:
         """Put it where spool files are, in a step; return the number and the offset there."""
-        path = self._raw.path
+        path, data = self._raw.end()
         if not path:
-            data = self._raw.data()
             spool.reserve(len(data))
+            room.give_back(self._claim)
             return spool.append(data)
         try:
             is_large = self.size >= SMALL_BYTES
@@ -137,7 +138,7 @@ class _Raw(io.RawIOBase):
 
     Args:
         mode: the user's.
-        lock: guards ``spool``.
+        lock: guards ``spool``; it is taken within the file's own.
     """
 
     def __init__(self, mode: str, spool: Spool, lock: forks.ForkLock, claim: room.Claim) -> None:
@@ -145,88 +146,129 @@ class _Raw(io.RawIOBase):
         self.mode = "xb+" if "+" in mode else "xb"
         self._spool = spool
         self._lock = lock
+        self._own = forks.ForkLock()  # threads may ask for the name while another writes
         self._claim = claim
         self._full: SpoolFull | None = None
+        self._is_over = False
         self._generation = forks.generation()
         self._memory = io.BytesIO()
         self._file: io.FileIO | None = None
 
     @property
     def name(self) -> str:
-        """The file's path: whoever asks for it wants a file."""
-        self._on_disk()
-        return self.path
+        """The file's path: whoever asks for it wants a file. Over, or in a forked child, memory has none."""
+        with self._own.held():
+            if self._file is None and (self._is_over or not self._is_ours):
+                raise AttributeError("name")
+            self._on_disk()
+            return self.path
 
-    def data(self) -> bytes:
-        """What is in it, in memory."""
-        return self._memory.getvalue()
+    def end(self) -> tuple[str, bytes]:
+        """Change nothing more; return the path, or what is in memory."""
+        with self._own.held():
+            self._is_over = True
+            return self.path, self._memory.getvalue()
+
+    def drop(self) -> None:
+        """Remove it, and give back what it holds of the spool."""
+        with self._own.held():
+            self._is_over = True
+            if self._file is not None:
+                self._file.close()
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
+            room.give_back(self._claim)
 
     def size(self) -> int:
         """How many bytes are in it; raises ``FileNotFoundError`` where it is gone."""
-        if self._file is None:
-            return self._memory.getbuffer().nbytes
-        return os.stat(self.path if self._file.closed else self._file.fileno()).st_size
+        with self._own.held():
+            if self._file is None:
+                return self._memory.getbuffer().nbytes
+            return os.stat(self.path if self._file.closed else self._file.fileno()).st_size
 
     def readable(self) -> bool:
+        self._check_open()
         return "+" in self.mode
 
     def writable(self) -> bool:
+        self._check_open()
         return True
 
     def seekable(self) -> bool:
+        self._check_open()
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        if self._generation != forks.generation():  # what the parent had in its buffer, too
+        if not self._is_ours:  # what the parent had in its buffer, too
             raise _forked()
-        end = self.tell() + memoryview(data).nbytes
-        if self._file is None and end <= MEMORY_BYTES:
-            return self._memory.write(data)
-        try:
-            file = self._on_disk()
-            self._reserve(end)
-            return file.write(data)
-        except OSError as error:
-            if error.errno in FULL:
-                raise self._spool.refused(error) from error
-            raise
+        with self._own.held():
+            end = self.tell() + memoryview(data).nbytes
+            if self._file is None and end <= MEMORY_BYTES:
+                return self._memory.write(data)
+            try:
+                file = self._on_disk()
+                self._reserve(end)
+                return file.write(data)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise self._spool.refused(error) from error
+                raise
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         if not self.readable():
             raise io.UnsupportedOperation("not readable")
-        return self._at.readinto(buffer)
+        with self._own.held():
+            return (self._file or self._memory).readinto(buffer)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        return self._at.seek(offset, whence)
+        self._check_open()
+        with self._own.held():
+            if self._file is not None or whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
+                return self._on_disk().seek(offset, whence)
+            starts = {os.SEEK_CUR: self._memory.tell(), os.SEEK_END: self.size()}
+            return self._memory.seek(_not_before_start(starts.get(whence, 0) + offset))
 
     def tell(self) -> int:
-        return self._at.tell()
+        self._check_open()
+        with self._own.held():
+            return (self._file or self._memory).tell()
 
     def truncate(self, size: int | None = None, /) -> int:
-        end = self.tell() if size is None else size
-        if self._file is None and end <= self.size():
-            return self._memory.truncate(end)
-        return self._on_disk().truncate(end)
+        self._check_open()
+        with self._own.held():
+            end = self.tell() if size is None else _not_before_start(size)
+            if self._file is None and end <= self.size():
+                return self._memory.truncate(end)
+            return self._on_disk().truncate(end)
 
     def fileno(self) -> int:
-        return self._on_disk().fileno()
+        self._check_open()
+        with self._own.held():
+            return self._on_disk().fileno()
 
     def close(self) -> None:
         try:
             super().close()
         finally:
-            if self._file is not None:
-                self._file.close()
+            with self._own.held():
+                if self._file is not None:
+                    self._file.close()
 
     @property
-    def _at(self) -> io.FileIO | io.BytesIO:
+    def _is_ours(self) -> bool:
+        return self._generation == forks.generation()
+
+    def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file.")
-        return self._file or self._memory
 
     def _on_disk(self) -> io.FileIO:
-        """Move it from memory to a file in the artifact's folder; once."""
-        if self._file is None:
+        """Move it from memory to a file in the artifact's folder; once. Its own lock is held."""
+        if self._file is not None:
+            return self._file
+        if not self._is_ours:
+            raise _forked()
+        try:
             with self._or_full():
                 with self._lock.held():
                     path = self._spool.new_path(self._claim)
@@ -237,14 +279,19 @@ class _Raw(io.RawIOBase):
                 raise self._spool.refused(error.cause) from error
             except OSError as error:
                 raise self._spool.refused(error) from error
-            _MOVED()
-            self.path, self._file, self._memory = path, file, io.BytesIO()
-        return self._file
+        except BaseException:
+            room.give_back(self._claim)
+            raise
+        _MOVED()
+        self.path, self._file, self._memory = path, file, io.BytesIO()
+        if self.closed:
+            file.close()
+        return file
 
     def _copy_to(self, path: str) -> io.FileIO:
         file = io.FileIO(path, self.mode, opener=_open_private)
         try:
-            copying.write_all(file.fileno(), self.data(), 0)
+            copying.write_all(file.fileno(), self._memory.getvalue(), 0)
             file.seek(self._memory.tell())
         except BaseException:
             file.close()
@@ -269,6 +316,13 @@ class _Raw(io.RawIOBase):
         except SpoolFull as error:
             self._full = error
             raise
+
+
+def _not_before_start(position: int) -> int:
+    """What lseek(2) and ftruncate(2) say of a negative one."""
+    if position < 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return position
 
 
 def _open_private(path: str, flags: int) -> int:

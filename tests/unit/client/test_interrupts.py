@@ -12,6 +12,7 @@ import pytest
 import wherry
 from tests.support.interrupts import Interrupt, chosen_lines
 from tests.unit.client.recorder import Recorder
+from tests.unit.client.test_adding import content
 from wherry import connection, errors, session
 from wherry.wire import places
 from wherry.wire import wherry_pb2 as pb
@@ -63,6 +64,34 @@ def test_interrupted_call_spoils_later_ones(
         came = {logged.header.name for logged in recorder.logged}
         assert came >= {f"at-{line}", f"after-{line}"}, interrupt.where
     assert hits
+
+
+@pytest.mark.parametrize("more", [10, 20_000])
+def test_interrupted_undoing_tears_what_comes_after(tmp_path: Path, more: int) -> None:
+    """Wherever the taking back of a failed step breaks off, what is added before and after is whole."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"a" * 100)
+    os.mkfifo(tmp_path / "d" / "b")
+
+    def fail(artifact: wherry.Artifact) -> None:
+        with pytest.raises(errors.NotAFile):
+            artifact.add_dir(tmp_path / "d")
+
+    counted = Interrupt("_undo", files=WHERRY)
+    counted.run(lambda: fail(wherry.Artifact("counted", "t")))
+    assert counted.lines
+    for line in range(counted.lines):
+        artifact = wherry.Artifact("a", "t")
+        with artifact.new_file("before", "wb") as file:
+            file.write(b"before")
+        interrupt = Interrupt("_undo", line, WHERRY)
+        interrupt.run(lambda failing=artifact: fail(failing))
+        for name in ("after", "more"):
+            with artifact.new_file(name, "wb") as file:
+                file.write(name.encode() * (more if name == "more" else 1))
+        assert content(artifact, "before") == b"before", interrupt.where
+        assert content(artifact, "after") == b"after", interrupt.where
+        assert content(artifact, "more") == b"more" * more, interrupt.where
 
 
 def test_interrupt_leaves_a_lock_behind(home: Path) -> None:

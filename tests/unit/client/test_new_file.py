@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 import wherry
 from tests.unit.client.recorder import Recorder
 from tests.unit.client.test_adding import content
-from wherry import errors
+from wherry import copying, errors, spool_file
 from wherry.wire import places
+from wherry.wire.room import NOTHING, RoomFile
 
 
 def make() -> wherry.Artifact:
@@ -131,3 +135,149 @@ def test_log_in_the_block_ends_in_an_error_of_the_system(
             file.close()
         for path in spool_files(home):  # as the daemon does
             path.unlink()
+
+
+# ── in memory, until a file is wanted ──────────────────────────────────────────────────────────
+def test_name_that_is_asked_for_loses_what_is_written() -> None:
+    """A thread may ask for the file's name or descriptor while another writes: nothing gets lost."""
+    for turn in range(40):
+        artifact, go = make(), threading.Barrier(2)
+        with artifact.new_file("x", "wb") as file:
+
+            def write(file: IO[bytes] = file, go: threading.Barrier = go) -> None:
+                go.wait()
+                file.write(b"x" * 20_000)
+                file.flush()
+
+            thread = threading.Thread(target=write)
+            thread.start()
+            go.wait()
+            _ = file.fileno() if turn % 2 else file.name
+            thread.join()
+        assert content(artifact, "x") == b"x" * 20_000
+
+
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_file_that_is_over_comes_back(recorder: Recorder, home: Path, size: int) -> None:
+    """Whoever looks at a file after its block changes nothing, and a lost answer stays harmless."""
+    artifact, run = make(), wherry.init()
+    with artifact.new_file("x", "wb") as file:
+        file.write(bytes(size))
+    before = spool_files(home)
+    recorder.refuse("Log", "CommError")
+    with pytest.raises(errors.CommError):
+        run.log_artifact(artifact)
+    assert "BufferedWriter" in repr(file)
+    with pytest.raises(ValueError, match="closed file"):
+        file.fileno()
+    assert spool_files(home) == before
+    run.log_artifact(artifact)
+    assert recorder.read == {"x": bytes(size)}
+
+
+def test_file_that_grows_after_the_log_changes_the_request(recorder: Recorder, home: Path) -> None:
+    """What went with the request stays so when the artifact's folder is needed after all."""
+    artifact, run = make(), wherry.init()
+    with artifact.new_file("x") as file:
+        file.write("x")
+    recorder.refuse("Log", "CommError")
+    with (
+        pytest.raises(errors.ArtifactFinalizedError),
+        artifact.new_file("late", "wb") as late,
+    ):
+        with pytest.raises(errors.CommError):
+            run.log_artifact(artifact)
+        late.write(bytes(20_000))
+        late.flush()
+    run.log_artifact(artifact)
+    (logged,) = recorder.logged
+    assert recorder.read == {"x": b"x"} and not logged.header.folder
+    assert spool_files(home) == []
+
+
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_position_is_another_than_a_files(tmp_path: Path, size: int) -> None:
+    """In memory as on the disk, positions are those of any file, and so are the errors."""
+
+    def use(file: IO[bytes]) -> list[object]:
+        file.write(b"0123456789" * (size // 10))
+        seen: list[object] = [file.seek(3), file.tell(), file.seek(2, 1), file.seek(-4, 2)]
+        for wrong in (
+            lambda: file.seek(-1),
+            lambda: file.seek(-size - 1, 2),
+            lambda: file.truncate(-1),
+        ):
+            try:
+                wrong()
+            except OSError as error:
+                seen.append(error.errno)
+        seen += [file.tell(), file.read(2), file.truncate(size - 1), file.seek(size + 5)]
+        seen += [file.write(b"end"), file.seek(0), file.read(), file.truncate(size + 20)]
+        return seen
+
+    artifact = make()
+    with artifact.new_file("x", "w+b") as file, (tmp_path / "real").open("w+b") as real:
+        assert use(file) == use(real)
+    assert content(artifact, "x") == (tmp_path / "real").read_bytes()
+    for closed in (file, real):
+        for ask in (closed.readable, closed.writable, closed.seekable, closed.tell):
+            with pytest.raises(ValueError, match="closed file"):
+                ask()
+
+
+def test_interrupted_closing_leaves_a_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the beginning of ``close`` reaches the user, and nothing is left."""
+
+    def interrupted(_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    artifact = make()
+    with pytest.raises(KeyboardInterrupt), artifact.new_file("x", "wb") as file:
+        file.write(bytes(20_000))
+        monkeypatch.setattr(spool_file._Raw, "close", interrupted)
+    assert spool_files(home) == []
+    assert len(artifact.manifest) == 0
+
+
+def test_file_that_can_not_be_made_holds_room(
+    recorder: Recorder, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk takes no file, what was written is still there, and no room is held for it."""
+
+    def full(*_: object) -> None:
+        raise copying.WriteFailed(OSError(errno.ENOSPC, "full"))
+
+    artifact = make()
+    with artifact.new_file("x", "wb") as file:
+        file.write(b"small")
+        file.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(copying, "write_all", full)
+            with pytest.raises(errors.SpoolFull):
+                file.fileno()
+    assert content(artifact, "x") == b"small"
+    wherry.init().log_artifact(artifact)
+    room = RoomFile(str(home / places.ROOM))
+    assert room.read().unlogged == NOTHING
+    room.close()
+    assert [path.stat().st_size for path in spool_files(home)] == [5]
+
+
+def test_child_moves_its_parents_file(home: Path) -> None:
+    """A forked child that looks at a file of its parent's leaves it where it is."""
+    with make().new_file("x") as file:
+        file.write("x")
+        file.flush()
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                repr(file)
+                with pytest.raises(errors.ArtifactStateError):
+                    file.fileno()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert spool_files(home) == []

@@ -22,7 +22,9 @@ from wherry.errors import WherryError
 BUILTINS = {
     "wherry": {AttributeError},  # as of any module
     "wherry.run_config": {AttributeError},  # as of any object
-    "wherry.spool_file": {ValueError, UnsupportedOperation},  # as files and `open()` say it
+    "wherry.spool_file": {
+        *(AttributeError, OSError, UnsupportedOperation, ValueError)  # as files and `open()` say it
+    },
 }
 #: What is met within the client, and made an error of ours there.
 MET = {

@@ -95,6 +95,18 @@ def test_logged_and_dropped_artifacts_count_for_ever(file: RoomFile, home: Path)
     assert file.read().unlogged == NOTHING  # that one is in memory
 
 
+def test_a_link_makes_a_folder_without_room(file: RoomFile, home: Path, tmp_path: Path) -> None:
+    """A link takes no room, and its artifact's folder does."""
+    (tmp_path / "fixed").write_bytes(b"fixed")
+    file.write_head(Head(Quota(files=1), 0.0))
+    first = make()
+    first.add_file("fixed", policy="immutable")
+    assert file.read().unlogged == Room(0, 1)
+    with pytest.raises(errors.SpoolFull):
+        make().add_file("fixed", policy="immutable")
+    assert on_disk(home) == Room(0, 1)
+
+
 def test_a_child_counts_what_its_parent_holds(file: RoomFile, home: Path) -> None:
     """A forked child has a line of its own, for what it captures itself."""
     artifact = make()
