@@ -17,6 +17,7 @@ from typing import Self
 import wherry
 from benchmarks.network import Far
 from benchmarks.peers import Cost, Peer, Race, peak_of, race
+from benchmarks.resting import cpu_s
 from benchmarks.table import Figures, times
 from tests.support.servers import Seaweed
 from wherry.wire import places
@@ -154,8 +155,7 @@ class _Ours:
         mine = time.process_time()
         if not pid:
             return mine
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return mine + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return mine + cpu_s(pid)
 
 
 def _biggest() -> int:

@@ -81,9 +81,9 @@ def sha256(spool: Spool, row: Row, local: str) -> str:
     Args:
         local: the user's file, which is read where nothing was copied or linked.
     """
+    is_in_place = row.kind == Kind.IN_PLACE
     digest = hashlib.sha256()
-    in_place = _chunks(local, 0, row.size) if row.kind == Kind.IN_PLACE else None
-    for data in in_place or read_captured(spool, row):
+    for data in _chunks(local, 0, row.size) if is_in_place else read_captured(spool, row):
         digest.update(data)
     return digest.hexdigest()
 

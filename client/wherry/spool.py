@@ -96,7 +96,7 @@ class Spool:
         try:
             yield
             self._flush()
-            with self._refusing():
+            with self.refusing():
                 room.settle(self.claim)
         except BaseException:
             self._undo(mark)
@@ -126,7 +126,7 @@ class Spool:
     def _reserve(self, claim: room.Claim, amount: Room) -> bool:
         if claim.covers(amount):
             return False
-        with self._refusing():
+        with self.refusing():
             self.home = self.home or str(places.home())
             return room.reserve(self.home, claim, amount)
 
@@ -243,10 +243,8 @@ class Spool:
     def path(self) -> str:
         """Name the artifact's folder by its absolute path; the first call makes it."""
         if not self._path:
-            try:
+            with self.refusing():
                 self._make_folder()
-            except OSError as error:
-                raise self.refused(error) from error
         self._write_memory()
         return self._path
 
@@ -297,27 +295,24 @@ class Spool:
 
     @contextlib.contextmanager
     def handing_over(self) -> Iterator[None]:
-        """Give what is captured to the daemon: from now on the folder is left alone.
+        """Give what is captured to the daemon: the folder is left alone from now on, and counts there then.
 
         What is in memory takes room from here on: it is about to lie on the disk. It stays in memory, so that
         a request that is sent again is the same. Raises ``SpoolFull``.
         """
-        if not self._is_in_memory:
-            self._give_away()
-            yield
+        if self._is_in_memory:
+            try:
+                self._reserve(self.claim, Room(self._end))
+                self.claim.use(Room(self._end))
+                self._is_sent = True
+                yield
+            finally:
+                room.give_back(self.claim)
             return
-        size = Room(self._end)
-        try:
-            self._reserve(self.claim, size)
-            self.claim.use(size)
-            self._is_sent = True
-            yield
-        finally:
-            room.give_back(self.claim)
-
-    def _give_away(self) -> None:
         if self._left_behind is not None:
             self._left_behind.detach()
+        yield
+        room.give_back(self.claim)
 
     def take_back(self) -> None:
         """The daemon does not want it: the folder goes when the artifact is dropped."""
@@ -328,10 +323,6 @@ class Spool:
             self._left_behind = leftovers.watch(
                 self, self._path, partial(room.give_back, self.claim)
             )
-
-    def logged(self) -> None:
-        """The daemon has all of it: it counts there."""
-        room.give_back(self.claim)
 
     def forget_memory(self) -> None:
         """Nobody asks for what is in memory any more."""
@@ -406,19 +397,10 @@ class Spool:
             return
         size = Room(self._end, 1)
         self._reserve(self.claim, size.plus(Room(files=not self._path)))
-        how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
+        with self.refusing():
             if not self._path:
                 self._make_folder()
-            opened = os.open(self.file(self._pack), how, 0o600)
-            try:
-                copying.write_all(opened, b"".join(self._waiting), 0)
-            finally:
-                os.close(opened)
-        except copying.WriteFailed as error:
-            raise self.refused(error.cause) from error
-        except OSError as error:
-            raise self.refused(error) from error
+            self._write_pack(b"".join(self._waiting), 0, os.O_CREAT | os.O_TRUNC)
         self.claim.use(size)
         _MEMORY_WRITTEN()
         # In one: what interrupts us must not find half of it.
@@ -429,12 +411,14 @@ class Spool:
         self.files.append(name)
 
     @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def refusing(self) -> Iterator[None]:
         """Say in our words that something in the home can't be written."""
         try:
             yield
         except CaptureError:  # some are an ``OSError``, too
             raise
+        except copying.WriteFailed as error:
+            raise self.refused(error.cause) from error
         except OSError as error:
             raise self.refused(error) from error
 
@@ -445,17 +429,16 @@ class Spool:
         self._waiting.clear()
         self._waiting_bytes = 0
         _BEFORE_WRITE()
-        try:
-            opened = os.open(self.file(self._pack), os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                copying.write_all(opened, data, offset)
-            finally:
-                os.close(opened)
-        except copying.WriteFailed as error:
-            raise self.refused(error.cause) from error
-        except OSError as error:
-            raise self.refused(error) from error
+        with self.refusing():
+            self._write_pack(data, offset)
         _WRITTEN()
+
+    def _write_pack(self, data: bytes, offset: int, how: int = 0) -> None:
+        opened = os.open(self.file(self._pack), os.O_WRONLY | os.O_CLOEXEC | how, 0o600)
+        try:
+            copying.write_all(opened, data, offset)
+        finally:
+            os.close(opened)
 
     def _undo(self, mark: _Mark) -> None:
         kept = mark.in_memory if self._is_in_memory else None

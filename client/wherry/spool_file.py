@@ -273,12 +273,8 @@ class _Raw(io.RawIOBase):
                 with self._lock.held():
                     path = self._spool.new_path(self._claim)
                 self._reserve(self.size())
-            try:
+            with self._spool.refusing():
                 file = self._copy_to(path)
-            except copying.WriteFailed as error:
-                raise self._spool.refused(error.cause) from error
-            except OSError as error:
-                raise self._spool.refused(error) from error
         except BaseException:
             room.give_back(self._claim)
             raise

@@ -81,15 +81,14 @@ class Submission:
             self._sync()
         with spool.handing_over():
             reply = self._call()
-        if reply.request_id != self.header.request_id:
-            connect(self._home).close()
-            raise ProtocolError(
-                f"The daemon answered for {reply.request_id or 'no request'}, and"
-                f" {contents.label} was sent as {self.header.request_id}.",
-                hint="Log the same Artifact again: that is safe, whatever became of the first call.",
-            )
-        _ANSWERED()
-        spool.logged()
+            if reply.request_id != self.header.request_id:
+                connect(self._home).close()
+                raise ProtocolError(
+                    f"The daemon answered for {reply.request_id or 'no request'}, and"
+                    f" {contents.label} was sent as {self.header.request_id}.",
+                    hint="Log the same Artifact again: that is safe, whatever became of the first call.",
+                )
+            _ANSWERED()
         return reply
 
     def _call(self) -> pb.LogReply:

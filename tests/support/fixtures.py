@@ -4,9 +4,10 @@ a fixture of its own, with a server of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -19,21 +20,22 @@ BUCKET = "wherry-tests"
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """A SeaweedFS for the whole session, with the bucket ``BUCKET``; use a prefix of your own in it."""
-    folder = tmp_path_factory.mktemp("seaweed")
-    with ExitStack() as stack:
-        with _belongs_to_no_test(folder):
-            server = stack.enter_context(Seaweed(folder))
-        server.make_bucket(BUCKET)
-        yield server
+    yield from _with_bucket(Seaweed, tmp_path_factory.mktemp("seaweed"))
 
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
     """A moto for the whole session, with the bucket ``BUCKET``; use a prefix of your own in it."""
-    folder = tmp_path_factory.mktemp("moto")
+    yield from _with_bucket(Moto, tmp_path_factory.mktemp("moto"))
+
+
+_S3 = TypeVar("_S3", Seaweed, Moto)
+
+
+def _with_bucket(kind: Callable[[Path], _S3], folder: Path) -> Iterator[_S3]:
     with ExitStack() as stack:
         with _belongs_to_no_test(folder):
-            server = stack.enter_context(Moto(folder))
+            server = stack.enter_context(kind(folder))
         server.make_bucket(BUCKET)
         yield server
 

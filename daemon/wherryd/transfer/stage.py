@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from wherry.errors import QueueError, StoreError, WherryError
 from wherry.wire.failpoints import failpoint
@@ -61,23 +60,16 @@ def choose(
     taken = Counter(_class_of(request) for request in busy)
     chosen = []
     for request in candidates:
-        class_ = _class_of(request)
-        limit = BIG_AT_ONCE if class_.is_big else SMALL_AT_ONCE
+        _, is_big = class_ = _class_of(request)
+        limit = BIG_AT_ONCE if is_big else SMALL_AT_ONCE
         if taken[class_] < limit and troubles.of(request.lane) is None:
             taken[class_] += 1
             chosen.append(request)
     return chosen
 
 
-class _Class(NamedTuple):
-    """Requests that share places."""
-
-    address: str
-    is_big: bool
-
-
-def _class_of(request: Request) -> _Class:
-    return _Class(request.lane.store, request.size >= BIG_BYTES)
+def _class_of(request: Request) -> tuple[str, bool]:
+    return request.lane.store, request.size >= BIG_BYTES
 
 
 class Transferrer:

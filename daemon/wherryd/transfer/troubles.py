@@ -36,15 +36,12 @@ class Trouble(msgspec.Struct, frozen=True):
         return self.noted + self.pause_s
 
 
-_Place = tuple[str, str, str]  # address, project and name, as a lane; "" for all
-
-
 class Troubles:
     """Pauses by store."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._troubles: dict[_Place, Trouble] = {}
+        self._troubles: dict[Lane, Trouble] = {}  # project or name "": of all
         self._failing: dict[str, set[Lane]] = {}  # by address, since anything went well there
 
     def note(self, lane: Lane, error: StoreError, began: float, *, of_store: bool) -> Trouble:
@@ -55,51 +52,49 @@ class Troubles:
             of_store: whether the store itself gave no answer, and not what a request has sent to it.
         """
         if isinstance(error, AccessRefused):
-            return self._note((lane.store, lane.project, ""), error, began)
+            return self._note(_project_of(lane), error, began)
         failing = self._failing.setdefault(lane.store, set())
         failing.add(lane)
         if of_store or isinstance(error, StoreMissing) or len(failing) > 1:
-            return self._note((lane.store, "", ""), error, began)
-        return self._note(_place(lane), error, began)
+            return self._note(_store_of(lane), error, began)
+        return self._note(lane, error, began)
 
     def went_well(self, lane: Lane) -> None:
         """The store has taken something of a project: the next pause is a first one again."""
         self._failing.pop(lane.store, None)
-        self._troubles.pop((lane.store, "", ""), None)
-        self._troubles.pop((lane.store, lane.project, ""), None)
+        self._troubles.pop(_store_of(lane), None)
+        self._troubles.pop(_project_of(lane), None)
 
     def sent(self, lane: Lane) -> None:
         """All of a lane's request is in its store."""
         self.went_well(lane)
-        self._troubles.pop(_place(lane), None)
+        self._troubles.pop(lane, None)
 
     def forget(self, address: str) -> None:
         """Let all that waits for this store be tried now: new credentials, or the user said so."""
         self._failing.pop(address, None)
-        for place in [place for place in self._troubles if place[0] == address]:
+        for place in [place for place in self._troubles if place.store == address]:
             del self._troubles[place]
 
     def of(self, lane: Lane) -> Trouble | None:
         """Why a lane's requests wait, if they do."""
-        store, project = (lane.store, "", ""), (lane.store, lane.project, "")
-        return self._running(store) or self._running(project) or self._running(_place(lane))
+        places = (_store_of(lane), _project_of(lane), lane)
+        return next(filter(None, map(self._running, places)), None)
 
     def paused_stores(self) -> tuple[str, ...]:
         """Addresses that are left alone as a whole."""
         return tuple(
-            address
-            for address, project, name in self._troubles
-            if not project and self._running((address, project, name))
+            place.store for place in self._troubles if not place.project and self._running(place)
         )
 
-    def _note(self, place: _Place, error: StoreError, began: float) -> Trouble:
+    def _note(self, place: Lane, error: StoreError, began: float) -> Trouble:
         before = self._troubles.get(place)
         if before is not None and began < before.noted:
             return before
         trouble = self._troubles[place] = self._next(before.failures if before else 0, error)
         return trouble
 
-    def _running(self, place: _Place) -> Trouble | None:
+    def _running(self, place: Lane) -> Trouble | None:
         trouble = self._troubles.get(place)
         return trouble if trouble and self._clock.monotonic() < trouble.ends else None
 
@@ -116,5 +111,9 @@ class Troubles:
         )
 
 
-def _place(lane: Lane) -> _Place:
-    return (lane.store, lane.project, lane.name)
+def _store_of(lane: Lane) -> Lane:
+    return Lane(lane.store, "", "")
+
+
+def _project_of(lane: Lane) -> Lane:
+    return Lane(lane.store, lane.project, "")
