@@ -14,7 +14,7 @@ _LONGEST_S = 120.0
 
 
 def daemon_pid() -> int:
-    """The process id of the home's daemon; one is started where none runs."""
+    """The process id of the home's daemon, which runs."""
     answer = subprocess.run(
         [sys.executable, "-m", "wherry.cli", "daemon", "status", "--json"],
         check=True,
