@@ -18,35 +18,28 @@ import zstandard
 root, project, name, number, folder = sys.argv[1:]
 
 
-def get(key, begin=0, end=None):
-    wanted = {} if end is None else {"Range": f"bytes={begin}-{end - 1}"}
-    with urlopen(
-        Request(f"{root}/{project.replace('%', '%25')}/{quote(key)}", headers=wanted)
-    ) as answer:
+def get(key, wanted=""):
+    url = f"{root}/{project.replace('%', '%25')}/{quote(key)}"
+    with urlopen(Request(url, headers={"Range": wanted} if wanted else {})) as answer:
         return answer.read()
 
 
-def key_of(kind, hex_):
+def key_of(entry):
+    kind, hex_ = ("packs", entry["pack"]) if "pack" in entry else ("blobs", entry["digest"][7:])
     return f"{kind}/sha256/{hex_[:2]}/{hex_}"
 
 
-def end_of(entry):
-    return entry["offset"] + entry["size"]
-
-
 record = json.loads(get(f"artifacts/{name}/versions/v{int(number):08}.json"))
-frame = get(key_of("manifests", record["manifest"][7:]))
+frame = get(key_of({"digest": record["manifest"]}).replace("blobs", "manifests"))
 lines = zstandard.ZstdDecompressor().decompressobj().decompress(frame).splitlines()
-files = [entry for entry in map(json.loads, lines) if "ref" not in entry]
-for pack, group in groupby(files, key=lambda entry: entry.get("pack") or entry["digest"]):
+files = [{"offset": 0, **entry} for entry in map(json.loads, lines) if "ref" not in entry]
+for key, group in groupby(files, key_of):
     entries = list(group)
-    if "pack" not in entries[0]:
-        entries[0]["offset"], begin, stretch = 0, 0, get(key_of("blobs", pack[7:]))
-    else:
-        begin, end = min(entry["offset"] for entry in entries), max(map(end_of, entries))
-        stretch = get(key_of("packs", pack), begin, end) if end > begin else b""
+    begin = min(entry["offset"] for entry in entries)
+    end = max(entry["offset"] + entry["size"] for entry in entries)
+    stretch = get(key, f"bytes={begin}-{end - 1}") if end > begin else b""
     for entry in entries:
-        data = stretch[entry.get("offset", 0) - begin :][: entry["size"]]
+        data = stretch[entry["offset"] - begin :][: entry["size"]]
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" == entry["digest"], entry["path"]
         path = Path(folder, entry["path"])
         path.parent.mkdir(parents=True, exist_ok=True)
