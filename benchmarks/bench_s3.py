@@ -1,4 +1,5 @@
-"""What a small PUT to S3 costs in CPU: ours, signed and sent directly, beside aiobotocore's ``put_object``.
+"""What a small PUT to S3 costs in CPU: ours, signed and sent directly, beside aiobotocore's ``put_object``;
+and all that the daemon does for small artifacts, from the request to the committed version, by its PUTs.
 
 The server is a SeaweedFS that is started here; its own CPU is not in the figures.
 """
@@ -12,13 +13,17 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import wherry
+from benchmarks.resting import cpu_s, daemon_pid, wait_rest
 from benchmarks.table import Figures, median, times
+from tests.support.chaos import Chaos
 from tests.support.servers import Seaweed
 
 BUCKET = "bench"
 _BODY_BYTES = 4096
 _PUTS = times(500, 5)
 _ROUNDS = times(5, 2)
+_NAMES, _LOGS = 4, times(400, 8)
 
 Put = Callable[[str, bytes], Awaitable[object]]
 
@@ -29,6 +34,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=root) as folder, Seaweed(Path(folder)) as server:
         server.make_bucket(BUCKET)
         asyncio.run(_compare(server))
+        with Chaos(server.port) as counting:
+            _tell_whole(*_log_small(server, counting))
 
 
 async def _compare(server: Seaweed) -> None:
@@ -78,6 +85,38 @@ async def _cpu_ms(put: Put, folder: str) -> float:
     for number in range(_PUTS):
         await put(f"{folder}/{number}", body)
     return (time.process_time() - begin) / _PUTS * 1000
+
+
+def _log_small(server: Seaweed, counting: Chaos) -> tuple[float, int]:
+    """Seconds of the daemon's CPU until all is committed, and the PUTs that it took."""
+    address = server.address(BUCKET, "small").replace(str(server.port), str(counting.port))
+    os.environ.update(server.credentials)
+    with wherry.init(project="bench", settings={"store": address}) as run:
+        for name in range(_NAMES):
+            _log(run, name).wait()  # first contact
+        wait_rest()
+        before, asked = cpu_s(daemon_pid()), len(counting.asked)
+        last = [_log(run, number % _NAMES) for number in range(_LOGS)][-_NAMES:]
+        for artifact in last:
+            artifact.wait()
+        cost = cpu_s(daemon_pid()) - before
+        puts = [line for line in counting.asked[asked:] if line.startswith("PUT ")]
+    return cost, len(puts)
+
+
+def _log(run: wherry.Run, name: int) -> wherry.Artifact:
+    artifact = wherry.Artifact(f"small-{name}", type="t")
+    with artifact.new_file("x", mode="wb") as file:
+        file.write(os.urandom(_BODY_BYTES))
+    return run.log_artifact(artifact)
+
+
+def _tell_whole(cpu: float, puts: int) -> None:
+    figures = Figures(f"S3: {_LOGS} artifacts of {_BODY_BYTES} bytes, {_NAMES} names, committed")
+    figures.add("CPU of the daemon for each PUT, all of it counted", cpu / puts * 1000, "ms", 0.6)
+    figures.add("CPU of the daemon for each artifact", cpu / _LOGS * 1000, "ms")
+    figures.add("PUTs for each artifact", puts / _LOGS, "")
+    figures.show()
 
 
 def _tell(ours: list[float], theirs: list[float]) -> None:

@@ -37,7 +37,7 @@ from wherryd.transfer.ledger import QueueLedger
 from wherryd.transfer.slots import Slots
 
 PAGE = 1000
-#: Manifests below this many bytes are put without a question: putting one again costs no more.
+#: What has fewer bytes is put without a question: putting it again costs no more.
 SMALL_BYTES = 16 << 10
 #: In the middle of a page, what comes in within this time is proven together.
 PROVE_S = 1.0
@@ -177,7 +177,7 @@ class Blobs:
     async def _send_manifest(self, job: Job, page: _Page) -> None:
         registry, manifest, body = job.contact.registry, job.request.manifest or "", job.manifest
         async with self._slots.one():
-            is_asked = page.rounds > 1 or body.size >= SMALL_BYTES
+            is_asked = page.is_asked(manifest, body.size)
             if not is_asked or not await registry.has_manifest(job.project, manifest, body.size):
                 await registry.put_manifest(job.project, manifest, body)
                 page.note_put(manifest)
@@ -203,6 +203,7 @@ class Blobs:
             raise Leaving
         if others and page.error is None:
             await self._await_others(job, others)
+            page.may_have(others)
             await self._send_all(job, others, page)
 
     async def _await_others(self, job: Job, items: Sequence[Item]) -> None:
@@ -214,7 +215,7 @@ class Blobs:
     async def _send_one(self, job: Job, item: Item, page: _Page) -> None:
         try:
             with self._progress.moving(job.request.row) as told:
-                is_ours = await self._put(job, item, told)
+                is_ours = await self._put(job, item, page, told)
             if is_ours:
                 page.landed(item)
             await job.went_well()
@@ -255,11 +256,11 @@ class Blobs:
         except Exception as error:  # noqa: BLE001  (as above)
             page.error = page.error or error
 
-    async def _put(self, job: Job, item: Item, told: Callable[[int], None]) -> bool:
-        """Put a blob or a pack; False where the store has it."""
+    async def _put(self, job: Job, item: Item, page: _Page, told: Callable[[int], None]) -> bool:
+        """Put a blob or a pack; False where the store, if it is asked, has it."""
         # asked once in a while: not to fill another store, or the disk below a mount point
         await self._contacts.for_writing(job.contact.address)
-        if await self._has(job, item):
+        if page.is_asked(item.name, item.size) and await self._has(job, item):
             return False
         if item.pack is not None:
             await self._put_pack(job, item, item.pack, told)
@@ -314,6 +315,7 @@ class _Page:
         self.error: Exception | None = None
         self._count = len(items)
         self._put: set[str] = set()  # in any round
+        self._sent_by_others: set[str] = set()
         self._fresh: list[Item] = []
         self._has_fresh = anyio.Event()
 
@@ -327,6 +329,14 @@ class _Page:
     def is_own(self) -> bool:
         """Whether nothing of it was there."""
         return len(self._put) == self._count + self.with_manifest
+
+    def may_have(self, items: Sequence[Item]) -> None:
+        """Others have sent these, it seems."""
+        self._sent_by_others.update(item.name for item in items)
+
+    def is_asked(self, name: str, size: int) -> bool:
+        """Whether the store is asked for an object, of so many bytes, before it is put."""
+        return self.rounds > 1 or size >= SMALL_BYTES or name in self._sent_by_others
 
     def note_put(self, name: str) -> None:
         """An object, or the manifest, was put."""

@@ -130,7 +130,7 @@ async def test_known_pack_is_sent_again(bench: Bench) -> None:
     store = Counting(bench.clock, STORE)
     bench.stores[STORE] = bench.memory[STORE] = store
     bench.preparer()
-    files = {"a": b"one", "b": b"two"}
+    files = {"a": b"one" * 10_000, "b": b"two"}
     requests = [await bench.log(files, name=name) for name in ("first", "second", "third")]
     for request in requests:
         await bench.wait_state(request, State.PREPARED)

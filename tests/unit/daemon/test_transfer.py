@@ -28,6 +28,7 @@ class WatchedStore(MemoryStore):
     def __init__(self, bench: Bench, address: str = STORE) -> None:
         super().__init__(bench.clock, address)
         self.puts: Counter[str] = Counter()
+        self.heads: Counter[str] = Counter()
         self.failure: WherryError | None = None
         self.gate = anyio.Event()
         self.gate.set()
@@ -40,6 +41,7 @@ class WatchedStore(MemoryStore):
 
     async def head(self, key: str) -> ObjectStat:
         self._check()
+        self.heads[key] += 1
         return await super().head(key)
 
     async def put(self, key: str, body: Body) -> None:
@@ -105,12 +107,22 @@ async def test_known_bytes_are_sent_again(bench: Bench, store: WatchedStore) -> 
     bench.preparer()
     bench.transferrer()
     await _uploaded(bench, await bench.log({"a": b"one", "b": b"two"}, name="first"))
-    await bench.registry().put_blob("cats", digest(b"three"), _body(bench, b"three"))
+    large = b"three" * 10_000
+    await bench.registry().put_blob("cats", digest(large), _body(bench, large))
     before = store.puts.copy()
-    second = await bench.log({"x": b"two", "y": b"three"}, name="second")
+    second = await bench.log({"x": b"two", "y": large}, name="second")
     done = await _uploaded(bench, second)
     assert [key for key in store.puts - before if "/blobs/" in key] == []
     assert done.manifest
+
+
+async def test_a_few_bytes_cost_a_question(bench: Bench, store: WatchedStore) -> None:
+    """What costs no more to put than to ask for is put."""
+    bench.preparer()
+    bench.transferrer()
+    before = store.heads.copy()
+    await _uploaded(bench, await bench.log({"a": b"a few"}))
+    assert [key for key in store.heads - before if "/blobs/" in key] == []
 
 
 def _body(bench: Bench, data: bytes) -> FileBody:
