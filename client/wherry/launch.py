@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _Found = TypeVar("_Found")
 
 _LOCKED = failpoint("launch.lock.taken")
+_ROLLED = failpoint("launch.log.rolled")
 _STARTED = failpoint("launch.process.started")
 
 START_S = 60.0
@@ -197,6 +198,7 @@ def _roll(log: Path) -> int:
     if size_bytes < _LOG_BYTES:
         return size_bytes
     log.replace(log.with_name(f"{log.name}.old"))
+    _ROLLED()
     return 0
 
 

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from wherry import forks
+from wherry.wire.failpoints import failpoint
+
+_EMPTIED = failpoint("spool.dropped.emptied")
 
 _Watched = TypeVar("_Watched")
 
@@ -52,4 +55,5 @@ def _remove_folder(path: str) -> None:
     with contextlib.suppress(OSError):
         for item in os.scandir(path):
             os.unlink(item)
+        _EMPTIED()
         os.rmdir(path)

@@ -31,6 +31,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TEMPORARY = re.compile(r"\.wherry-[0-9a-f]{24}")
 
+_BEFORE_TIDY = failpoint("download.folder.before-tidy")
 _BEFORE_RENAME = failpoint("download.file.before-rename")
 
 
@@ -125,6 +126,7 @@ class SafeRoot:
                 left = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._open)
                 try:
                     if _try_lock(left):
+                        _BEFORE_TIDY()
                         os.unlink(name, dir_fd=self._open)
                 finally:
                     os.close(left)

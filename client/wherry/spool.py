@@ -36,6 +36,8 @@ _ENROLLED = failpoint("spool.file.enrolled")
 _ADOPTED = failpoint("spool.child.linked")
 _MEMORY_WRITTEN = failpoint("spool.memory.written")
 _WRITTEN = failpoint("capture.pack.written")
+_DISCARDED = failpoint("spool.file.discarded")
+_UNDONE = failpoint("spool.step.undone")
 
 #: Files below this many bytes share a spool file.
 SMALL_BYTES = 1 << 20
@@ -236,6 +238,7 @@ class Spool:
         if number not in self._packs:
             with contextlib.suppress(OSError):
                 os.unlink(self.file(number))
+                _DISCARDED()
                 size, self._own_bytes[number] = self._own_bytes[number], 0
                 if size:
                     room.give_back(self.claim, self.claim.used.minus(Room(size, 1)))
@@ -451,6 +454,7 @@ class Spool:
             if self._path:
                 with contextlib.suppress(OSError):
                     os.unlink(self.file(number))
+        _UNDONE()
         del self.files[mark.files :], self._own_bytes[mark.files :]
         self._packs = {number for number in self._packs if number < mark.files}
         with contextlib.suppress(OSError):

@@ -92,6 +92,10 @@ LOGS = Scene(
     program="""
 Path("big.bin").write_bytes(b"big" * 500_000)
 Path("fixed.bin").write_bytes(b"fixed")
+left = Path(os.environ["WHERRY_HOME"], "store/%wherry/tmp/left")  # as a killed writer leaves it
+left.parent.mkdir(parents=True)
+left.touch()
+os.utime(left, (0, 0))
 run = wherry.init(project="p", id="first")
 first = artifact("model", 0, small="0", other="0", empty="")
 first.add_file("big.bin")
@@ -161,6 +165,8 @@ second.finish()
         "prepare.manifest.after-queue",
         "prepare.request.before-fail",
         "transfer.contact.after-found",
+        "stores.probe.before-delete",
+        "stores.probe.deleted",
         "transfer.contact.after-probe",
         "transfer.manifest.after-put",
         "transfer.blob.before-put",
@@ -174,6 +180,8 @@ second.finish()
         "transfer.request.after-queue",
         "transfer.spool.before-row",
         "transfer.spool.before-files",
+        "stores.folder.sweep.before-remove",
+        "stores.folder.folder.made",
         "stores.folder.put.before-sync",
         "stores.folder.put.before-name",
         "stores.folder.put.after-name",
@@ -587,11 +595,28 @@ KILLED = (
     TOOLS
     + """
 Path("big.bin").write_bytes(b"big" * 1_000_000)
+log = Path(os.environ["WHERRY_HOME"], "daemon.log")
+if not log.exists():  # an old one, so long that it is set aside
+    log.touch()
+    os.truncate(log, 10 << 20)
+half = Path("half")
+if not half.exists():
+    half.mkdir()
+    half.joinpath("whole.bin").write_bytes(b"whole" * 100_000)
+    half.joinpath("z").symlink_to("gone")
 if not Path("fixed.bin").exists():  # an earlier life's request may not have been hashed yet
     Path("fixed.bin").write_bytes(b"fixed")
 run = wherry.init(project="p", settings={"finish": "detach"})
 for n in map(int, sys.argv[1:]):
+    dropped = artifact("dropped", n, large="large" * 5000)
+    del dropped
     made = artifact("model", n, small=str(n))
+    try:
+        made.add_dir("half")  # undone
+    except wherry.errors.WherryError:
+        pass
+    made.add_file("big.bin", name="unwanted.bin")
+    made.remove("unwanted.bin")
     with made.new_file("other") as file:
         file.write("oth")
         file.fileno()
@@ -623,6 +648,7 @@ def killed_content(n: int) -> Mapping[str, bytes]:
 CLIENT_PLACES = {
     "places.socket.before-publish": 0,
     "launch.lock.taken": 0,
+    "launch.log.rolled": 0,
     "launch.process.started": 0,
     "session.folder.made": 0,
     "session.lock.made": 0,
@@ -641,6 +667,9 @@ CLIENT_PLACES = {
     "spool.memory.written": 0,
     "spool.new-file.packed": 0,
     "spool.child.linked": 0,
+    "spool.dropped.emptied": 0,
+    "spool.file.discarded": 0,
+    "spool.step.undone": 0,
     "log.sync.before": 0,
     "log.call.before": 0,
     "log.entries.before": 0,
@@ -658,7 +687,12 @@ found = run.use_artifact("model:v0")
 found.download("there")
 if sys.argv[1:]:
     Path("there/stranger").touch()
+    Path("there/.wherry-000000000000000000000000").touch()  # as a killed program leaves it
 found.checkout("there")
 """
 )
-READER_PLACES = ("download.file.before-rename", "checkout.others.before-remove")
+READER_PLACES = (
+    "download.folder.before-tidy",
+    "download.file.before-rename",
+    "checkout.others.before-remove",
+)

@@ -16,6 +16,7 @@ import anyio
 
 from wherry.errors import StoreError, StoreUnavailable, StoreUnfit
 from wherry.wire.address import split_store
+from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.stores.base import (
     EtagMismatch,
@@ -45,6 +46,9 @@ _ALONE = (
     "if one home alone writes there, and you promise that, add commit=single-writer to the address"
     " (docs/stores.md)"
 )
+
+_BEFORE_DELETE = failpoint("stores.probe.before-delete")
+_DELETED = failpoint("stores.probe.deleted")
 
 
 class Unconditional(StoreUnfit):
@@ -81,7 +85,9 @@ async def probe(store: ObjectStore, clock: Clock) -> None:
         raise _unconditional(store, f"refuses a conditional write: {exc.message}") from exc
     finally:
         with anyio.CancelScope(shield=True), suppress(StoreError):
+            _BEFORE_DELETE()
             await store.delete(key)
+            _DELETED()
 
 
 async def _check_missing(store: ObjectStore, key: str) -> None:

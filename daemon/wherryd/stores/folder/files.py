@@ -35,6 +35,7 @@ _CREATE_AFTER_LINK = failpoint("stores.folder.create.after-link")
 _REPLACE_BEFORE_RENAME = failpoint("stores.folder.replace.before-rename")
 _REPLACE_AFTER_RENAME = failpoint("stores.folder.replace.after-rename")
 _SYNC_BEFORE_FOLDERS = failpoint("stores.folder.sync.before-folders")
+_FOLDER_MADE = failpoint("stores.folder.folder.made")
 
 
 class Files:
@@ -177,6 +178,7 @@ class Files:
             except FileNotFoundError:
                 self._make_folders(os.path.dirname(folder))
                 os.mkdir(folder)
+        _FOLDER_MADE()
         self._root.made(folder.removeprefix(f"{self.root}/"))
 
     def _check_etag(self, key: str, path: str, etag: str) -> int:

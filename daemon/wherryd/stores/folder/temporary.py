@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from wherry.wire.failpoints import failpoint
 from wherryd.stores.base import ObjectStat
 from wherryd.stores.folder.landing import sync_file
 
@@ -28,6 +29,8 @@ _SETTLED_S = 60
 _SWEEP_EVERY_S = 60
 #: Where files can't be locked, one that was not written for so long is nobody's.
 _ABANDONED_S = 86_400
+
+_BEFORE_SWEEP = failpoint("stores.folder.sweep.before-remove")
 
 
 class Temporary:
@@ -136,6 +139,7 @@ def _sweep(path: str, now: float) -> None:
     try:
         age_s = now - os.fstat(fd).st_mtime
         if age_s > _ABANDONED_S or (age_s > _SETTLED_S and _lock_nowait(fd)):
+            _BEFORE_SWEEP()
             os.unlink(path)
     finally:
         os.close(fd)
