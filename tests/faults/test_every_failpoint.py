@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.faults.conftest import Stages
+from tests.faults.daemon.test_full_disk import DISK_PLACES
 from tests.faults.scenes import (
     CLIENT_PLACES,
     KILLED,
@@ -44,7 +45,7 @@ def test_a_place_is_not_tested() -> None:
         [sys.executable, "-c", _DECLARED], check=True, capture_output=True, text=True
     )
     listed = [place for _, place in _PLACES]
-    tested = [*CLIENT_PLACES, *READER_PLACES, *REFERENCE_PLACES, *listed]
+    tested = [*CLIENT_PLACES, *READER_PLACES, *REFERENCE_PLACES, *DISK_PLACES, *listed]
     assert sorted(tested) == sorted(done.stdout.split())
 
 

@@ -21,6 +21,7 @@ _WORTH_BYTES = 4 * SIZE_BYTES
 _CHUNK = bytes(1 << 20)
 
 _MIDDLE = failpoint("reserve.file.middle")
+_GIVEN_UP = failpoint("reserve.file.given-up")
 
 
 class Reserve:
@@ -45,6 +46,7 @@ class Reserve:
             os.unlink(self._name, dir_fd=self._folder)
         except OSError:
             return False
+        _GIVEN_UP()
         return True
 
     def renew(self) -> None:
