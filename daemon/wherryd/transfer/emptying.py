@@ -60,7 +60,7 @@ class Emptying:
         """Take objects that this try has put and that are noted as sent to the store that counts."""
         for entry in (entry for item in items for entry in item.entries):
             source = entry.source
-            if not source or not source.file or os.path.dirname(source.file) != self._folder:
+            if not source or not source.file or source.file.rpartition("/")[0] != self._folder:
                 continue  # in the queue, or where the user has it
             if source.stat is not None:
                 self._shared.add(source.file)
