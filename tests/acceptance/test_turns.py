@@ -51,7 +51,7 @@ def test_a_large_upload_holds_up_small_ones(tmp_path: Path, seaweed: Seaweed) ->
     """A thousand small artifacts are committed while a large one takes all of a slow line, and for long."""
     place, count = bucket(seaweed), rounds(100, 1000)
     with machine(tmp_path / "machine", place.address, place.env) as on:
-        _let(on, "1 MB/s" if SOAK else "4 MB/s")  # for five minutes, and for more than one
+        _let(on, "0.3 MB/s" if SOAK else "4 MB/s")  # for 18 minutes, and for more than one
         on.run(LOG, "big", "1", str(320 << 20), env=_DETACH)
         wait_until(lambda: seaweed.parts(place.bucket, place.prefix) > 0, 60)
         on.run(SMALL, str(count))  # waits until they are committed
