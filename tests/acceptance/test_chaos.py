@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from itertools import count
 from pathlib import Path
 
@@ -152,14 +153,8 @@ def test_a_commit_without_an_answer_is_made_twice(tmp_path: Path, server: S3Serv
 @pytest.mark.soak
 @pytest.mark.xdist_group("seaweed")
 def test_a_server_that_says_nothing_is_waited_for(tmp_path: Path, seaweed: Seaweed) -> None:
-    """A connection on which nothing moves is given up, and the request made once more."""
+    """A connection on which nothing moves is given up, and the request made once more; status says so."""
     with Chaos(seaweed.port, {Fault.BLACKHOLE: 1.0}, wanted="PUT ") as chaos:
-
-        def fall_silent_once() -> bool:
-            if chaos.met[Fault.BLACKHOLE] >= 2:
-                chaos.odds = {}
-            return not chaos.odds
-
         place = bucket(seaweed)
         address = place.address.replace(str(seaweed.port), str(chaos.port))
         env = place.env | {"WHERRY_FINISH": "detach"}
@@ -169,7 +164,17 @@ def test_a_server_that_says_nothing_is_waited_for(tmp_path: Path, seaweed: Seawe
             on.wait_all_done()
             chaos.odds = {Fault.BLACKHOLE: 1.0}
             on.run(LOG, "2", "1")
-            wait_until(fall_silent_once, 60)
+            wait_until(lambda: "nothing came for 30 s" in on.wherry("status"), 60, 0.5)
+            shown = json.loads(on.wherry("status", "--json"))["requests"]
+            waiting = [each for each in shown if each["error"]]
+            assert waiting
+            assert all(each["error"] == "StoreUnavailable" for each in waiting)
+            assert all(each["next_try"] for each in waiting)
+            said = on.wherry("status")
+            told = r"No answer to PUT http\S+: nothing came for 30 s\. Next try (now|in \d+ s)\. "
+            assert re.search(told, said), said
+            chaos.odds = {}
+            chaos.hang_up()
             on.wait_all_done(120)
         versions = [record["version"] for record in records(place.objects, "p", "model-0")]
         assert versions == [0, 1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -37,8 +38,8 @@ class Scripted:
     """Answers request after request from ``script``.
 
     A line of it is the bytes to answer with, ``None`` to close the connection without an answer, ``...`` to
-    say nothing, or a function of the request that gives one of these. Without a line left, requests are
-    answered with ``otherwise``.
+    say nothing, or a function of the request, async or not, that gives one of these. Without a line left,
+    requests are answered with ``otherwise``.
     """
 
     script: list[Line] = field(default_factory=list)
@@ -67,6 +68,8 @@ class Scripted:
                 self.seen.append(request)
                 line = self.script.pop(0) if self.script else self.otherwise
                 said = line(request) if callable(line) else line
+                if inspect.isawaitable(said):
+                    said = await said
                 if said is ...:
                     await reader.read()
                     return

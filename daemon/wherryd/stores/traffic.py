@@ -51,7 +51,11 @@ _ASKED_S = 1.0
 
 _BUSY = (429, 503)
 #: What stands before a server says so where nobody is behind it.
-_NOBODY = (502, 503, 504)
+_NOBODY = {
+    502: "It said 502: nobody is behind it.",
+    503: "It said 503: it has too much to do, or nobody is behind it.",
+    504: "It said 504: who is behind it does not answer.",
+}
 
 
 class Limit:
@@ -154,8 +158,8 @@ class Fuse:
     def _refusal(self, left_s: float) -> StoreUnavailable:
         lasted_s = self._clock.monotonic() - self._since
         refusal = StoreUnavailable(
-            f"{self._server} is down: {self._failures} requests in a row had no answer, the first"
-            f" {lasted_s:.0f} s ago. It is asked by one at a time until it answers. {self._said}"
+            f"{self._server} is down: {self._failures} requests in a row came to nothing, the first"
+            f" {lasted_s:.0f} s ago. It gets one at a time until it answers one. {self._said}"
         )
         refusal.retry_after_s = left_s
         return refusal
@@ -181,7 +185,7 @@ class Asked:
             host.limit.answered(self.began, now, is_full=is_full, is_small=is_small)
         self._end()
         if status in _NOBODY:
-            host.fuse.failed(f"It said {status}.", is_probe=self._is_probe)
+            host.fuse.failed(_NOBODY[status], is_probe=self._is_probe)
         elif host.fuse.answered():
             host.recovered()
 

@@ -21,7 +21,7 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
-from wherryd.stores.http.answers import parse_date, wait_s
+from wherryd.stores.http.answers import fails, parse_date, wait_s
 from wherryd.stores.http.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
@@ -81,6 +81,11 @@ class Answer(msgspec.Struct, frozen=True):
         )
 
     @property
+    def is_too_much(self) -> bool:
+        """Whether fewer requests are wanted. MinIO says SlowDownRead and SlowDownWrite."""
+        return self.status == 429 or self.code.startswith("SlowDown")
+
+    @property
     def is_the_stores(self) -> bool:
         """Whether the store itself says so, which then has found the signature good."""
         if self.status in (404, 409, 412, 416):
@@ -96,6 +101,11 @@ class Answer(msgspec.Struct, frozen=True):
     def is_damaged(self) -> bool:
         """Whether the body that arrived was not the one that was signed."""
         return self.code in _DAMAGED
+
+    @property
+    def said(self) -> str:
+        """Why it is not good, in the server's words."""
+        return f"{self.status} {self.code} {self.message}".strip().rstrip(".")
 
     @property
     def right_region(self) -> str:
@@ -143,7 +153,7 @@ def explained(answer: Answer) -> Answer:
 
 def problem(call: Call, answer: Answer) -> Exception:
     """Make the error for an answer that is not good, and not a verb's own business."""
-    said = f"{call.what}: {answer.status} {answer.code} {answer.message}".strip()
+    said = f"{call.what}: {answer.said}"
     if answer.code == "NoSuchBucket":
         return StoreMissing(
             f"The bucket is not there. {said}.", hint="Make it, or correct WHERRY_STORE."
@@ -189,7 +199,7 @@ def failed(call: Call, text: str, hint: str | None = None) -> StoreUnavailable:
 def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
-    error = failed(call, f"The store fails. {said}.")
+    error = failed(call, fails(said, is_too_much=answer.is_too_much))
     if isinstance(error, OutcomeUnknown):
         error.may_arrive = not answer.code  # a gateway's answer has none
     error.retry_after_s = wait_s(answer.headers)

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
+from wherryd.log import get_logger
 from wherryd.stores.base import Body
 from wherryd.stores.bodies import Checked
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
@@ -25,6 +26,8 @@ from wherryd.stores.s3.place import NoPlace, Place, prefix_of
 from wherryd.stores.s3.signing import sign
 from wherryd.stores.s3.ways import Way, Ways
 from wherryd.stores.traffic import Traffic
+
+_log = get_logger("stores")
 
 _SKEW_S = 60
 _HINT = (
@@ -141,25 +144,25 @@ class Sender:
             answer = await self._send_corrected(way, keys, call, stack)
             if not answer.is_refused:
                 return answer, ""
-            why = f"{answer.status} {answer.code}".strip()
+            why = answer.said
             keys = await identity.other_keys(keys)
         return answer, why
 
     async def _send_corrected(
         self, way: Way, keys: Keys, call: Call, stack: AsyncExitStack
     ) -> Answer:
-        place = await way.place()
-        answer = await self._send_once(place, keys, call, stack)
+        place, skew_s = await way.place(), self._skew_s
+        answer = await self._send_once(place, keys, skew_s, call, stack)
         region = answer.right_region
         if region and region != place.region:
             place = await way.move(place, region)
-            answer = await self._send_once(place, keys, call, stack)
-        if answer.is_refused and self._correct_clock(answer):
-            answer = await self._send_once(place, keys, call, stack)
+            answer = await self._send_once(place, keys, skew_s, call, stack)
+        if answer.is_refused and self._correct_clock(answer, skew_s):
+            answer = await self._send_once(place, keys, self._skew_s, call, stack)
         return answer
 
     async def _send_once(
-        self, place: Place, keys: Keys, call: Call, stack: AsyncExitStack
+        self, place: Place, keys: Keys, skew_s: float, call: Call, stack: AsyncExitStack
     ) -> Answer:
         url = place.url(call.key, call.query)
         sums = call.sums if place.traits.takes_sums else {}
@@ -170,7 +173,7 @@ class Sender:
             sha256=call.digest.hex(),
             keys=keys,
             region=place.region,
-            now=self._clock.now() + self._skew_s,
+            now=self._clock.now() + skew_s,
         )
         if call.body:
             size = len(call.body) if isinstance(call.body, bytes) else call.body.size
@@ -190,15 +193,18 @@ class Sender:
             return call.body
         return Checked(call.body)
 
-    def _correct_clock(self, answer: Answer) -> bool:
-        """Take the server's time; whether that is another than the one signed with.
+    def _correct_clock(self, answer: Answer, skew_s: float) -> bool:
+        """Take the server's time; whether that is another than the one signed with, ``skew_s`` from ours.
 
         Error code RequestTimeTooSkewed, which an answer to HEAD can't have.
         """
         if answer.date is None or answer.code not in ("", "RequestTimeTooSkewed"):
             return False
         before, self._skew_s = self._skew_s, answer.date - self._clock.now()
-        return abs(self._skew_s - before) > _SKEW_S
+        if abs(self._skew_s - before) > _SKEW_S:
+            ahead_s = round(self._skew_s)
+            _log.warning("the server's clock is signed with", store=self._address, ahead_s=ahead_s)
+        return abs(self._skew_s - skew_s) > _SKEW_S
 
 
 def _code_of(answer: Answer | None, credential_set: CredentialSet) -> str | None:
