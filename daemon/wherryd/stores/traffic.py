@@ -166,7 +166,7 @@ class Fuse:
 
 
 class Asked:
-    """One request under way. Exactly one of its methods is called, at its end."""
+    """One request under way, at whose end one of ``answered``, ``failed`` and ``dropped`` is called, once."""
 
     def __init__(self, host: Host, size: int, *, is_probe: bool) -> None:
         self._host = host
@@ -188,6 +188,10 @@ class Asked:
             host.fuse.failed(_NOBODY[status], is_probe=self._is_probe)
         elif host.fuse.answered():
             host.recovered()
+
+    def too_much(self) -> None:
+        """What came after the answer's head says that it is too much."""
+        self._host.limit.too_much(self.began, self._host.clock.monotonic())
 
     def failed(self, said: str) -> None:
         """No answer came."""

@@ -19,15 +19,13 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
-from wherryd.stores.gs.resources import Resource, error_in
+from wherryd.stores.gs.resources import TOO_MUCH, Resource, error_in
 from wherryd.stores.http.answers import fails, wait_s
 from wherryd.stores.http.sending import Readable
 from wherryd.stores.http.transport import arriving
 
 _Read = TypeVar("_Read")
 
-#: 403 is also said to who asks too often.
-_TOO_OFTEN = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded")
 #: 407 is a proxy's.
 _LATER = (404, 407, 408, 409, 429)
 _NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
@@ -81,7 +79,7 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def is_too_much(self) -> bool:
         """Whether fewer requests are wanted."""
-        return self.status == 429 or (self.status == 403 and self.reason in _TOO_OFTEN)
+        return self.status == 429 or (self.status == 403 and self.reason in TOO_MUCH)
 
     @property
     def is_the_stores(self) -> bool:

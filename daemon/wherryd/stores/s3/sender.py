@@ -181,9 +181,8 @@ class Sender:
         request = Request(
             method=call.method, url=url, headers=headers, body=self._body(call, place)
         )
-        answer = await read_answer(
-            call, await stack.enter_async_context(self._transport.send(request))
-        )
+        arrival = await stack.enter_async_context(self._transport.send(request))
+        answer = await read_answer(call, arrival.response)
         if call.body and answer.is_checked:  # who reads is told what was sent once, checked or not
             self._checking.add(place.base)
         return answer
