@@ -202,6 +202,8 @@ async def test_the_clock_is_corrected_for_ever() -> None:
         error(400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>"),
         error(301, "PermanentRedirect", x_amz_bucket_region="eu-central-1"),
         answer(301, x_amz_bucket_region="eu-central-1"),
+        error(307, "TemporaryRedirect", x_amz_bucket_region="eu-central-1"),
+        error(307, "TemporaryRedirect", "<Region>eu-central-1</Region>"),
         answer(400, x_amz_bucket_region="eu-central-1"),
     ],
 )

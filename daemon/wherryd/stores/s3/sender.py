@@ -1,9 +1,9 @@
 """One request: with which credentials and so to which place, at what time, in which region.
 
 Owns: what is done when the server refuses a request without having acted on it: other keys, the server's
-clock, the bucket's region; each at most once per call; who checks that a body's bytes are the right ones: a
-server that has once said that it does, else we, as they leave. Does not own: answers that are no refusal;
-those, and missing answers, are never met by sending again.
+clock, the bucket's region, the server that a redirect names; each at most once per call; who checks that a
+body's bytes are the right ones: a server that has once said that it does, else we, as they leave. Does not
+own: answers that are no refusal; those, and missing answers, are never met by sending again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from wherryd.stores.bodies import Checked
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
 from wherryd.stores.http.sending import Readable
 from wherryd.stores.http.transport import Request, Transport
-from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
+from wherryd.stores.s3.answers import REGION, Answer, Call, is_elsewhere, read_answer
 from wherryd.stores.s3.identity import Keys
-from wherryd.stores.s3.place import NoPlace, Place, prefix_of
+from wherryd.stores.s3.place import NoPlace, Place, follow, prefix_of
 from wherryd.stores.s3.signing import sign
 from wherryd.stores.s3.ways import Way, Ways
 from wherryd.stores.traffic import Traffic
@@ -154,12 +154,25 @@ class Sender:
         place, skew_s = await way.place(), self._skew_s
         answer = await self._send_once(place, keys, skew_s, call, stack)
         region = answer.right_region
+        if answer.is_redirect and not region:
+            region = await self._ask_region(place, keys, skew_s)
         if region and region != place.region:
             place = await way.move(place, region)
+            answer = await self._send_once(place, keys, skew_s, call, stack)
+        # Not kept: "Do not reuse an endpoint provided by a previous redirect response" (S3 User Guide).
+        if answer.is_redirect and (other := follow(place, answer.elsewhere)):
+            place = other
             answer = await self._send_once(place, keys, skew_s, call, stack)
         if answer.is_refused and self._correct_clock(answer, skew_s):
             answer = await self._send_once(place, keys, self._skew_s, call, stack)
         return answer
+
+    async def _ask_region(self, place: Place, keys: Keys, skew_s: float) -> str:
+        """Ask for the bucket's region, which its server tells even to whom it refuses all else."""
+        async with AsyncExitStack() as stack:
+            call = Call(method="HEAD", key=None)
+            answer = await self._send_once(place, keys, skew_s, call, stack)
+            return answer.headers.get(REGION, "")
 
     async def _send_once(
         self, place: Place, keys: Keys, skew_s: float, call: Call, stack: AsyncExitStack
