@@ -14,7 +14,8 @@ from contextlib import contextmanager
 class _Moving:
     """Bytes of one file that is on its way; whoever moves it sets them, in any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_spooled: bool) -> None:
+        self.is_spooled = is_spooled
         self.done_bytes = 0
 
     def note(self, done_bytes: int) -> None:
@@ -69,12 +70,16 @@ class Progress:
             self._done[row] += size_bytes
 
     @contextmanager
-    def moving(self, row: int) -> Iterator[Callable[[int], None]]:
+    def moving(self, row: int, *, is_spooled: bool = False) -> Iterator[Callable[[int], None]]:
         """Give what is told how many bytes of a file are done; they count until the block ends.
 
         The whole file is counted after that by ``add``, and a file that failed not at all.
+
+        Args:
+            is_spooled: whether the spool is rid of the bytes when the whole file is done.
         """
-        moving, all_ = _Moving(), self._moving.setdefault(row, [])
+        moving = _Moving(is_spooled=is_spooled)
+        all_ = self._moving.setdefault(row, [])
         all_.append(moving)
         try:
             yield moving.note
@@ -82,6 +87,11 @@ class Progress:
             all_.remove(moving)
             if not all_:
                 self._moving.pop(row, None)
+
+    def moving_spooled(self) -> int:
+        """Bytes that are done of files which the spool is rid of when the whole of them is."""
+        moving = (each for all_ in self._moving.values() for each in all_)
+        return sum(each.done_bytes for each in moving if each.is_spooled)
 
     def end(self, row: int) -> None:
         """Forget the count."""

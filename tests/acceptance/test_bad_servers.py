@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,37 @@ def test_all_wait_for_their_own_pauses(tmp_path: Path, seaweed: Seaweed) -> None
             on.wait_all_done(90)
         for name in names:
             assert len(records(place.objects, "p", name)) == 2
+
+
+_BUSY = r"The store has too much to do\. PUT p/\S+: "
+_REFUSED = r"refuses PUT p/\S+: the key wher… of a client: "
+TOLD = {
+    Fault.BUSY: ("StoreUnavailable", _BUSY + r"503 SlowDown Please reduce your request rate\. "),
+    Fault.TOO_OFTEN: ("StoreUnavailable", _BUSY + r"429 TooManyRequests Too many requests\. "),
+    Fault.EXPIRED: ("AccessRefused", _REFUSED + "400 ExpiredToken The provided token has expired;"),
+}
+
+
+@pytest.mark.parametrize("fault", TOLD)
+def test_status_is_silent_about_a_trouble(tmp_path: Path, seaweed: Seaweed, fault: Fault) -> None:
+    """What a server says that has enough, or takes keys no more, is told as a sentence, with the next try."""
+    place, (error, told) = bucket(seaweed), TOLD[fault]
+    with Chaos(seaweed.port, wanted="PUT ") as chaos:
+        address = place.address.replace(str(seaweed.port), str(chaos.port))
+        with machine(tmp_path / "m", address, place.env | {"WHERRY_FINISH": "detach"}) as on:
+            on.run(LOG, "1", "before")
+            on.wait_all_done()
+            chaos.odds = {fault: 1.0}
+            on.run(LOG, "1", "model")  # of two, so many would fail in a row that the server is down
+            wait_until(lambda: [each["error"] for each in _waiting(on)] == [error], 60, 0.5)
+            assert all(each["next_try"] for each in _waiting(on))
+            said = on.wherry("status")
+            assert re.search(told, said), said
+            assert re.search(r"Next try (now|in \d+ s)\. ", said), said
+            chaos.odds = {}
+            on.wherry("retry", "--all", check=False)
+            on.wait_all_done()
+        assert len(records(place.objects, "p", "model")) == 1
 
 
 def test_a_busy_server_gets_ever_more(tmp_path: Path, seaweed: Seaweed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from pathlib import Path
 
@@ -110,6 +111,32 @@ def test_uploads_take_more_of_the_line_than_they_may(tmp_path: Path, seaweed: Se
             on.wait_all_done(60)
             assert (chaos.body_bytes - after) / (time.monotonic() - end) > 10_000_000
     assert [record["version"] for record in records(place.objects, "p", "other")] == [0]
+
+
+@pytest.mark.xdist_group("seaweed")
+def test_nobody_knows_when_a_big_file_has_arrived(tmp_path: Path, seaweed: Seaweed) -> None:
+    """While it is on its way status says how long until the spool is empty: what is left, by the speed."""
+    place = bucket(seaweed)
+    with machine(
+        tmp_path / "machine", place.address, place.env | {"WHERRY_FINISH": "detach"}
+    ) as on:
+        on.home.mkdir(mode=0o700)
+        (on.home / "config.toml").write_text("max_bandwidth = '1 MB/s'\n")
+        on.run(LOG, str(24 << 20))
+
+        def is_right() -> bool:
+            """Past the middle: all of the file lies in the spool until the end, and is not what is left."""
+            found = json.loads(on.wherry("status", "--json"))
+            request = found["requests"][0]  # until it has arrived
+            left_s = (request["size"] - request["bytes_done"]) / 1_000_000
+            said_s = found["spool"]["seconds_left"]
+            is_past = request["bytes_done"] > 0.6 * request["size"]
+            return is_past and left_s / 2 < said_s < left_s * 2
+
+        told = r"At [\d.]+ (KiB|MiB)/s what can be sent is gone in about \d+ s\."
+        wait_until(lambda: re.search(told, on.wherry("status")), 60, 0.5)
+        wait_until(is_right, 60, 0.5)
+        on.wherry("cancel", "--all")
 
 
 CANCELLED = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
@@ -152,27 +154,54 @@ def test_a_commit_without_an_answer_is_made_twice(tmp_path: Path, server: S3Serv
         assert len(made) >= (20 if SOAK else 3)
 
 
+BIG_AND_SMALL = """
+import hashlib, os, wherry
+run = wherry.init(project="p")
+body = os.urandom(24 << 20)
+for name, content in (("big", body), ("small", b"x")):
+    a = wherry.Artifact(name, type="model")
+    with a.new_file("x", mode="wb") as f:
+        f.write(content)
+    run.log_artifact(a)
+print(hashlib.sha256(body).hexdigest())
+"""
+#: One of three parts of the big one, and the first that is committed of the small one.
+SILENT = "partNumber=2&|^PUT .*/artifacts/small/"
+
+
 @pytest.mark.soak
 @pytest.mark.xdist_group("seaweed")
 def test_a_server_that_says_nothing_is_waited_for(tmp_path: Path, seaweed: Seaweed) -> None:
-    """A connection on which nothing moves is given up, and the request made once more."""
-    with Chaos(seaweed.port, {Fault.BLACKHOLE: 1.0}, wanted="PUT ") as chaos:
-
-        def fall_silent_once() -> bool:
-            if chaos.met[Fault.BLACKHOLE] >= 2:
-                chaos.odds = {}
-            return not chaos.odds
-
-        place = bucket(seaweed)
+    """A connection on which nothing moves is given up, and the request, of a big file the part, made once
+    more, and no other; meanwhile status says so.
+    """
+    place = bucket(seaweed)
+    with Chaos(seaweed.port, {Fault.BLACKHOLE: 1.0}, wanted=SILENT) as chaos:
         address = place.address.replace(str(seaweed.port), str(chaos.port))
         env = place.env | {"WHERRY_FINISH": "detach"}
-        chaos.odds = {}
         with machine(tmp_path / "machine", address, env) as on:
-            on.run(LOG, "1", "1")
-            on.wait_all_done()
-            chaos.odds = {Fault.BLACKHOLE: 1.0}
-            on.run(LOG, "2", "1")
-            wait_until(fall_silent_once, 60)
+            digest = on.run(BIG_AND_SMALL).strip()
+
+            def are_told() -> bool:
+                found = json.loads(on.wherry("status", "--json"))["requests"]
+                told = [each for each in found if "nothing came for 30 s" in (each["reason"] or "")]
+                assert all(each["error"] == "StoreUnavailable" for each in told)
+                assert all(each["next_try"] for each in told)
+                return {each["name"] for each in told} == {"big", "small"}
+
+            wait_until(are_told, 90, 0.5)
+            said = on.wherry("status")
+            told = r"No answer to PUT http\S+: nothing came for 30 s\. Next try (now|in \d+ s)\. "
+            assert len(re.findall(told, said)) == 2, said
+            chaos.odds = {}
+            chaos.hang_up()
             on.wait_all_done(120)
-        versions = [record["version"] for record in records(place.objects, "p", "model-0")]
-        assert versions == [0, 1, 2]
+            parts = Counter(
+                re.findall(r"^PUT \S+partNumber=(\d)&", "\n".join(chaos.asked), re.MULTILINE)
+            )
+        (record,) = records(place.objects, "p", "big")
+        ((_, body),) = files(place.objects, "p", record)
+        assert hashlib.sha256(body).hexdigest() == digest
+        assert parts.pop("2") > 1
+        assert parts == {"1": 1, "3": 1}
+        assert [record["version"] for record in records(place.objects, "p", "small")] == [0]

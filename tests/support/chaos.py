@@ -23,13 +23,12 @@ from typing import Self
 from tests.support.servers import HOST
 
 _CHUNK_BYTES = 1 << 16
-_BUSY = (
-    b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nRetry-After: 1\r\n"
-    b"x-amz-request-id: chaos\r\nContent-Length: %d\r\n\r\n%s"
-)
-_BUSY_BODY = (
-    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-)
+
+
+def _refusal(first: str, code: str, message: str, *lines: str) -> bytes:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    head = [f"HTTP/1.1 {first}", "x-amz-request-id: chaos", f"Content-Length: {len(body)}", *lines]
+    return "\r\n".join([*head, "", body]).encode()
 
 
 class Fault(StrEnum):
@@ -38,11 +37,25 @@ class Fault(StrEnum):
     DELAY = "delay"  # it and its answer take a random while longer
     CUT = "cut"  # the connection ends in the middle of it
     RESET = "reset"  # the connection is reset before it gets anywhere
-    BLACKHOLE = "blackhole"  # nobody answers, and nobody hangs up
+    BLACKHOLE = "blackhole"  # nobody answers, and nobody hangs up until ``Chaos.hang_up``
     BUSY = "busy"  # 503 SlowDown with Retry-After
+    TOO_OFTEN = "too often"  # 429 likewise
+    EXPIRED = "expired"  # the keys' token is not good any more
     LOST = "lost"  # the server acts, and its answer does not come back
     TRUNCATED = "truncated"  # the server acts, and half of its answer comes back
     TWICE = "twice"  # the server gets it twice
+
+
+#: What is said in the server's stead, which hears nothing of it.
+_SAID = {
+    Fault.BUSY: _refusal(
+        "503 Slow Down", "SlowDown", "Please reduce your request rate.", "Retry-After: 1"
+    ),
+    Fault.TOO_OFTEN: _refusal(
+        "429 Too Many", "TooManyRequests", "Too many requests.", "Retry-After: 40"
+    ),
+    Fault.EXPIRED: _refusal("400 Bad", "ExpiredToken", "The provided token has expired."),
+}
 
 
 @dataclass
@@ -103,6 +116,7 @@ class Chaos:
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
         self._stop = asyncio.Event()
+        self._hung_up = asyncio.Event()
         self._thread.start()
         return self
 
@@ -112,6 +126,10 @@ class Chaos:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._loop.close()
+
+    def hang_up(self) -> None:
+        """Close connections on which nobody answers, from now on at once."""
+        self._loop.call_soon_threadsafe(self._hung_up.set)
 
     async def _run(self) -> None:
         server = await asyncio.start_server(self._serve, sock=self._listening, limit=1 << 20)
@@ -162,7 +180,7 @@ class Chaos:
         if fault:
             self.met[fault] += 1
         match fault:
-            case Fault.RESET | Fault.BLACKHOLE | Fault.BUSY:
+            case Fault.RESET | Fault.BLACKHOLE | Fault.BUSY | Fault.TOO_OFTEN | Fault.EXPIRED:
                 return await self._refuse(fault, head, reader, writer)
             case Fault.CUT:
                 await self._pass_body(head, reader, far[1], self._chance.randint(0, head.length))
@@ -195,10 +213,10 @@ class Chaos:
             _reset(writer)
             return False
         if fault is Fault.BLACKHOLE:
-            await self._stop.wait()
+            await self._hung_up.wait()
             return False
         await reader.readexactly(head.length)
-        writer.write(_BUSY % (len(_BUSY_BODY), _BUSY_BODY))
+        writer.write(_SAID[fault])
         await writer.drain()
         return True
 

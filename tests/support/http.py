@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,13 +33,17 @@ class Cut(bytes):
     """Said, and then the connection is closed."""
 
 
+class Early(Cut):
+    """Said when the head is there, before the body is read; at the script's begin only."""
+
+
 @dataclass
 class Scripted:
     """Answers request after request from ``script``.
 
     A line of it is the bytes to answer with, ``None`` to close the connection without an answer, ``...`` to
-    say nothing, or a function of the request that gives one of these. Without a line left, requests are
-    answered with ``otherwise``.
+    say nothing, or a function of the request, async or not, that gives one of these. Without a line left,
+    requests are answered with ``otherwise``.
     """
 
     script: list[Line] = field(default_factory=list)
@@ -63,10 +68,13 @@ class Scripted:
         """Serve one connection."""
         reused = False
         try:
-            while (request := await _read_request(reader, reused)) is not None:
+            is_early = bool(self.script) and isinstance(self.script[0], Early)
+            while (request := await _read_request(reader, reused, not is_early)) is not None:
                 self.seen.append(request)
                 line = self.script.pop(0) if self.script else self.otherwise
                 said = line(request) if callable(line) else line
+                if inspect.isawaitable(said):
+                    said = await said
                 if said is ...:
                     await reader.read()
                     return
@@ -111,10 +119,11 @@ async def scripted(*script: Line, scheme: str = "http") -> AsyncIterator[Scripte
         await told.close()
 
 
-async def _read_request(reader: asyncio.StreamReader, reused: bool) -> Seen | None:
+async def _read_request(reader: asyncio.StreamReader, reused: bool, with_body: bool) -> Seen | None:
     head = await reader.readuntil(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")[:-2]
     method, target, _ = first.split(" ")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    size = int(headers.get("content-length", 0)) if with_body else 0
+    body = await reader.readexactly(size)
     return Seen(method, target, headers, body, reused)

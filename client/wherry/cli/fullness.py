@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from wherry import messages as pb
 from wherry.cli.words import count_text, span_text
 from wherry.progress import size_text
@@ -21,6 +23,7 @@ def spool_json(found: pb.StatusReply) -> dict[str, object] | None:
         "unlogged_files": spool.unlogged_files,
         "resting_bytes": spool.resting_bytes,
         "resting_files": spool.resting_files,
+        "sent_bytes": spool.sent_bytes,
         "bytes_per_s": spool.bytes_per_s,
         "seconds_left": seconds_left(spool),
         "waiting": spool.waiting,
@@ -51,7 +54,7 @@ def spool_sentences(found: pb.StatusReply) -> list[str]:
 
 def seconds_left(spool: pb.SpoolState) -> float | None:
     """Say how long until all that can be sent is sent; None where nothing moves."""
-    left = going_bytes(spool)
+    left = max(0, going_bytes(spool) - spool.sent_bytes)
     if not left:
         return 0.0
     return left / spool.bytes_per_s if spool.bytes_per_s > 0 else None
@@ -74,7 +77,7 @@ def _until_empty(spool: pb.SpoolState) -> str:
         return "Nothing of it is on its way."
     if left_s is None:
         return "Nothing leaves it at present, so nobody can say when it is empty."
-    speed = f"{size_text(int(spool.bytes_per_s))}/s"
+    speed = f"{size_text(math.ceil(spool.bytes_per_s))}/s"
     return f"At {speed} what can be sent is gone in about {span_text(left_s)}."
 
 

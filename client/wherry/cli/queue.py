@@ -36,9 +36,10 @@ def status(json: bool) -> None:
     nothing can be logged now; else empty), spool (bytes, files, quota_bytes,
     quota_files; of those unlogged_bytes and unlogged_files, captured by
     programs and not logged yet, resting_bytes and resting_files, of requests
-    that are held or failed; bytes_per_s, seconds_left until the rest is sent,
-    null where nothing moves; waiting, programs that wait for room; null where
-    no daemon was asked).
+    that are held or failed, and sent_bytes, of objects that are not whole in
+    the store; bytes_per_s, seconds_left until the rest is sent, null where
+    nothing moves; waiting, programs that wait for room; null where no daemon
+    was asked).
     """
     chosen = settings()
     daemon = Daemon(chosen)

@@ -84,7 +84,7 @@ class StatusReply(_message.Message):
     def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ..., locked: _Optional[str] = ..., spool: _Optional[_Union[SpoolState, _Mapping]] = ...) -> None: ...
 
 class SpoolState(_message.Message):
-    __slots__ = ("bytes", "files", "quota_bytes", "quota_files", "unlogged_bytes", "unlogged_files", "resting_bytes", "resting_files", "bytes_per_s", "waiting")
+    __slots__ = ("bytes", "files", "quota_bytes", "quota_files", "unlogged_bytes", "unlogged_files", "resting_bytes", "resting_files", "bytes_per_s", "waiting", "sent_bytes")
     BYTES_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     QUOTA_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class SpoolState(_message.Message):
     RESTING_FILES_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     bytes: int
     files: int
     quota_bytes: int
@@ -105,7 +106,8 @@ class SpoolState(_message.Message):
     resting_files: int
     bytes_per_s: float
     waiting: int
-    def __init__(self, bytes: _Optional[int] = ..., files: _Optional[int] = ..., quota_bytes: _Optional[int] = ..., quota_files: _Optional[int] = ..., unlogged_bytes: _Optional[int] = ..., unlogged_files: _Optional[int] = ..., resting_bytes: _Optional[int] = ..., resting_files: _Optional[int] = ..., bytes_per_s: _Optional[float] = ..., waiting: _Optional[int] = ...) -> None: ...
+    sent_bytes: int
+    def __init__(self, bytes: _Optional[int] = ..., files: _Optional[int] = ..., quota_bytes: _Optional[int] = ..., quota_files: _Optional[int] = ..., unlogged_bytes: _Optional[int] = ..., unlogged_files: _Optional[int] = ..., resting_bytes: _Optional[int] = ..., resting_files: _Optional[int] = ..., bytes_per_s: _Optional[float] = ..., waiting: _Optional[int] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
 
 class LaneState(_message.Message):
     __slots__ = ("store", "project", "name", "reason")

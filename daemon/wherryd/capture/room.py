@@ -56,6 +56,7 @@ class Fullness(msgspec.Struct, frozen=True):
     quota_files: int | None
     unlogged: Room  # of what is held
     resting: Room  # likewise
+    sent_bytes: int  # likewise, of files of which the rest is still to be sent
     bytes_per_s: float  # that leave it
     waiting: int  # programs that wait for room
 
@@ -159,6 +160,7 @@ class SpoolRoom:
             quota_files=self._head.quota.files,
             unlogged=state.unlogged,
             resting=self._head.resting,
+            sent_bytes=self._progress.moving_spooled(),
             bytes_per_s=self._speed.bytes_per_s,
             waiting=sum(any(line.wanted) for line in state.lines),
         )
@@ -220,10 +222,17 @@ class _Speed:
         self._freed_bytes = max(self._freed_bytes, freed_bytes)  # what came may be told of late
         sent_bytes, self._done_bytes = progress.advanced()
         self._samples.append((now, sent_bytes, self._freed_bytes))
-        while now - self._samples[0][0] > _WINDOW_S:
-            self._samples.popleft()
+        self._leave_out(now)
         since, first_sent, first_freed = self._samples[0]
         # What the store had already leaves without being sent; what is sent leaves some time after.
         moved = max(sent_bytes - first_sent, self._freed_bytes - first_freed)
-        self.bytes_per_s = moved / max(1.0, now - since)
+        self.bytes_per_s = moved / max(1.0, now - since) if logged_bytes else 0.0
         return (self._freed_bytes, self._done_bytes) != before
+
+    def _leave_out(self, now: float) -> None:
+        """Forget what is long over, and the time before anything moved: hashing, a store that was away."""
+        samples = self._samples
+        while len(samples) > 1 and (
+            now - samples[0][0] > _WINDOW_S or samples[0][1:] == samples[1][1:]
+        ):
+            samples.popleft()

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from wherryd.references.sums import sum_of
-from wherryd.stores.gs.resources import Resource, error_in
+from wherryd.stores.gs.resources import TOO_MUCH, Resource, error_in
 
 
 class Item(Resource, frozen=True, rename="camel"):
@@ -48,6 +48,12 @@ async def body_of(response: aiohttp.ClientResponse) -> bytes:
 
         return gzip.decompress(body)
     return body
+
+
+async def is_too_much(response: aiohttp.ClientResponse) -> bool:
+    """Whether a refusal means that fewer questions are wanted, and no other credentials."""
+    error = error_in(await body_of(response)) if response.status == 403 else None
+    return error is not None and error.reason in TOO_MUCH
 
 
 async def reason_of(response: aiohttp.ClientResponse) -> str | None:

@@ -19,12 +19,13 @@ from wherry.errors import ReferenceFailed, ReferenceUnavailable, WherryError
 from wherry.wire.address import StoreAddress
 from wherryd.clock import Clock
 from wherryd.references.answers import refusal
-from wherryd.references.gs_answers import Item, Listed, body_of, reason_of
+from wherryd.references.gs_answers import Item, Listed, body_of, is_too_much, reason_of
 from wherryd.references.http import translated
 from wherryd.references.session import Session
 from wherryd.stores.credentials import ANONYMOUS, CredentialSource, OrAnonymous
 from wherryd.stores.gs.identity import READ_ONLY, GoogleIdentity, Identities
 from wherryd.stores.gs.place import paid_by, place_of
+from wherryd.stores.http.answers import retry_after_s
 
 _Answer = TypeVar("_Answer")
 
@@ -131,6 +132,8 @@ class GoogleBucket:
                         self._source.note_worked(credentials)
                         yield response
                         return
+                    if await is_too_much(response):
+                        raise await self._too_much(response, asked)
                     self._source.note_refused(credentials)
                     if response.status == 401 and credentials != ANONYMOUS:
                         await identity.note_refused()
@@ -168,6 +171,15 @@ class GoogleBucket:
             )
         hint = _PAYER_HINT if "requester pays" in reason.lower() else error.hint
         return ReferenceFailed(f"{error.message}: {reason}", hint=hint)
+
+    async def _too_much(
+        self, response: aiohttp.ClientResponse, asked: Asked
+    ) -> ReferenceUnavailable:
+        return ReferenceUnavailable(
+            f"{asked.host} answers {response.status} for {asked.uri}: {await reason_of(response)}",
+            host=asked.host,
+            retry_after_s=retry_after_s(response.headers.get("Retry-After"), self._clock.now()),
+        )
 
 
 def _headers(token: str | None) -> dict[str, str]:

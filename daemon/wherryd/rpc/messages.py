@@ -244,6 +244,7 @@ def spool_message(fullness: Fullness) -> pb.SpoolState:
         resting_files=fullness.resting.files,
         bytes_per_s=fullness.bytes_per_s,
         waiting=fullness.waiting,
+        sent_bytes=fullness.sent_bytes,
     )
 
 

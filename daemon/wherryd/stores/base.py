@@ -4,7 +4,8 @@ Does not own: key names (``registry``), retries of whole requests (the stages), 
 
 An adapter sends each conditional put exactly once per call: no layer below it may repeat one
 (aiohttp repeats a PUT when a reused connection drops, unless told otherwise). Only what the store has
-definitely refused (credentials, a clock set wrong, another region) may be signed anew and sent again.
+definitely refused (credentials, a clock set wrong, another region or server) may be signed anew and sent
+again.
 """
 
 from __future__ import annotations

@@ -51,7 +51,11 @@ _ASKED_S = 1.0
 
 _BUSY = (429, 503)
 #: What stands before a server says so where nobody is behind it.
-_NOBODY = (502, 503, 504)
+_NOBODY = {
+    502: "It said 502: nobody is behind it.",
+    503: "It said 503: it has too much to do, or nobody is behind it.",
+    504: "It said 504: who is behind it does not answer.",
+}
 
 
 class Limit:
@@ -154,15 +158,15 @@ class Fuse:
     def _refusal(self, left_s: float) -> StoreUnavailable:
         lasted_s = self._clock.monotonic() - self._since
         refusal = StoreUnavailable(
-            f"{self._server} is down: {self._failures} requests in a row had no answer, the first"
-            f" {lasted_s:.0f} s ago. It is asked by one at a time until it answers. {self._said}"
+            f"{self._server} is down: {self._failures} requests in a row came to nothing, the first"
+            f" {lasted_s:.0f} s ago. It gets one at a time until it answers one. {self._said}"
         )
         refusal.retry_after_s = left_s
         return refusal
 
 
 class Asked:
-    """One request under way. Exactly one of its methods is called, at its end."""
+    """One request under way, at whose end one of ``answered``, ``failed`` and ``dropped`` is called, once."""
 
     def __init__(self, host: Host, size: int, *, is_probe: bool) -> None:
         self._host = host
@@ -181,9 +185,13 @@ class Asked:
             host.limit.answered(self.began, now, is_full=is_full, is_small=is_small)
         self._end()
         if status in _NOBODY:
-            host.fuse.failed(f"It said {status}.", is_probe=self._is_probe)
+            host.fuse.failed(_NOBODY[status], is_probe=self._is_probe)
         elif host.fuse.answered():
             host.recovered()
+
+    def too_much(self) -> None:
+        """What came after the answer's head says that it is too much."""
+        self._host.limit.too_much(self.began, self._host.clock.monotonic())
 
     def failed(self, said: str) -> None:
         """No answer came."""

@@ -214,7 +214,7 @@ class Blobs:
 
     async def _send_one(self, job: Job, item: Item, page: _Page) -> None:
         try:
-            with self._progress.moving(job.request.row) as told:
+            with self._progress.moving(job.request.row, is_spooled=item.is_spooled) as told:
                 is_ours = await self._put(job, item, page, told)
             if is_ours:
                 page.landed(item)

@@ -24,6 +24,11 @@ class Item(msgspec.Struct, frozen=True):
     carried: int  # bytes of all entries that it holds, each as often as it is there
     pack: str | None = None  # <hex>; None: a blob
 
+    @property
+    def is_spooled(self) -> bool:
+        """Whether its bytes take room in the spool, and will leave it: no file of the user's has them."""
+        return all(entry.source and entry.source.stat is None for entry in self.entries)
+
     def sent(self, sender: int | None) -> list[Sent]:
         """What is known to be in the store when the object is.
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.unit.stores.helpers import MemoryLedger
 from wherry.errors import FileChanged
 from wherryd.stores.base import FileBody, ObjectMissing, ObjectStore, PackBody, tell_nobody
 from wherryd.stores.bodies import joined
-from wherryd.stores.parts import SINGLE_PUT_BYTES
+from wherryd.stores.crc32c import Crc32c
+from wherryd.stores.parts import PART_BYTES, SINGLE_PUT_BYTES, make_sums, part_bytes
 
 MakeBody = Callable[..., FileBody]
 
@@ -144,6 +146,50 @@ async def test_a_file_that_shrank_or_went_lands(
     with pytest.raises(FileChanged):
         await store.put("blob", body)
     assert [stat async for stat in store.list("")] == []
+
+
+class Changing:
+    """A file of three parts, hashed, that changes when it is told to, or when so much of it has left."""
+
+    def __init__(self, body: FileBody, after_bytes: int) -> None:
+        self._path = Path(body.path)
+        self._after_bytes = after_bytes
+        ledger = MemoryLedger()
+        ledger.kept = make_sums(body, part_bytes(body.size), Crc32c())
+        self.body = msgspec.structs.replace(body, told=self.told, ledger=ledger)
+
+    def told(self, left_bytes: int) -> None:
+        """Change it, if so much has left: no part is read to its end then."""
+        if left_bytes >= self._after_bytes:
+            self.change()
+
+    def change(self) -> None:
+        """Change it in the middle of the last part; size and all else stay."""
+        with self._path.open("r+b") as file:
+            file.seek(-PART_BYTES // 4, os.SEEK_END)
+            file.write(b"changed")
+
+
+@pytest.mark.parametrize(
+    "kind", ["s3", pytest.param("moto", marks=pytest.mark.xdist_group("moto")), "google"]
+)
+@pytest.mark.parametrize("is_known", [True, False], ids=["known server", "new server"])
+@pytest.mark.parametrize("is_late", [True, False], ids=["while it is sent", "before"])
+async def test_a_part_lands_that_is_not_what_was_hashed(
+    store: ObjectStore, file_body: MakeBody, is_known: bool, is_late: bool
+) -> None:
+    """A big file that changes after its parts were hashed, before or while they are sent, raises, and is no
+    object: who finds it out is a server that has said that it compares, or we.
+    """
+    if is_known:
+        await store.put("first", file_body(b"x"))
+    content = os.urandom(1 << 16) * (5 * PART_BYTES // 2 >> 16)
+    changing = Changing(file_body(content), 1 << 20 if is_late else len(content))
+    if not is_late:
+        changing.change()
+    with pytest.raises(FileChanged):
+        await store.put("big", changing.body)
+    assert [stat.key async for stat in store.list("")] == ["first"] * is_known
 
 
 async def test_a_file_that_grew_is_sent_longer(store: ObjectStore, file_body: MakeBody) -> None:

@@ -141,6 +141,12 @@ def test_spool_that_fills_up_is_not_seen(
     assert (found["bytes"], found["quota_bytes"], found["quota_files"]) == (9 * gib, 10 * gib, None)
     assert round(found["seconds_left"]) == 120
     assert found["waiting"] == 2
+    daemon.spool.sent_bytes = 3 * gib  # of 6 that go
+    assert "At 51.2 MiB/s what can be sent is gone in about 60 s." in wherry("status").stdout
+    found = as_json("status")["spool"]
+    assert (found["sent_bytes"], round(found["seconds_left"])) == (3 * gib, 60)
+    daemon.spool.bytes_per_s = 0.3
+    assert "At 1 byte/s what" in wherry("status").stdout
 
 
 def test_end_of_a_spool_that_stands_still_is_told(

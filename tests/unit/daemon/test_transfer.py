@@ -12,12 +12,13 @@ import pytest
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import OTHER, STORE, Bench, digest
 from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable, WherryError
-from wherryd.model import Lane, State
+from wherryd.model import Entry, FileStat, Lane, Source, State
 from wherryd.prepare.packs import SMALL_BYTES
 from wherryd.progress import Progress
 from wherryd.queue.base import Request
 from wherryd.registry import layout
 from wherryd.stores.base import Body, FileBody, Found, ObjectMissing, ObjectStat
+from wherryd.transfer.items import Item
 from wherryd.transfer.slots import LARGE_BYTES, Slots
 from wherryd.transfer.stage import Transferrer
 
@@ -381,6 +382,29 @@ async def _wait_done(bench: Bench, request: Request, done_bytes: int | None) -> 
     with anyio.fail_after(10):
         while bench.progress.done(request.row) != done_bytes:
             await anyio.lowlevel.checkpoint()
+
+
+def test_bytes_that_never_leave_the_spool_leave_it() -> None:
+    """Of files on their way those count that the spool holds, until they have arrived or failed."""
+    progress = Progress()
+    progress.start(7, is_sending=True)
+    with progress.moving(7, is_spooled=True) as captured, progress.moving(7) as in_place:
+        captured(30)
+        in_place(500)
+        assert progress.moving_spooled() == 30
+        captured(40)
+        assert progress.moving_spooled() == 40
+    assert progress.moving_spooled() == 0
+
+
+def test_a_users_own_file_leaves_the_spool() -> None:
+    """The spool is rid of what only it has: neither of a file in place, nor of another name of the user's."""
+    digest, stat = "sha256:" + "0" * 64, FileStat(1, 2, 3, 4)
+    sources = [Source("s/x", 0), Source("", 0, None, b"abc"), Source("s/x", 0, stat), None]
+    entries = [Entry("a", 3, digest, source) for source in sources]
+    items = [Item(digest, 3, (entry,), 3) for entry in entries]
+    assert [item.is_spooled for item in items] == [True, True, False, False]
+    assert not Item("pack:0", 6, (entries[0], entries[2]), 6, "0").is_spooled
 
 
 def test_progress_of_a_step_is_kept() -> None:

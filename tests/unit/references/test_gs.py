@@ -42,6 +42,11 @@ def refused(status: int, message: str = "no", **headers: str) -> bytes:
     return answer(status, body.encode(), **headers)
 
 
+def often(reason: str) -> bytes:
+    told = {"code": 403, "message": "slower", "errors": [{"reason": reason}]}
+    return answer(403, json.dumps({"error": told}).encode(), Retry_After="7")
+
+
 @pytest.fixture(autouse=True)
 def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """No token comes from this machine, and no test asks Google."""
@@ -111,12 +116,26 @@ async def test_composite_object_has_an_md5(monkeypatch: pytest.MonkeyPatch) -> N
         ({}, (refused(401),), ReferenceUnavailable, "wants credentials, and there are none"),
         ({}, (refused(503, Retry_After="7"),), ReferenceUnavailable, "answers 503"),
         ({}, (refused(429),), ReferenceUnavailable, "answers 429"),
+        ({"a.json": "A"}, (often("rateLimitExceeded"),), ReferenceUnavailable, "403 .*: slower"),
+        ({}, (often("userRateLimitExceeded"),), ReferenceUnavailable, "403 .*: slower"),
         ({}, (refused(400, "bad name"),), ReferenceFailed, "bad name"),
         ({}, (answer(400, b"<html>"),), ReferenceUnavailable, "is no Google Cloud Storage"),
         ({}, (answer(200, b"<html>"),), ReferenceUnavailable, "is no Google Cloud Storage"),
         ({}, (None, None), ReferenceUnavailable, "gives no answer"),
     ],
-    ids=["denied", "bad", "none", "503", "429", "400", "html-400", "html-200", "closed"],
+    ids=[
+        "denied",
+        "bad",
+        "none",
+        "503",
+        "429",
+        "403",
+        "403-none",
+        "400",
+        "html-400",
+        "html-200",
+        "closed",
+    ],
 )
 async def test_refusal_means_something_else(
     monkeypatch: pytest.MonkeyPatch,
@@ -126,11 +145,14 @@ async def test_refusal_means_something_else(
     said: str,
 ) -> None:
     """Good credentials that are refused, and bad questions, are final; the rest may pass."""
-    async with asked(monkeypatch, tokens, *script) as (resolver, _):
+    async with asked(monkeypatch, tokens, *script) as (resolver, server):
         with pytest.raises(kind, match=said) as caught:
             await resolver.look(TARGET)
     if isinstance(caught.value, ReferenceUnavailable):
         assert caught.value.host == "gs://bucket"
+    if "slower" in said:
+        assert caught.value.retry_after_s == 7
+        assert len(server.seen) == 1
 
 
 async def test_old_token_ends_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:

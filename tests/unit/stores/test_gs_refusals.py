@@ -28,6 +28,8 @@ from wherryd.stores.credentials import StoreCredentials
 from wherryd.stores.gs import place
 from wherryd.stores.gs.identity import GoogleIdentity
 from wherryd.stores.gs.store import GsStore
+from wherryd.stores.retry import RetryingStore
+from wherryd.stores.traffic import FIRST, Traffic
 
 Tokens = Mapping[str, list[str]]
 """By what a client handed over, "" for the daemon's own: one token after the other."""
@@ -53,7 +55,11 @@ def refused(status: int, message: str = "no", reason: str = "why", **headers: st
 
 @asynccontextmanager
 async def google(
-    monkeypatch: pytest.MonkeyPatch, tokens: Tokens, *script: Line, **more: str
+    monkeypatch: pytest.MonkeyPatch,
+    tokens: Tokens,
+    *script: Line,
+    traffic: Traffic | None = None,
+    **more: str,
 ) -> AsyncIterator[tuple[GsStore, Scripted]]:
     """A store of Google's own, to which a client has handed "a.json"."""
     left = {name: list(each) for name, each in tokens.items()}
@@ -75,7 +81,7 @@ async def google(
     credentials.hand_over({"GOOGLE_APPLICATION_CREDENTIALS": "a.json", **more})
     async with scripted(*script) as server:
         monkeypatch.setattr(place, "GOOGLE", server.url)
-        store = GsStore("gs://bucket/p", credentials, TestClock())
+        store = GsStore("gs://bucket/p", credentials, TestClock(), traffic=traffic)
         try:
             yield store, server
         finally:
@@ -150,6 +156,49 @@ async def test_nobody_pays(monkeypatch: pytest.MonkeyPatch) -> None:
         queries = [seen.target.partition("?")[2].split("&") for seen in server.seen]
     assert "userProject=p%3A1" in queries[0]
     assert not any("userProject" in each for each in queries[1])
+
+
+# ── how much is asked ──────────────────────────────────────────────────────────────────────────
+OFTEN = [
+    refused(403, "slower", "rateLimitExceeded"),
+    refused(403, "slower", "userRateLimitExceeded"),
+    refused(403, "slower", "quotaExceeded"),
+    refused(429, "slower", "rateLimitExceeded"),
+]
+
+
+@pytest.mark.parametrize("often", OFTEN, ids=["rate", "user", "quota", "429"])
+async def test_a_usage_limit_passes_for_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, often: bytes
+) -> None:
+    """Who asks too often tries again after a pause, with the same token, and asks less at once."""
+    clock, tokens = TestClock(), {"a.json": ["A", "B"], "": ["own"]}
+    script, traffic = (often, often, resource(crc32c="qTxfkw==")), Traffic(clock)
+    async with google(monkeypatch, tokens, *script, traffic=traffic) as (store, server):
+        await RetryingStore(store, clock).put("k", b"x")
+        assert shown(server) == ["Bearer A"] * 3
+        assert traffic.host(server.url).limit.now < FIRST
+    assert len(clock.slept) == 2
+
+
+async def test_a_refusal_passes_for_a_usage_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not do a thing is as welcome as before with others."""
+    traffic = Traffic(TestClock())
+    async with google(monkeypatch, {"a.json": ["A"]}, refused(403), traffic=traffic) as (
+        store,
+        server,
+    ):
+        with pytest.raises(AccessRefused):
+            await store.head("k")
+        assert traffic.host(server.url).limit.now == FIRST
+
+
+async def test_a_usage_limit_is_told_as_a_broken_store() -> None:
+    """The error says that the store has too much to do, in its own words."""
+    for often in OFTEN:
+        async with emulated(often) as (store, _):
+            with pytest.raises(StoreUnavailable, match=r"too much to do\. GET k: 4.. .*slower\.$"):
+                await store.head("k")
 
 
 # ── what an answer means ───────────────────────────────────────────────────────────────────────

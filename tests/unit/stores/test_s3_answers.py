@@ -115,6 +115,25 @@ async def test_an_answer_is_misread(
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (error(503, "SlowDown"), "The store has too much to do. PUT key: 503 SlowDown said so."),
+        (error(503, "SlowDownWrite"), "The store has too much to do. PUT key: "),
+        (error(429, "TooManyRequests"), "The store has too much to do. PUT key: 429 "),
+        (answer(429), "The store has too much to do. PUT key: 429."),
+        (error(500, "InternalError"), "The store fails. PUT key: 500 InternalError said so."),
+        (answer(503), "The store fails. PUT key: 503."),
+    ],
+)
+async def test_a_busy_store_passes_for_a_broken_one(said: bytes, told: str) -> None:
+    """The error says whether the store fails or wants fewer requests."""
+    async with store_at(said) as (store, _):
+        with pytest.raises(OutcomeUnknown) as raised:
+            await store.put("key", b"x")
+    assert str(raised.value).startswith(told)
+
+
 INGRESS = answer(404, b"404 page not found\n")
 
 

@@ -17,6 +17,7 @@ from wherry.errors import FileChanged, StoreError
 from wherryd.model import PartSums, Upload
 from wherryd.stores import parts
 from wherryd.stores.base import FileBody, OutcomeUnknown, StepsFailed
+from wherryd.stores.http import transport
 from wherryd.stores.parts import SINGLE_PUT_BYTES, part_bytes, split
 from wherryd.stores.retry import PATIENT, RetryingStore
 
@@ -111,6 +112,19 @@ async def test_a_short_fault_begins_anew(step: str, fault: Line, body: FileBody)
         await store.put("key", body)
     again = step.replace("_", " ")
     assert _steps(server) == sorted(["begin", *PARTS, "complete", again, again])
+
+
+async def test_a_part_that_stalls_costs_the_others(
+    monkeypatch: pytest.MonkeyPatch, body: FileBody
+) -> None:
+    """A part whose connection falls silent is sent again on another one, and no other part is."""
+    monkeypatch.setattr(transport, "_SILENCE_S", 2)
+    async with store_at() as (store, server):
+        _server(server, part_3=[...])  # and nothing to whatever else comes on that connection
+        await store.put("key", body)
+    assert _steps(server) == sorted(["begin", *PARTS, "complete", "part 3"])
+    stalled, again = (seen for seen in server.seen if _step(seen) == "part 3")
+    assert again.body == stalled.body == Path(body.path).read_bytes()[6 + 2048 : 6 + 3072]
 
 
 async def test_repeated_parts_are_told_twice(body: FileBody) -> None:

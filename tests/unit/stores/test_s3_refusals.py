@@ -6,7 +6,9 @@ import logging
 from email.utils import formatdate
 from pathlib import Path
 
+import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.http import Seen, answer, error, scripted
 from tests.unit.stores.helpers import (
@@ -40,7 +42,7 @@ async def test_a_refusal_tells_a_secret(
         with pytest.raises(AccessRefused) as refused:
             await store.put("some/key", b"x")
     said = str(refused.value)
-    assert "some/key" in said and "AccessDenied" in said
+    assert "some/key" in said and "403 AccessDenied said so;" in said
     assert "the key AKIA… of a client" in said and "the daemon's own" in said
     everything = said + repr(refused.value) + repr(CredentialSet(given)) + caplog.text
     assert "hush" not in everything
@@ -158,6 +160,29 @@ async def test_a_wrong_clock_refuses_everything(method: str) -> None:
     ]
 
 
+async def test_the_clock_is_corrected_for_one_only() -> None:
+    """Of requests that are refused together for the time each is sent again, and the log says it once."""
+    clock = TestClock(now=1_800_000_000)
+    refusal = error(403, "RequestTimeTooSkewed", Date=formatdate(clock.time + 86_400))
+    both = anyio.Event()
+
+    async def together(seen: Seen) -> bytes:
+        if len(server.seen) == 2:
+            both.set()
+        await both.wait()
+        return refusal
+
+    async with store_at(together, together, clock=clock) as (store, server):
+        with capture_logs() as said:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.put, "a", b"x")
+                tasks.start_soon(store.put, "b", b"x")
+        assert len(server.seen) == 4
+    (line,) = said
+    assert line["event"] == "the server's clock is signed with"
+    assert line["ahead_s"] == 86_400 and "s3://bucket" in line["store"]
+
+
 async def test_the_clock_is_corrected_for_ever() -> None:
     """If the corrected time is refused as well, that is the answer."""
     clock = TestClock(now=1_800_000_000)
@@ -177,14 +202,18 @@ async def test_the_clock_is_corrected_for_ever() -> None:
         error(400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>"),
         error(301, "PermanentRedirect", x_amz_bucket_region="eu-central-1"),
         answer(301, x_amz_bucket_region="eu-central-1"),
+        error(307, "TemporaryRedirect", x_amz_bucket_region="eu-central-1"),
+        error(307, "TemporaryRedirect", "<Region>eu-central-1</Region>"),
         answer(400, x_amz_bucket_region="eu-central-1"),
     ],
 )
 async def test_a_bucket_in_another_region_is_not_found(refusal: bytes) -> None:
-    """The server names the bucket's region, and it is signed for from then on."""
+    """The server names the bucket's region, and it is signed for from then on; the log says so once."""
     async with store_at(refusal) as (store, server):
-        await store.put_if_absent("key", b"x")
-        await store.put("other", b"x")
+        with capture_logs() as said:
+            await store.put_if_absent("key", b"x")
+            await store.put("other", b"x")
+    assert [(line["bucket"], line["region"]) for line in said] == [("bucket", "eu-central-1")]
     scopes = [seen.headers["authorization"].split("/")[2] for seen in server.seen]
     assert scopes == ["us-east-1", "eu-central-1", "eu-central-1"]
 

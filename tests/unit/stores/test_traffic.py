@@ -137,6 +137,7 @@ async def test_a_dead_server_is_hammered(nobody: int | None) -> None:
     for _ in range(12):
         refused = await _refusal(host)
         assert "http://a is down" in str(refused)
+        assert "It said" in str(refused)
         assert refused.retry_after_s == pytest.approx(bound_s)
         clock.time += bound_s - 0.01
         await _refusal(host)

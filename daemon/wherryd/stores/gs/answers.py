@@ -19,15 +19,13 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
-from wherryd.stores.gs.resources import Resource, error_in
-from wherryd.stores.http.answers import wait_s
+from wherryd.stores.gs.resources import TOO_MUCH, Resource, error_in
+from wherryd.stores.http.answers import fails, wait_s
 from wherryd.stores.http.sending import Readable
 from wherryd.stores.http.transport import arriving
 
 _Read = TypeVar("_Read")
 
-#: 403 is also said to who asks too often.
-_TOO_OFTEN = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded")
 #: 407 is a proxy's.
 _LATER = (404, 407, 408, 409, 429)
 _NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
@@ -76,7 +74,12 @@ class Answer(msgspec.Struct, frozen=True):
         """Whether other credentials might do."""
         if self.status == 400:
             return "requester pays" in self.message.lower()
-        return self.status == 401 or (self.status == 403 and self.reason not in _TOO_OFTEN)
+        return self.status == 401 or (self.status == 403 and not self.is_too_much)
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether fewer requests are wanted."""
+        return self.status == 429 or (self.status == 403 and self.reason in TOO_MUCH)
 
     @property
     def is_the_stores(self) -> bool:
@@ -129,7 +132,7 @@ def read(call: Call, answer: Answer, kind: type[_Read]) -> _Read:
 
 def problem(call: Call, answer: Answer) -> Exception:
     """Make the error for an answer that is not good, and not a verb's own business."""
-    said = f"{call.what}: {answer.status} {answer.reason} {answer.message}".strip()
+    said = f"{call.what}: {answer.status} {answer.reason} {answer.message}".strip().rstrip(".")
     if is_missing(call, answer):
         return ObjectMissing(call.key)
     if answer.status == 404 and answer.is_the_stores:
@@ -173,6 +176,6 @@ def failed(call: Call, text: str, hint: str | None = None) -> StoreUnavailable:
 def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
-    error = failed(call, f"The store fails. {said}.")
+    error = failed(call, fails(said, is_too_much=answer.is_too_much))
     error.retry_after_s = wait_s(answer.headers)
     return error

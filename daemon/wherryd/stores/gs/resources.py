@@ -30,6 +30,10 @@ class Listed(msgspec.Struct, frozen=True, rename="camel"):
     next_page_token: str = ""
 
 
+#: With these reasons 403 is said, as 429 is, to who asks too much: other credentials are of no use.
+TOO_MUCH = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded")
+
+
 class _Detail(msgspec.Struct, frozen=True):
     reason: str = ""
 

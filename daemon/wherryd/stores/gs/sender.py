@@ -119,9 +119,11 @@ class Sender:
         request = Request(
             method=call.method, url=self._url(call, payer), headers=headers, body=call.body
         )
-        return await read_answer(
-            call, await stack.enter_async_context(self._transport.send(request))
-        )
+        arrival = await stack.enter_async_context(self._transport.send(request))
+        answer = await read_answer(call, arrival.response)
+        if answer.is_too_much:
+            arrival.asked.too_much()
+        return answer
 
     def _url(self, call: Call, payer: dict[str, str]) -> str:
         if call.session:

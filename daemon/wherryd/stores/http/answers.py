@@ -1,6 +1,7 @@
 """What the answers of every server have in common.
 
-Owns: ranges of an object's bytes, dates, when to come back, and why other bytes arrived than were meant.
+Owns: ranges of an object's bytes, dates, the words for a store that fails, when to come back, and why other
+bytes arrived than were meant.
 Does not own: what a status means (``s3.answers``, ``gs.answers``).
 """
 
@@ -62,6 +63,12 @@ async def why_damaged(what: str, body: Body) -> Exception:
         if file is not None:
             return changed(file, "is not what it was when it was hashed")
     return StoreUnavailable(f"{what}: other bytes arrived than were sent.")
+
+
+def fails(said: str, *, is_too_much: bool) -> str:
+    """Say that a store has done nothing of what it was asked, as far as is known."""
+    why = "The store has too much to do." if is_too_much else "The store fails."
+    return f"{why} {said}."
 
 
 def wait_s(headers: Mapping[str, str]) -> float:

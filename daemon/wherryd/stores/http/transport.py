@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from typing import NamedTuple
 
 import aiohttp
 import anyio
@@ -50,6 +51,13 @@ class Request(msgspec.Struct, frozen=True):
     body: Body | Readable = b""
 
 
+class Arrival(NamedTuple):
+    """An answer's head, and the request that it ended."""
+
+    response: aiohttp.ClientResponse  # its body unread
+    asked: Asked
+
+
 class Transport:
     """Sends requests to the servers of one store.
 
@@ -65,8 +73,8 @@ class Transport:
         self._routes: dict[str, Route] = {}
 
     @asynccontextmanager
-    async def send(self, request: Request) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Send a request, once; give the response with its body unread.
+    async def send(self, request: Request) -> AsyncGenerator[Arrival, None]:
+        """Send a request, once; give the answer with its body unread.
 
         Raises, also while the response is read:
             StoreUnavailable: the request did not go out, as its server is down or can't be reached; or it
@@ -81,7 +89,7 @@ class Transport:
         asked = await self._traffic.host(server).ask(_size_of(request.body))
         with _translated(request, sending):
             async with await self._answered(asked, request, route, sending) as response:
-                yield response
+                yield Arrival(response, asked)
 
     async def aclose(self) -> None:
         """Give back the connections."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 import aiohttp
@@ -21,19 +22,23 @@ import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
-from wherryd.stores.http.answers import parse_date, wait_s
+from wherryd.stores.http.answers import fails, parse_date, wait_s
 from wherryd.stores.http.transport import arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 #: 407 is a proxy's.
 _LATER = (404, 407, 408, 409, 429)
 _NO_STORE = "Look whether the endpoint is the right one, and whether its server is up."
+_ELSEWHERE = "Name its region (?region=…) or its server (?endpoint_url=…) in WHERRY_STORE."
 _DAMAGED = {"XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest"}
 _REDIRECTS = (301, 302, 307, 308)
+#: Of these those that S3 itself says; the others are a proxy's, or a log-in page's.
+_S3_REDIRECTS = (301, 307)
 _REQUEST_ID = "x-amz-request-id"
 _CHECKSUM = "x-amz-checksum-sha256"
 _MOVED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint", "Redirect"}
 
+REGION = "x-amz-bucket-region"
 
 NOTHING = hashlib.sha256(b"").digest()
 """SHA-256 of an empty body."""
@@ -66,6 +71,7 @@ class Answer(msgspec.Struct, frozen=True):
     code: str = ""
     message: str = ""
     region: str = ""
+    endpoint: str = ""  # host and port
     response: aiohttp.ClientResponse | None = None  # of a streamed call
 
     @property
@@ -79,6 +85,11 @@ class Answer(msgspec.Struct, frozen=True):
         return self.status in (401, 403) or (
             self.status == 400 and (self.code in _EXPIRED or not (self.code or self.body))
         )
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether fewer requests are wanted. MinIO says SlowDownRead and SlowDownWrite."""
+        return self.status == 429 or self.code.startswith("SlowDown")
 
     @property
     def is_the_stores(self) -> bool:
@@ -98,11 +109,31 @@ class Answer(msgspec.Struct, frozen=True):
         return self.code in _DAMAGED
 
     @property
+    def said(self) -> str:
+        """Why it is not good, in the server's words."""
+        return f"{self.status} {self.code} {self.message}".strip().rstrip(".")
+
+    @property
     def right_region(self) -> str:
         """The bucket's region, where the answer says that it is another than the one asked in."""
-        wrong = self.status in (301, 307) or self.code in _MOVED
+        wrong = self.is_redirect or self.code in _MOVED
         bodiless = self.status == 400 and not self.body
-        return self.headers.get("x-amz-bucket-region", self.region) if wrong or bodiless else ""
+        return self.headers.get(REGION, self.region) if wrong or bodiless else ""
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether the bucket, or its server, is elsewhere."""
+        return self.status in _S3_REDIRECTS
+
+    @property
+    def elsewhere(self) -> str:
+        """The server that a redirect names, ``scheme://host:port`` or ``//host:port``; else ""."""
+        try:
+            named = urlsplit(self.headers.get("Location", "") or f"//{self.endpoint}")
+        except ValueError:  # a bracket too many
+            return ""
+        scheme = f"{named.scheme}:" if named.scheme else ""
+        return f"{scheme}//{named.netloc.rpartition('@')[2]}" if named.netloc else ""
 
     @property
     def date(self) -> float | None:
@@ -138,12 +169,13 @@ def explained(answer: Answer) -> Answer:
         code=error.findtext("Code", ""),
         message=error.findtext("Message", ""),
         region=error.findtext("Region", ""),
+        endpoint=error.findtext("Endpoint", ""),
     )
 
 
 def problem(call: Call, answer: Answer) -> Exception:
     """Make the error for an answer that is not good, and not a verb's own business."""
-    said = f"{call.what}: {answer.status} {answer.code} {answer.message}".strip()
+    said = f"{call.what}: {answer.said}"
     if answer.code == "NoSuchBucket":
         return StoreMissing(
             f"The bucket is not there. {said}.", hint="Make it, or correct WHERRY_STORE."
@@ -155,7 +187,8 @@ def problem(call: Call, answer: Answer) -> Exception:
     if answer.status in _LATER or answer.status >= 500 or answer.code == "RequestTimeout":
         return _failed(call, answer, said)
     if answer.status in _REDIRECTS:
-        return StoreMissing(f"The bucket is elsewhere. {said}.", hint="Name its region: ?region=…")
+        where = answer.elsewhere and f", at {answer.elsewhere.removeprefix('//')}, it is said"
+        return StoreMissing(f"The bucket is elsewhere{where}. {said}.", hint=_ELSEWHERE)
     return StoreUnfit(f"The store can't do this. {said}.")
 
 
@@ -189,7 +222,7 @@ def failed(call: Call, text: str, hint: str | None = None) -> StoreUnavailable:
 def _failed(call: Call, answer: Answer, said: str) -> StoreError:
     if answer.status == 501:
         return StoreUnfit(f"The store can't do this. {said}.")
-    error = failed(call, f"The store fails. {said}.")
+    error = failed(call, fails(said, is_too_much=answer.is_too_much))
     if isinstance(error, OutcomeUnknown):
         error.may_arrive = not answer.code  # a gateway's answer has none
     error.retry_after_s = wait_s(answer.headers)

@@ -9,6 +9,7 @@ their owner's configuration leads.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from ipaddress import ip_address
@@ -25,7 +26,10 @@ from wherry.errors import BadURI
 from wherry.wire.address import StoreAddress, normalize_endpoint
 from wherryd.stores.credentials import CredentialSet
 from wherryd.stores.s3.identity import Surroundings, surroundings
-from wherryd.stores.s3.traits import Traits, traits_of
+from wherryd.stores.s3.traits import Traits, is_akin, region_in, traits_of
+
+#: Of a host that a redirect names: nothing in it that one library could read otherwise than another.
+_HOST = re.compile(r"[a-z0-9._-]+")
 
 
 class NoPlace(Exception):
@@ -38,6 +42,7 @@ class Place(msgspec.Struct, frozen=True):
     address: StoreAddress
     said: Surroundings  # by the address, and where it is silent by a profile
     region: str
+    endpoint: str  # URL of the server
     base: str  # URL of the bucket, without a slash at its end
     traits: Traits  # of its server
 
@@ -78,6 +83,29 @@ async def move(place: Place, region: str) -> Place:
     return await to_thread.run_sync(_place, place.address, place.said, region)
 
 
+def follow(place: Place, server: str) -> Place | None:
+    """The same bucket on the server that a redirect names; None where keys are better not shown to that one.
+
+    A signature tells no secret, but a session's token goes with it. So the server has to be akin to the one
+    that was asked; the scheme stays, whatever the redirect says (S3's name http).
+
+    Args:
+        server: ``scheme://host:port`` or ``//host:port``.
+    """
+    asked, named = urlsplit(place.endpoint), urlsplit(server)
+    host, in_host = named.hostname or "", f"{place.address.bucket}."
+    if not _HOST.fullmatch(host) or _port_in(named.netloc) != _port_in(asked.netloc):
+        return None
+    if not is_akin(asked.hostname or "", host.removeprefix(in_host)):
+        return None
+    base = f"{asked.scheme}://{host}{_port_in(asked.netloc)}{asked.path}"
+    if not host.startswith(in_host):
+        base += f"/{quote(place.address.bucket)}"
+    if base == place.base:
+        return None
+    return msgspec.structs.replace(place, base=base, region=region_in(host) or place.region)
+
+
 def _place(address: StoreAddress, said: Surroundings, region: str) -> Place:
     try:
         endpoint = normalize_endpoint(said.endpoint_url or _aws_endpoint(region))
@@ -87,7 +115,7 @@ def _place(address: StoreAddress, said: Surroundings, region: str) -> Place:
     except BotoCoreError as exc:
         raise NoPlace(f"the region {region!r} leads nowhere") from exc
     traits = traits_of(endpoint)
-    return Place(address=address, said=said, region=region, base=base, traits=traits)
+    return Place(address, said, region, endpoint, base, traits)
 
 
 def _base(address: StoreAddress, said: Surroundings, endpoint: str) -> str:
@@ -95,6 +123,10 @@ def _base(address: StoreAddress, said: Surroundings, endpoint: str) -> str:
     if _is_virtual(address.bucket, said, parts.hostname or ""):
         return normalize_endpoint(f"{parts.scheme}://{address.bucket}.{parts.netloc}{parts.path}")
     return f"{parts.scheme}://{parts.netloc}{parts.path}/{quote(address.bucket)}"
+
+
+def _port_in(netloc: str) -> str:
+    return "".join(netloc.rpartition("]")[2].partition(":")[1:])
 
 
 def _is_virtual(bucket: str, said: Surroundings, host: str) -> bool:

@@ -1,9 +1,9 @@
 """One request: with which credentials and so to which place, at what time, in which region.
 
 Owns: what is done when the server refuses a request without having acted on it: other keys, the server's
-clock, the bucket's region; each at most once per call; who checks that a body's bytes are the right ones: a
-server that has once said that it does, else we, as they leave. Does not own: answers that are no refusal;
-those, and missing answers, are never met by sending again.
+clock, the bucket's region, the server that a redirect names; each at most once per call; who checks that a
+body's bytes are the right ones: a server that has once said that it does, else we, as they leave. Does not
+own: answers that are no refusal; those, and missing answers, are never met by sending again.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
 from wherryd.clock import Clock
+from wherryd.log import get_logger
 from wherryd.stores.base import Body
 from wherryd.stores.bodies import Checked
 from wherryd.stores.credentials import ANONYMOUS, CredentialSet, CredentialSource
 from wherryd.stores.http.sending import Readable
 from wherryd.stores.http.transport import Request, Transport
-from wherryd.stores.s3.answers import Answer, Call, is_elsewhere, read_answer
+from wherryd.stores.s3.answers import REGION, Answer, Call, is_elsewhere, read_answer
 from wherryd.stores.s3.identity import Keys
-from wherryd.stores.s3.place import NoPlace, Place, prefix_of
+from wherryd.stores.s3.place import NoPlace, Place, follow, prefix_of
 from wherryd.stores.s3.signing import sign
 from wherryd.stores.s3.ways import Way, Ways
 from wherryd.stores.traffic import Traffic
+
+_log = get_logger("stores")
 
 _SKEW_S = 60
 _HINT = (
@@ -141,25 +144,38 @@ class Sender:
             answer = await self._send_corrected(way, keys, call, stack)
             if not answer.is_refused:
                 return answer, ""
-            why = f"{answer.status} {answer.code}".strip()
+            why = answer.said
             keys = await identity.other_keys(keys)
         return answer, why
 
     async def _send_corrected(
         self, way: Way, keys: Keys, call: Call, stack: AsyncExitStack
     ) -> Answer:
-        place = await way.place()
-        answer = await self._send_once(place, keys, call, stack)
+        place, skew_s = await way.place(), self._skew_s
+        answer = await self._send_once(place, keys, skew_s, call, stack)
         region = answer.right_region
+        if answer.is_redirect and not region:
+            region = await self._ask_region(place, keys, skew_s)
         if region and region != place.region:
             place = await way.move(place, region)
-            answer = await self._send_once(place, keys, call, stack)
-        if answer.is_refused and self._correct_clock(answer):
-            answer = await self._send_once(place, keys, call, stack)
+            answer = await self._send_once(place, keys, skew_s, call, stack)
+        # Not kept: "Do not reuse an endpoint provided by a previous redirect response" (S3 User Guide).
+        if answer.is_redirect and (other := follow(place, answer.elsewhere)):
+            place = other
+            answer = await self._send_once(place, keys, skew_s, call, stack)
+        if answer.is_refused and self._correct_clock(answer, skew_s):
+            answer = await self._send_once(place, keys, self._skew_s, call, stack)
         return answer
 
+    async def _ask_region(self, place: Place, keys: Keys, skew_s: float) -> str:
+        """Ask for the bucket's region, which its server tells even to whom it refuses all else."""
+        async with AsyncExitStack() as stack:
+            call = Call(method="HEAD", key=None)
+            answer = await self._send_once(place, keys, skew_s, call, stack)
+            return answer.headers.get(REGION, "")
+
     async def _send_once(
-        self, place: Place, keys: Keys, call: Call, stack: AsyncExitStack
+        self, place: Place, keys: Keys, skew_s: float, call: Call, stack: AsyncExitStack
     ) -> Answer:
         url = place.url(call.key, call.query)
         sums = call.sums if place.traits.takes_sums else {}
@@ -170,7 +186,7 @@ class Sender:
             sha256=call.digest.hex(),
             keys=keys,
             region=place.region,
-            now=self._clock.now() + self._skew_s,
+            now=self._clock.now() + skew_s,
         )
         if call.body:
             size = len(call.body) if isinstance(call.body, bytes) else call.body.size
@@ -178,9 +194,8 @@ class Sender:
         request = Request(
             method=call.method, url=url, headers=headers, body=self._body(call, place)
         )
-        answer = await read_answer(
-            call, await stack.enter_async_context(self._transport.send(request))
-        )
+        arrival = await stack.enter_async_context(self._transport.send(request))
+        answer = await read_answer(call, arrival.response)
         if call.body and answer.is_checked:  # who reads is told what was sent once, checked or not
             self._checking.add(place.base)
         return answer
@@ -190,15 +205,18 @@ class Sender:
             return call.body
         return Checked(call.body)
 
-    def _correct_clock(self, answer: Answer) -> bool:
-        """Take the server's time; whether that is another than the one signed with.
+    def _correct_clock(self, answer: Answer, skew_s: float) -> bool:
+        """Take the server's time; whether that is another than the one signed with, ``skew_s`` from ours.
 
         Error code RequestTimeTooSkewed, which an answer to HEAD can't have.
         """
         if answer.date is None or answer.code not in ("", "RequestTimeTooSkewed"):
             return False
         before, self._skew_s = self._skew_s, answer.date - self._clock.now()
-        return abs(self._skew_s - before) > _SKEW_S
+        if abs(self._skew_s - before) > _SKEW_S:
+            ahead_s = round(self._skew_s)
+            _log.warning("the server's clock is signed with", store=self._address, ahead_s=ahead_s)
+        return abs(self._skew_s - skew_s) > _SKEW_S
 
 
 def _code_of(answer: Answer | None, credential_set: CredentialSet) -> str | None:

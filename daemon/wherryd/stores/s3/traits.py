@@ -1,7 +1,8 @@
 """In what servers that speak S3 differ, as far as our requests do.
 
-Owns: the table, and which row is a server's. Does not own: what a server is seen to do, which counts
-more than any table: whether it honours conditions (``stores.probe``), whether it checks a body (``sender``).
+Owns: the table, which row is a server's, and which hosts the same people run. Does not own: what a server is
+seen to do, which counts more than any table: whether it honours conditions (``stores.probe``), whether it
+checks a body (``sender``).
 
 A row is found by the host of the endpoint. Servers that people run themselves (MinIO, Ceph, SeaweedFS,
 rclone) have any host and the last row, which asks for nothing that they must know. Sources: decision 0019.
@@ -40,11 +41,35 @@ _TABLE = (
     Traits(r".*"),
 )
 
+#: Of AWS's hosts for S3, without a bucket; the group is the domain of a partition.
+_AWS = re.compile(r"s3(?:[.-][a-z0-9-]+)*\.(amazonaws\.com(?:\.cn)?)")
+
 
 def traits_of(endpoint_url: str) -> Traits:
     """The row of the server at an endpoint, with the region that its host names."""
     host = urlsplit(endpoint_url).hostname or ""
+    row, region = _row_of(host)
+    return msgspec.structs.replace(row, region=region or row.region)
+
+
+def region_in(host: str) -> str:
+    """The region that a host's name stands for; "" where it stands for none."""
+    return _row_of(host)[1]
+
+
+def is_akin(host: str, other: str) -> bool:
+    """Whether the same people run both hosts, by their names: the other is below the one, or both are AWS's.
+
+    Args:
+        other: without a bucket in its name.
+    """
+    ours, theirs = _AWS.fullmatch(host), _AWS.fullmatch(other)
+    if ours and theirs:
+        return ours[1] == theirs[1]
+    return other == host or other.endswith(f".{host}")
+
+
+def _row_of(host: str) -> tuple[Traits, str]:
     matches = ((row, re.fullmatch(row.hosts, host)) for row in _TABLE)
     row, match = next((row, match) for row, match in matches if match)
-    region = match.groupdict().get("region") or row.region
-    return msgspec.structs.replace(row, region=region)
+    return row, match.groupdict().get("region") or ""

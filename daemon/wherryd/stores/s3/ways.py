@@ -10,9 +10,12 @@ import anyio
 
 from wherry.wire.address import StoreAddress
 from wherryd.clock import Clock
+from wherryd.log import get_logger
 from wherryd.stores.credentials import CredentialSet, CredentialSource
 from wherryd.stores.s3.identity import Identity
 from wherryd.stores.s3.place import Place, find_place, move
+
+_log = get_logger("stores")
 
 
 class Way:
@@ -35,6 +38,8 @@ class Way:
 
     async def move(self, place: Place, region: str) -> Place:
         """Go to the region that the server named. Raises ``NoPlace``."""
+        if self._place is None or self._place.region != region:
+            _log.info("bucket is in another region", bucket=self._address.bucket, region=region)
         self._place = moved = await move(place, region)
         return moved
 
