@@ -155,7 +155,7 @@ async def test_two_requests_send_the_same_bytes_at_once(bench: Bench, store: Wat
     store.gate = anyio.Event()
     bench.preparer()
     bench.transferrer()
-    small = {"a": b"shared", "b": b"own"}
+    small = {"a": b"shared" * 5000, "b": b"own"}
     requests = [
         await bench.log({**small, "c": b"large" * SMALL_BYTES}, name=name) for name in "xyz"
     ]
