@@ -72,6 +72,8 @@ class History:
             async with asyncio.timeout(REST_S):
                 await asyncio.gather(*actors)
                 await self._come_to_rest()
+                # Here, where a daemon that dies of being asked is followed by another.
+                found = {home.name: await home.requests() for home in self.homes}
         except TimeoutError:
             self._judge_crashes()
             for broken in self.promises.broken:
@@ -84,7 +86,7 @@ class History:
             for task in ended:
                 task.result()
         self._judge_crashes()
-        judge(self.promises, {home.name: await home.requests() for home in self.homes})
+        judge(self.promises, found)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._running.append(self.loop.create_task(work))
