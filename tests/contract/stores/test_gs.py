@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.contract.stores.buckets import KEY, check_kill, check_pages, every_verb
+from tests.soak import rounds
 from tests.support.google import Google
 from tests.support.servers import FakeGcs
 from tests.unit.stores.helpers import MemoryLedger
@@ -76,7 +77,10 @@ async def test_a_kill_leaves_half_an_object(
     await check_kill(place, address, lambda: _store(address), file_body, {})
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(  # of real servers, each example takes a second
+    max_examples=rounds(30, 300),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(keys=st.sets(KEY, max_size=10), start=KEY, page=st.integers(1, 3))
 async def test_a_page_ends_in_the_wrong_place(
     google: Google, keys: set[str], start: str, page: int

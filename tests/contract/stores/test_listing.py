@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.soak import rounds
 from wherryd.stores.base import ObjectStore
 
 _ROUNDS = count()
@@ -86,7 +87,10 @@ def _without_clashes(keys: set[str]) -> set[str]:
     return {key for key in keys if not any(other.startswith(f"{key}/") for other in keys)}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(  # of real servers, each example takes a second
+    max_examples=rounds(30, 300),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(keys=st.sets(KEY, max_size=12).map(_without_clashes), start=KEY)
 async def test_any_keys_in_any_order(store: ObjectStore, keys: set[str], start: str) -> None:
     """Whatever the keys, a listing is those after the start, in order of their bytes."""
