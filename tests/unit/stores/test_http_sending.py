@@ -13,19 +13,21 @@ import pytest
 from tests.unit.stores.helpers import TestClock, put_once, slow_server
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, FileBody, OutcomeUnknown
-from wherryd.stores.http import sending, transport
+from wherryd.stores.http import sendfile, sending, transport
 from wherryd.stores.http.sending import Sending, patience
 
 #: The kernel of whoever sends takes all of this at once, that of the server hardly any.
 SIZE = 300_000
 
 
-@pytest.fixture(params=["bytes", "file"])
-def body(request: pytest.FixtureRequest, tmp_path: Path) -> Body:
-    """The same body, both ways."""
+@pytest.fixture(params=["bytes", "file", "sendfile"])
+def body(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
+    """The same body, all ways."""
     content = bytes(range(256)) * (SIZE // 256)
     if request.param == "bytes":
         return content
+    if request.param == "sendfile":
+        monkeypatch.setattr(sendfile, "LEAST_BYTES", 1)
     (tmp_path / "file").write_bytes(content)
     digest = hashlib.sha256(content).digest()
     return FileBody(path=str(tmp_path / "file"), offset=0, size=len(content), sha256=digest)
