@@ -1,9 +1,11 @@
-"""A clock that a test sets, a ledger, and stores at scripted servers."""
+"""A clock that a test sets, a ledger, stores at scripted servers, and a server that is slow."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +14,11 @@ import anyio
 
 from tests.support.http import Line, Scripted, Seen, answer, error, scripted
 from wherryd.model import PartSums, Upload
+from wherryd.stores.base import Body
 from wherryd.stores.credentials import StoreCredentials
+from wherryd.stores.http.transport import Request, Transport
 from wherryd.stores.s3.store import S3Store
+from wherryd.stores.traffic import Traffic
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAGOOD", "AWS_SECRET_ACCESS_KEY": "hush-hush"}
 
@@ -140,3 +145,64 @@ def write_profile(file: Path, name: str) -> None:
     """Write the keys of somebody into the profile ``cats``."""
     keys = f"aws_access_key_id = {name}\naws_secret_access_key = secret"
     file.write_text(f"[default]\naws_access_key_id = DEFAULT\n[cats]\n{keys}\n")
+
+
+class SlowServer:
+    """Takes bytes of a request's body only when told to."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+        self._came = anyio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.reader, self.writer = reader, writer
+        self._came.set()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def take(self, size: int) -> bytes:
+        """Read so many bytes of the body."""
+        await self._came.wait()
+        assert self.reader
+        return await self.reader.readexactly(size)
+
+    def answer(self, said: bytes = answer(200, ETag='"e"')) -> None:
+        """Say that all is well, or something else."""
+        assert self.writer
+        self.writer.write(said)
+
+
+@asynccontextmanager
+async def slow_server() -> AsyncIterator[SlowServer]:
+    """A server whose kernel buffers next to nothing."""
+    told = SlowServer()
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        server = await asyncio.start_server(told.serve, sock=listening, limit=4096)
+        told.port = listening.getsockname()[1]
+        try:
+            yield told
+        finally:
+            server.close()
+            if told.writer:
+                told.writer.close()
+
+
+async def put_once(
+    server: SlowServer | Scripted, body: Body, traffic: Traffic | None = None
+) -> None:
+    """Send a body whose server is known to check it."""
+    transport = Transport(traffic or Traffic(TestClock()), "AWS_CA_BUNDLE")
+    headers = {"Content-Length": str(len(body) if isinstance(body, bytes) else body.size)}
+    try:
+        async with transport.send(Request("PUT", f"{server.url}/key", headers, body)) as response:
+            assert response.status == 200
+    finally:
+        await transport.aclose()

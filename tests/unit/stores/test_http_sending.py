@@ -4,86 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import anyio
 import pytest
 
-from tests.unit.stores.helpers import KEYS, TestClock
+from tests.unit.stores.helpers import TestClock, put_once, slow_server
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, FileBody, OutcomeUnknown
-from wherryd.stores.credentials import StoreCredentials
-from wherryd.stores.http import sending, transport
+from wherryd.stores.http import sendfile, sending, transport
 from wherryd.stores.http.sending import Sending, patience
-from wherryd.stores.s3.store import S3Store
 
 #: The kernel of whoever sends takes all of this at once, that of the server hardly any.
 SIZE = 300_000
 
 
-class _SlowServer:
-    """Takes bytes of a request's body only when told to."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.reader: asyncio.StreamReader | None = None
-        self.writer: asyncio.StreamWriter | None = None
-        self._came = anyio.Event()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        self.reader, self.writer = reader, writer
-        self._came.set()
-
-    async def take(self, size: int) -> None:
-        """Read so many bytes of the body."""
-        await self._came.wait()
-        assert self.reader
-        await self.reader.readexactly(size)
-
-    def answer(self) -> None:
-        """Say that all is well."""
-        assert self.writer
-        self.writer.write(b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n')
-
-
-@asynccontextmanager
-async def _slow() -> AsyncIterator[_SlowServer]:
-    """A server whose kernel buffers next to nothing."""
-    told = _SlowServer()
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        listening.bind(("127.0.0.1", 0))
-        server = await asyncio.start_server(told.serve, sock=listening, limit=4096)
-        told.port = listening.getsockname()[1]
-        try:
-            yield told
-        finally:
-            server.close()
-            if told.writer:
-                told.writer.close()
-
-
-@asynccontextmanager
-async def _store(server: _SlowServer) -> AsyncIterator[S3Store]:
-    credentials = StoreCredentials()
-    credentials.hand_over(KEYS)
-    address = f"s3://bucket?endpoint_url=http://127.0.0.1:{server.port}&region=r"
-    store = S3Store(address, credentials, TestClock())
-    yield store
-    await store.aclose()
-
-
-@pytest.fixture(params=["bytes", "file"])
-def body(request: pytest.FixtureRequest, tmp_path: Path) -> Body:
-    """The same body, both ways."""
+@pytest.fixture(params=["bytes", "file", "sendfile"])
+def body(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Body:
+    """The same body, all ways."""
     content = bytes(range(256)) * (SIZE // 256)
     if request.param == "bytes":
         return content
+    if request.param == "sendfile":
+        monkeypatch.setattr(sendfile, "LEAST_BYTES", 1)
     (tmp_path / "file").write_bytes(content)
     digest = hashlib.sha256(content).digest()
     return FileBody(path=str(tmp_path / "file"), offset=0, size=len(content), sha256=digest)
@@ -92,13 +36,12 @@ def body(request: pytest.FixtureRequest, tmp_path: Path) -> Body:
 async def test_what_the_kernel_holds_has_arrived(body: Body) -> None:
     """Bytes count as left on this machine until the other side has them."""
     size = body.size if isinstance(body, FileBody) else len(body)
-    async with _slow() as server, aiohttp.ClientSession() as session:
+    async with slow_server() as server, aiohttp.ClientSession() as session:
         on_its_way = Sending(body, Bandwidth(TestClock()))
         assert on_its_way.left_bytes == size
         async with anyio.create_task_group() as group:
             headers = {"Content-Length": str(size)}
-            url = f"http://127.0.0.1:{server.port}"
-            group.start_soon(lambda: session.put(url, data=on_its_way, headers=headers))
+            group.start_soon(lambda: session.put(server.url, data=on_its_way, headers=headers))
             await server.take(1000)
             while on_its_way._unwritten:
                 await anyio.lowlevel.checkpoint()
@@ -155,8 +98,8 @@ async def test_a_slow_line_gets_nothing_through(
     monkeypatch.setattr(transport, "_SILENCE_S", 0.2)
     size = body.size if isinstance(body, FileBody) else len(body)
     pieces = 6 * sending._LOOKS  # six times the patience
-    async with _slow() as server, _store(server) as store, anyio.create_task_group() as group:
-        group.start_soon(store.put, "key", body)
+    async with slow_server() as server, anyio.create_task_group() as group:
+        group.start_soon(put_once, server, body)
         for _ in range(pieces):
             await looks.acquire()  # the line carries a piece from look to look
             await server.take(size // pieces)
@@ -169,6 +112,6 @@ async def test_a_line_that_is_cut_is_waited_for(
 ) -> None:
     """Where no byte arrives any more, the request is given up, whatever the kernel took."""
     monkeypatch.setattr(transport, "_SILENCE_S", 0.2)
-    async with _slow() as server, _store(server) as store:
+    async with slow_server() as server:
         with pytest.raises(OutcomeUnknown, match="nothing came"):
-            await store.put("key", body)
+            await put_once(server, body)

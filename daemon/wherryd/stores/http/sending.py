@@ -1,7 +1,7 @@
 """A body on its way.
 
 Owns: its pieces, how many of its bytes have not arrived, and putting off the end of patience as that number
-falls. Does not own: how patient we are (``transport``).
+falls. Does not own: how patient we are (``transport``), sending without a copy (``sendfile``).
 
 Bytes that a socket took have not left: the kernel holds megabytes, which a slow line carries for minutes. So
 what counts is what the other side has acknowledged; where the kernel does not tell, what it took.
@@ -27,9 +27,13 @@ from wherry.errors import CaptureError
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, FileBody, PackBody
 from wherryd.stores.bodies import CHUNK_BYTES, read_piece
+from wherryd.stores.http.sendfile import conduit
 
 #: In the time of the patience.
 _LOOKS = 10
+#: The end of a body, which no thread sends: the server answers once it has it, and aiohttp drops a connection
+#: whose answer comes while it still writes, which it would until the thread's word has come.
+_END_BYTES = 64 << 10
 _SO_NWRITE = 0x1024  # <sys/socket.h> of macOS
 
 
@@ -83,6 +87,7 @@ class Sending(aiohttp.Payload):
         content_length: int | None,  # noqa: ARG002  # the header says what the body has
     ) -> None:
         self._connection = writer.transport
+        await self._send_by_conduit(writer)
         async for piece in self._pieces():
             self.is_held = True
             await self._bandwidth.spend(len(piece))
@@ -93,15 +98,34 @@ class Sending(aiohttp.Payload):
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         raise TypeError(f"a body is no text: {encoding}, {errors}")
 
+    async def _send_by_conduit(self, writer: AbstractStreamWriter) -> None:
+        """Send what needs no copy, all but the end, as long as there is no limit to keep."""
+        end = self._bytes - _END_BYTES
+        with conduit(writer, self._body, self._count_out) as way:
+            while way and (offset := self._written) < end and self._bandwidth.rate is None:
+                self._tell(offset)
+                if not await way.send(offset, end - offset):
+                    return
+
+    @property
+    def _written(self) -> int:
+        return self._bytes - self._unwritten
+
+    def _count_out(self, size: int) -> None:
+        self._unwritten -= size
+
     async def _pieces(self) -> AsyncGenerator[memoryview, None]:
-        for offset in range(0, self._bytes, CHUNK_BYTES):
-            if not isinstance(self._body, bytes):
-                self._body.told(offset)
+        for offset in range(self._written, self._bytes, CHUNK_BYTES):
+            self._tell(offset)
             chunk = memoryview(await self._read(offset, min(CHUNK_BYTES, self._bytes - offset)))
             while chunk:
                 size = self._bandwidth.piece_bytes
                 yield chunk[:size]
                 chunk = chunk[size:]
+
+    def _tell(self, offset: int) -> None:
+        if not isinstance(self._body, bytes):
+            self._body.told(offset)
 
     async def _read(self, offset: int, size: int) -> bytes:
         body = self._body
