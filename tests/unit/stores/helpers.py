@@ -202,7 +202,7 @@ async def put_once(
     transport = Transport(traffic or Traffic(TestClock()), "AWS_CA_BUNDLE")
     headers = {"Content-Length": str(len(body) if isinstance(body, bytes) else body.size)}
     try:
-        async with transport.send(Request("PUT", f"{server.url}/key", headers, body)) as response:
-            assert response.status == 200
+        async with transport.send(Request("PUT", f"{server.url}/key", headers, body)) as arrival:
+            assert arrival.response.status == 200
     finally:
         await transport.aclose()

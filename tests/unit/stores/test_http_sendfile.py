@@ -121,8 +121,8 @@ async def test_a_connection_is_of_no_use_afterwards(
         for each in (body, _part(body, 0, MIB), b"little", b""):
             size = str(each.size if isinstance(each, FileBody) else len(each))
             request = Request("PUT", f"{server.url}/key", {"Content-Length": size}, each)
-            async with transport.send(request) as response:
-                assert response.status == 200
+            async with transport.send(request) as arrival:
+                assert arrival.response.status == 200
     await transport.aclose()
     assert [seen.body for seen in server.seen] == [content, content[:MIB], b"little", b""]
     assert [seen.reused for seen in server.seen] == [False, True, True, True]
@@ -246,9 +246,9 @@ async def test_an_early_answer_is_not_seen(
     async with slow_server() as server, anyio.create_task_group() as group:
         group.start_soon(refuse, server)
         request = Request("PUT", f"{server.url}/key", {"Content-Length": str(SIZE)}, body)
-        async with transport.send(request) as response:
-            assert response.status == 503
-            assert await response.read() == b"slow down"
+        async with transport.send(request) as arrival:
+            assert arrival.response.status == 503
+            assert await arrival.response.read() == b"slow down"
     await transport.aclose()
     await _until(lambda: _held() == before)
     assert 0 < sum(sent) < SIZE
