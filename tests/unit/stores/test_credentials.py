@@ -126,7 +126,8 @@ async def test_an_error_of_another_kind_passes_for_a_good_signature(said: bytes)
         with pytest.raises(StoreError):
             await store.put("b", b"x")
         await store.put("c", b"x")
-    assert [signer(seen) for seen in server.seen] == ["GOOD", "GOOD", "WRONG", "GOOD"]
+    asked = [signer(seen) for seen in server.seen if seen.method != "HEAD"]  # for the region
+    assert asked == ["GOOD", "GOOD", "WRONG", "GOOD"]
 
 
 @pytest.mark.parametrize(
