@@ -56,6 +56,7 @@ _ELSEWHERE = (
     "queue.stop.",
     "queue.wait.",
     "registry.sole.",
+    "stores.folder.sweep.",
 )
 _ALL_PLACES = [
     name
