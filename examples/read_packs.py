@@ -24,16 +24,21 @@ def get(key, wanted=""):
         return answer.read()
 
 
-def key_of(entry):
-    kind, hex_ = ("packs", entry["pack"]) if "pack" in entry else ("blobs", entry["digest"][7:])
+def key_of(kind, hex_):
     return f"{kind}/sha256/{hex_[:2]}/{hex_}"
 
 
+def holder_of(entry):
+    return (
+        key_of("packs", entry["pack"]) if "pack" in entry else key_of("blobs", entry["digest"][7:])
+    )
+
+
 record = json.loads(get(f"artifacts/{name}/versions/v{int(number):08}.json"))
-frame = get(key_of({"digest": record["manifest"]}).replace("blobs", "manifests"))
+frame = get(key_of("manifests", record["manifest"][7:]))
 lines = zstandard.ZstdDecompressor().decompressobj().decompress(frame).splitlines()
 files = [{"offset": 0, **entry} for entry in map(json.loads, lines) if "ref" not in entry]
-for key, group in groupby(files, key_of):
+for key, group in groupby(files, holder_of):
     entries = list(group)
     begin = min(entry["offset"] for entry in entries)
     end = max(entry["offset"] + entry["size"] for entry in entries)
