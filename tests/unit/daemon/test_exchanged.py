@@ -99,11 +99,12 @@ async def _put_held(bench: Bench, store: TwoStores, data: bytes) -> Request:
 
 async def _stopped(bench: Bench, request: Request) -> str:
     """Wait until the request's lane is stopped; why."""
-    with anyio.fail_after(10), bench.news.watch(request.id, request.lane) as watch:
+    with anyio.fail_after(10), bench.news.watch(request.lane) as watch:
         while True:
             await watch.wait_news()
             if reason := (await bench.queue.stopped()).get(request.lane):
-                assert (await bench.queue.get(request.row)).state is State.PREPARED
+                # Another request of the lane may have been prepared first, and have stopped it.
+                await bench.wait_state(request, State.PREPARED)
                 return reason
 
 
