@@ -153,6 +153,7 @@ class Artifact(Building, LaterArtifact):
     @property
     def metadata(self) -> dict[str, Json]:
         """Its metadata; may be changed until it is logged."""
+        self._life.look_at_draft()
         return self._life.metadata
 
     @metadata.setter
@@ -162,6 +163,7 @@ class Artifact(Building, LaterArtifact):
     @property
     def description(self) -> str | None:
         """Its description; may be changed until it is logged."""
+        self._life.look_at_draft()
         return self._life.description
 
     @description.setter
@@ -171,7 +173,7 @@ class Artifact(Building, LaterArtifact):
     @property
     def digest(self) -> str:
         """SHA-256 of the entries. Before it is logged that hashes them all; then it waits."""
-        contents = self._life.contents
+        contents = self._life.built
         if contents is None or (self._life.is_logged and contents.keeps):
             return self._stored().record.digest
         return listings.built_digest(contents)
@@ -179,7 +181,7 @@ class Artifact(Building, LaterArtifact):
     @property
     def size(self) -> int:
         """Bytes of all entries whose size is known."""
-        contents = self._life.contents
+        contents = self._life.built
         if contents is None:
             return self._stored().record.size
         return sum(row.size for row in contents.table.rows() if row.size > 0)
@@ -233,8 +235,9 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def distributed_id(self) -> str | None:
-        """None; drafts are not built yet."""
-        return None
+        """The id of the draft that it was upserted to, or that it finishes; None for any other."""
+        draft = self._life.place.draft if self._life.place else None
+        return draft.distributed_id if draft else None
 
     @property
     def ttl(self) -> None:

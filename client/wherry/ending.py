@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wherry import messages as pb
-from wherry.errors import NotCommitted
+from wherry.errors import NotCommitted, UpsertNotVisible
 from wherry.logged import Logged
 from wherry.notices import say
 from wherry.ticket import describe
@@ -26,6 +26,7 @@ class Ending(NamedTuple):
     timeout_s: float | None  # how long; None where the home lasts
     run_id: str
     logged: Logged
+    only_upserts: bool = False  # the rest is left to the daemon
 
 
 class Watched:
@@ -59,6 +60,32 @@ class Watched:
             for state in self.states.values()
             if state.state == "failed" and not state.acknowledged
         ]
+
+
+def is_visible(state: pb.RequestState) -> bool:
+    """Tell whether an upsert is in its draft, or is there for the next finish to take."""
+    is_put = state.state == "settled" and state.error == "DraftConflict"
+    return state.state == "done" or is_put
+
+
+def not_visible(watched: Watched, group: Sequence[Ending], why: str) -> Iterator[UpsertNotVisible]:
+    """Give the error that names the upserts that are not in their drafts, if there are any.
+
+    Args:
+        why: as in ``tell_left``.
+    """
+    if not any(ending.logged.upserts for ending in group):
+        return
+    upserts = [state for state in watched.states.values() if state.kind == "upsert"]
+    unseen = _said(state for state in upserts if not is_visible(state))
+    if why and not upserts:
+        unseen.append(_UNTOLD)
+    if unseen:
+        text = f" ({why})" if why else ""
+        yield UpsertNotVisible(
+            f"Not in the draft{text}: {_listed(unseen)}.",
+            hint="Others may rely on it. Look with `wherry status`; what waits goes on without the script.",
+        )
 
 
 def tell_left(watched: Watched, group: Sequence[Ending], why: str) -> None:

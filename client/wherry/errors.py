@@ -19,9 +19,10 @@ aiohttp, grpc, OSError) stop at the adapter that meets them.
     │   ├── DaemonMissing, DaemonNotStarted, DaemonTooOld, DaemonLeaving, ProtocolError
     ├── WaitTimeoutError (TimeoutError)
     ├── RequestFailed                       a request ended without a version
-    │   └── Cancelled, ReferenceFailed
+    │   └── Cancelled, ReferenceFailed, DraftFinished, DraftConflict
     ├── ReferenceUnavailable                a reference's server, now; the daemon tries again
-    ├── NotCommitted, UpsertNotVisible      the end of a script
+    ├── NotCommitted                        the end of a script
+    │   └── UpsertNotVisible
     ├── NotFoundError                       no such artifact, version, alias
     │   └── EntryMissing (KeyError, FileNotFoundError)
     ├── QueueError
@@ -184,12 +185,20 @@ class Cancelled(RequestFailed):
     """The request was taken back by ``wherry cancel``."""
 
 
+class DraftFinished(RequestFailed):
+    """It came to a draft that is a version already: use another ``distributed_id``."""
+
+
+class DraftConflict(RequestFailed):
+    """Two runs have put other bytes at the same path of a draft."""
+
+
 class NotCommitted(WherryError):
     """The script ends in a home that may not outlive it, with artifacts that are not committed."""
 
 
-class UpsertNotVisible(WherryError):
-    """The run's upserts are not in the store, and others may rely on them."""
+class UpsertNotVisible(NotCommitted):
+    """The run's upserts are not in their drafts, and others may rely on them."""
 
 
 class NotFoundError(WherryError, LookupError):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from wherry import exits
 from wherry import messages as pb
 from wherry.connection import connect
-from wherry.ending import Ending, Watched, not_committed, tell_left
+from wherry.ending import Ending, Watched, not_committed, not_visible, tell_left
 from wherry.errors import CommError, DaemonNotStarted, NotCommitted, WaitTimeoutError, WherryError
 from wherry.notices import say
 from wherry.progress import Line, Pace, describe
@@ -81,11 +81,12 @@ def finish(endings: Sequence[Ending]) -> None:
     handler raises to end the script; that goes on its way when all has been told.
 
     Raises:
+        UpsertNotVisible: an upsert is not in its draft.
         NotCommitted: a home may not outlive the script, and something is not in the store.
     """
     failures: list[NotCommitted] = []
     stop: KeyboardInterrupt | SystemExit | None = None
-    for (home, timeout_s), group in _by_home(endings).items():
+    for (home, timeout_s, _), group in _by_home(endings).items():
         rules = Rules(timeout_s) if stop is None else Rules(timeout_s and 0.0, 0.0)
         watched = Watched(time.monotonic())
         line = Line(sys.stderr, watched.begun_s)
@@ -96,6 +97,7 @@ def finish(endings: Sequence[Ending]) -> None:
         line.clear()
         if why and stop is not None:
             why = "interrupted" if isinstance(stop, KeyboardInterrupt) else "the script is ended"
+        failures += not_visible(watched, group, why)
         if rules.timeout_s is None:
             tell_left(watched, group, why)
         else:
@@ -103,10 +105,14 @@ def finish(endings: Sequence[Ending]) -> None:
     _raise(failures, stop)
 
 
-def _by_home(endings: Sequence[Ending]) -> dict[tuple[Path, float | None], list[Ending]]:
-    groups: dict[tuple[Path, float | None], list[Ending]] = {}
+_Group = tuple[Path, float | None, bool]
+
+
+def _by_home(endings: Sequence[Ending]) -> dict[_Group, list[Ending]]:
+    groups: dict[_Group, list[Ending]] = {}
     for ending in endings:
-        groups.setdefault((ending.home, ending.timeout_s), []).append(ending)
+        group = ending.home, ending.timeout_s, ending.only_upserts
+        groups.setdefault(group, []).append(ending)
     return groups
 
 
@@ -114,7 +120,7 @@ def _raise(failures: list[NotCommitted], stop: KeyboardInterrupt | SystemExit | 
     """Raise the first failure; say the others, and all of them where the script has its own end."""
     ends = isinstance(stop, SystemExit)
     for failure in failures[not ends :]:
-        say(f"NotCommitted: {failure}")
+        say(f"{failure.__class__.__name__}: {failure}")
     if isinstance(stop, SystemExit):
         if failures:
             exits.note_failure(stop)
@@ -144,7 +150,9 @@ def _wait(home: Path, group: Sequence[Ending], rules: Rules, watched: Watched, l
     if why or not any(ending.logged.anything for ending in group):
         return why
     run_ids = dict.fromkeys(ending.run_id for ending in group)
-    request = pb.WaitRequest(run_ids=run_ids, every_s=_TELL_EVERY_S)
+    request = pb.WaitRequest(
+        run_ids=run_ids, every_s=_TELL_EVERY_S, only_upserts=group[0].only_upserts
+    )
     pace, looked = Pace(), False
     while True:
         now_s = time.monotonic()

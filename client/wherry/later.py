@@ -6,10 +6,9 @@ README's table of what works is held to the code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NoReturn
 
-from wherry.errors import MissingDistributedId, NotYet, WherryError
+from wherry.errors import NotYet
 from wherry.run_facts import RunFacts
 
 
@@ -72,30 +71,6 @@ class LaterArtifact:
 class LaterRun(RunFacts):
     """The part of ``Run`` that is not built yet; every call raises."""
 
-    def upsert_artifact(
-        self,
-        artifact_or_path: object,
-        name: str | None = None,
-        type: str | None = None,  # noqa: A002 (W&B's name)
-        aliases: Sequence[str] | None = None,
-        distributed_id: str | None = None,
-    ) -> NoReturn:
-        """Add to a draft; not built yet. Raises ``MissingDistributedId`` without group and id."""
-        del artifact_or_path, name, type, aliases
-        raise _draft_error("upsert_artifact", self.group, distributed_id)
-
-    def finish_artifact(
-        self,
-        artifact_or_path: object,
-        name: str | None = None,
-        type: str | None = None,  # noqa: A002 (W&B's name)
-        aliases: Sequence[str] | None = None,
-        distributed_id: str | None = None,
-    ) -> NoReturn:
-        """Finish a draft; not built yet. Raises ``MissingDistributedId`` without group and id."""
-        del artifact_or_path, name, type, aliases
-        raise _draft_error("finish_artifact", self.group, distributed_id)
-
     def link_artifact(self, *_: object, **__: object) -> NoReturn:
         """Link a version elsewhere; not built yet."""
         raise NotYet("Linking versions elsewhere is not built yet.")
@@ -139,12 +114,3 @@ class LaterType:
         raise NotYet(
             f"wherry.{name} is not built yet.", hint="Save the data to a file and use add_file."
         )
-
-
-def _draft_error(call: str, group: str | None, distributed_id: str | None) -> WherryError:
-    if not (distributed_id or group):
-        return MissingDistributedId(
-            f"{call}() needs a group or a distributed_id.",
-            hint="Call wherry.init(group=…), or give distributed_id.",
-        )
-    return NotYet(f"{call}() is not built yet.", hint="Use log_artifact from one run.")

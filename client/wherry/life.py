@@ -28,6 +28,14 @@ from wherry.wire import VERSION, names
 from wherry.wire.canonical import Json, metadata_bytes, plain_metadata
 
 
+class Draft(NamedTuple):
+    """What a request does to a draft, instead of logging a version."""
+
+    kind: str  # upsert, finish
+    distributed_id: str
+    newest: bool = False
+
+
 class Sender(NamedTuple):
     """The run that logs, as a request has it."""
 
@@ -39,6 +47,7 @@ class Sender(NamedTuple):
     inputs: Sequence[str]
     offline: bool
     power: bool
+    draft: Draft | None = None
 
 
 class Life:
@@ -80,6 +89,19 @@ class Life:
         return bool(self._ticket or self._stored or self.nowhere)
 
     @property
+    def built(self) -> Contents | None:
+        """What was built here, where that is all it contains; None for what is in the store beside it."""
+        return None if self._draft_kind() == "finish" else self.contents
+
+    @property
+    def is_upsert(self) -> bool:
+        """Whether it is a part of a draft, and no version."""
+        return self._draft_kind() == "upsert"
+
+    def _draft_kind(self) -> str:
+        return self.place.draft.kind if self.place and self.place.draft else ""
+
+    @property
     def request_id(self) -> str | None:
         """The request's id, once the daemon has it."""
         return self._ticket.request_id if self._ticket else None
@@ -101,10 +123,23 @@ class Life:
                 hint="Make the Artifact after init() of the run that shall log it.",
             )
         with self.contents.lock.held():
+            self._check_draft(sender.draft)
             if self._ticket is None:
                 self._submit(self.contents, sender, aliases, tags)
             if not self._was_sent_by(sender, aliases):
                 self._link(sender, aliases)
+
+    def _check_draft(self, draft: Draft | None) -> None:
+        """Raise ``ArtifactStateError`` where it was handed over for something else before."""
+        if self.place is not None and self.place.draft != draft:
+            before = self.place.draft
+            what = (
+                f"the {before.kind} of the draft {before.distributed_id!r}" if before else "a log"
+            )
+            raise ArtifactStateError(
+                f"{self.label} was handed over before, for {what}.",
+                hint="Make a new Artifact for each upsert_artifact, finish_artifact and log_artifact.",
+            )
 
     def pretend(self, project: str, version: str) -> None:
         """In disabled mode: look like a version, and be none, unless it is one."""
@@ -133,7 +168,8 @@ class Life:
         ticket = Ticket(sender.home, reply.request_id, self.label, held=not reply.place)
         self._ticket = ticket
         contents.spool.forget_memory()
-        recent.note(Place(sender.home, sender.store, sender.project, self.name), ticket)
+        if not self.is_upsert:
+            recent.note(Place(sender.home, sender.store, sender.project, self.name), ticket)
 
     def _take_back(self, contents: Contents) -> None:
         """The daemon does not want it, for good: it is as it was before, and may be logged elsewhere."""
@@ -145,6 +181,7 @@ class Life:
         self.metadata = plain_metadata(self.metadata)
         self.aliases = list(dict.fromkeys(check_aliases([*self.aliases, *aliases])))
         self.tags = list(dict.fromkeys([*self.tags, *tags]))
+        draft = sender.draft or Draft("", "")
         return pb.LogHeader(
             store=sender.store,
             project=sender.project,
@@ -159,6 +196,9 @@ class Life:
             offline=sender.offline,
             power=sender.power,
             client=f"wherry {VERSION}",
+            kind=draft.kind,
+            distributed_id=draft.distributed_id,
+            newest=draft.newest,
         )
 
     def _was_sent_by(self, sender: Sender, aliases: Sequence[str]) -> bool:
@@ -220,6 +260,12 @@ class Life:
             return self.nowhere
         if self._stored is not None:
             return f"v{self._stored.record.version}"
+        if self.is_upsert:
+            assert self.place is not None and self.place.draft is not None
+            raise ArtifactNotLoggedError(
+                f"{self.label} is a part of the draft {self.place.draft.distributed_id!r}.",
+                hint="finish_artifact() makes the draft a version; find it with use_artifact().",
+            )
         state = self._ticket.committed() if self._ticket else None
         if state is not None:
             return f"v{state.version}"
@@ -253,6 +299,11 @@ class Life:
         if self._stored is None and (self.nowhere or self.version_if_known() is None):
             return None
         return self.stored()
+
+    def look_at_draft(self) -> None:
+        """Take over what the draft has become that this finishes, if it has become a version."""
+        if self._draft_kind() == "finish":
+            self.stored_if_known()
 
     def _become(self, found: StoredVersion) -> None:
         self._stored = found

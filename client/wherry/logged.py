@@ -24,8 +24,8 @@ class Logged:
     """Of one run. Threads and forked children may share it."""
 
     def __init__(self) -> None:
-        # One byte that forked children share: whether any of them has logged in this run.
-        self._anything = mmap.mmap(-1, 1)
+        # Two bytes that forked children share: whether any of them has logged in this run, has upserted.
+        self._anything = mmap.mmap(-1, 2)
         self._labels: dict[str, None] = {}
         self._calls: dict[object, _Call] = {}
 
@@ -35,13 +35,20 @@ class Logged:
         return bool(self._anything[0])
 
     @property
+    def upserts(self) -> bool:
+        """Whether this process or a forked child may have put something into a draft."""
+        return bool(self._anything[1])
+
+    @property
     def labels(self) -> list[str]:
         """The artifacts that this process has logged, by name."""
         return list(self._labels)
 
-    def note(self, label: str) -> None:
+    def note(self, label: str, *, upsert: bool = False) -> None:
         """Remember that a request is about to be sent: its answer may get lost."""
         self._anything[0] = 1
+        if upsert:
+            self._anything[1] = 1
         self._labels[label] = None
 
     @contextmanager

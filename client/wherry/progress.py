@@ -84,7 +84,12 @@ def describe(states: Iterable[pb.RequestState], pace: Pace, now_s: float) -> str
     done = sum(1 for state in all_states if state.state == "done")
     total = sum(state.size for state in all_states)
     sent = sum(sent_bytes(state) for state in all_states)
-    text = f"wherry: {done} of {len(all_states)} versions committed"
+    noun = (
+        "parts in drafts"
+        if all(_is_upsert(state) for state in all_states)
+        else "versions committed"
+    )
+    text = f"wherry: {done} of {len(all_states)} {noun}"
     if total:
         text += f", {size_text(sent)} of {size_text(total)}{pace.describe(sent, total, now_s)}"
     open_states = [state for state in all_states if state.state not in _ENDED]
@@ -94,6 +99,10 @@ def describe(states: Iterable[pb.RequestState], pace: Pace, now_s: float) -> str
         first = min(open_states, key=lambda state: state.place)
         text += f"; {first.name}: {describe_stage(first)}"
     return text
+
+
+def _is_upsert(state: pb.RequestState) -> bool:
+    return state.kind == "upsert"
 
 
 def sent_bytes(state: pb.RequestState) -> int:

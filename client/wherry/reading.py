@@ -141,7 +141,7 @@ class Reading:
 
     def entry_digest(self, path: str) -> str | None:
         """Find an entry's digest; what ``entry.digest`` calls."""
-        contents = self._life.contents
+        contents = self._life.built
         row = contents.table.get(path) if contents else None
         if contents is None or row is None or (self._life.is_logged and contents.keeps):
             entry = self._stored().entries().get(path)
@@ -167,7 +167,7 @@ class Reading:
         return self._life.stored()
 
     def _listing(self) -> listings.BuiltListing | listings.StoredListing:
-        contents = self._life.contents
+        contents = self._life.built
         if contents is None or (self._life.is_logged and contents.keeps and contents.has_lookups):
             return listings.StoredListing(self, self._stored())
         return listings.BuiltListing(self, contents)

@@ -19,13 +19,14 @@ from wherry.ending import Ending
 from wherry.errors import (
     ArtifactStateError,
     CommError,
+    MissingDistributedId,
     NotFoundError,
     Offline,
     UsageError,
     WherryError,
 )
 from wherry.later import LaterRun
-from wherry.life import Sender, check_aliases
+from wherry.life import Draft, Sender, check_aliases
 from wherry.logged import Logged
 from wherry.notices import say
 from wherry.reading import StrPath
@@ -100,19 +101,74 @@ class Run(LaterRun):
             CommError, WaitTimeoutError: no daemon, or its answer got lost; then whether it was logged is
                 not known; logging the same Artifact again is safe, and logs it once.
         """
-        given = artifact_or_path
-        label = given.base_name if isinstance(given, Artifact) else os.fsdecode(given)
-        with self._logged.call(label):
-            self._check_active()
-            checked, words = check_aliases(aliases), _check_tags(tags)
-            artifact = self._artifact_of(given, name, type)
-            if self.disabled:
-                artifact.pretend(self.project)
-            else:
-                self._check_active()  # capturing may have taken long
-                self._logged.note(f"{self.project}/{artifact.base_name}")
-                artifact.log_by(self._sender(), checked, words)
-            return artifact
+        return self._hand_over(artifact_or_path, name, type, aliases, tags)
+
+    def upsert_artifact(
+        self,
+        artifact_or_path: Artifact | StrPath,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 (W&B's name)
+        aliases: Sequence[str] | str | None = None,
+        distributed_id: str | None = None,
+    ) -> Artifact:
+        """Add an artifact's files to a draft, which ``finish_artifact`` makes a version.
+
+        Any number of runs, on any number of machines, add to one draft. On return the request is safe;
+        ``finish()``, and leaving ``with``, wait until it is in the draft for all to see.
+
+        Args:
+            artifact_or_path: as for ``log_artifact``, and so are ``name``, ``type`` and ``aliases``.
+            name: see ``artifact_or_path``.
+            type: see ``artifact_or_path``.
+            aliases: for the version that the draft becomes.
+            distributed_id: names the draft, beside project and artifact; the run's group by default.
+
+        Returns:
+            The artifact. Its ``wait()`` returns when it is in the draft; it is no version.
+
+        Raises:
+            MissingDistributedId: a ``TypeError``: no group, and no id.
+            ArtifactStateError: this Artifact was handed over before, for something else.
+            TypeTaken, BadName, SpoolFull, QueueLocked, CommError: as ``log_artifact``.
+        """
+        draft = Draft("upsert", self._draft_id("upsert_artifact", distributed_id))
+        return self._hand_over(artifact_or_path, name, type, aliases, None, draft)
+
+    def finish_artifact(
+        self,
+        artifact_or_path: Artifact | StrPath,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 (W&B's name)
+        aliases: Sequence[str] | str | None = None,
+        distributed_id: str | None = None,
+        on_conflict: str = "fail",
+    ) -> Artifact:
+        """Make a draft a version: what all runs have added, and what this artifact has.
+
+        Its own files, metadata and description have the last word. Once a draft is finished nothing can
+        be added; finishing it again gives the same version.
+
+        Args:
+            artifact_or_path: as for ``upsert_artifact``, and so are the others.
+            name: see ``artifact_or_path``.
+            type: see ``artifact_or_path``.
+            aliases: see ``artifact_or_path``.
+            distributed_id: see ``artifact_or_path``.
+            on_conflict: what happens where two runs have added other bytes at one path: ``fail``, or
+                ``newest``: what was added later counts.
+
+        Returns:
+            The artifact; ``wait()`` returns when it is the version.
+
+        Raises:
+            UsageError: ``on_conflict`` is neither of them.
+            MissingDistributedId, ArtifactStateError, and as ``log_artifact``.
+        """
+        if on_conflict not in ("fail", "newest"):
+            raise UsageError(f"on_conflict is 'fail' or 'newest', not {on_conflict!r}.")
+        id_ = self._draft_id("finish_artifact", distributed_id)
+        draft = Draft("finish", id_, on_conflict == "newest")
+        return self._hand_over(artifact_or_path, name, type, aliases, None, draft)
 
     def use_artifact(
         self,
@@ -163,7 +219,8 @@ class Run(LaterRun):
         """End the run; in ``wait`` mode return when its artifacts are in the store.
 
         Waiting ends after 60 s without progress and at Ctrl-C: the daemon goes on. Where the home
-        may not outlive the script it ends only after ``WHERRY_FINISH_TIMEOUT`` or at Ctrl-C.
+        may not outlive the script it ends only after ``WHERRY_FINISH_TIMEOUT`` or at Ctrl-C. What the run
+        has added to drafts is waited for in every mode.
 
         Args:
             exit_code: accepted, without effect; so is ``quiet``.
@@ -171,6 +228,7 @@ class Run(LaterRun):
 
         Raises:
             NotCommitted: the home may not outlive the script, and something is not in the store.
+            UpsertNotVisible: what the run has added to a draft is not there.
         """
         del exit_code, quiet
         ending = self.end()
@@ -184,12 +242,13 @@ class Run(LaterRun):
         self._finished = True
         active.leave(self)
         logged, settings = self._logged, self.settings
-        if settings.mode != "online" or settings.finish != "wait":
+        if settings.mode != "online" or not (logged.anything or logged.calls()):
             return None
-        if not logged.anything and not logged.calls():
+        detached = settings.finish != "wait"
+        if detached and not logged.upserts:
             return None
         timeout_s = None if self._lasts else settings.finish_timeout
-        return Ending(settings.home, timeout_s, self.id, logged)
+        return Ending(settings.home, timeout_s, self.id, logged, only_upserts=detached)
 
     def _finish_beside(self, error: BaseException) -> None:
         """Finish while an exception is on its way: it is the user's, and stays the one that is seen."""
@@ -207,7 +266,39 @@ class Run(LaterRun):
                 f"The run {self.id} is finished.", hint="Call wherry.init() for a new one."
             )
 
-    def _sender(self) -> Sender:
+    def _hand_over(
+        self,
+        given: Artifact | StrPath,
+        name: str | None,
+        type_: str | None,
+        aliases: Sequence[str] | str | None,
+        tags: Sequence[str] | None,
+        draft: Draft | None = None,
+    ) -> Artifact:
+        label = given.base_name if isinstance(given, Artifact) else os.fsdecode(given)
+        with self._logged.call(label):
+            self._check_active()
+            checked, words = check_aliases(aliases), _check_tags(tags)
+            artifact = self._artifact_of(given, name, type_)
+            if self.disabled:
+                artifact.pretend(self.project)
+            else:
+                self._check_active()  # capturing may have taken long
+                is_upsert = draft is not None and draft.kind == "upsert"
+                self._logged.note(f"{self.project}/{artifact.base_name}", upsert=is_upsert)
+                artifact.log_by(self._sender(draft), checked, words)
+            return artifact
+
+    def _draft_id(self, call: str, distributed_id: str | None) -> str:
+        chosen = distributed_id or self.group
+        if not chosen:
+            raise MissingDistributedId(
+                f"{call}() needs a group or a distributed_id.",
+                hint="Call wherry.init(group=…), or give distributed_id.",
+            )
+        return names.check_text("distributed_id", chosen) or chosen
+
+    def _sender(self, draft: Draft | None = None) -> Sender:
         settings = self.settings
         run = pb.Run(
             id=self.id,
@@ -226,6 +317,7 @@ class Run(LaterRun):
             inputs=list(self._inputs),
             offline=self.offline,
             power=settings.durability == "power",
+            draft=draft,
         )
 
     def _artifact_of(

@@ -159,11 +159,18 @@ _STAGES = {
     "failed": "failed",
     "cancelled": "cancelled",
 }
+_STAGES_OF_UPSERT = {
+    "uploaded": "its part is about to be put into the draft",
+    "sending": "its part is being put into the draft",
+    "settled": "its part waits for a finish that is under way",
+    "done": "in the draft",
+}
 
 
 def describe(state: pb.RequestState) -> str:
     """Say in which stage a request is, and why it does not go on if it does not."""
-    text = _STAGES.get(state.state, state.state)
+    stages = {**_STAGES, **_STAGES_OF_UPSERT} if state.kind == "upsert" else _STAGES
+    text = stages.get(state.state, state.state)
     if state.state == "uploaded" and state.ahead:
         text = f"it waits for {state.ahead} before it in line"
     if state.error == "StoreChanged":

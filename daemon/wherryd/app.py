@@ -29,6 +29,7 @@ from wherryd.capture.sessions import Sweeper
 from wherryd.capture.streams import Streams
 from wherryd.clock import Clock, SystemClock
 from wherryd.commit.committer import Committer
+from wherryd.commit.gathering import Gatherer
 from wherryd.config import Config, ConfigFile
 from wherryd.defects import keep_going
 from wherryd.life import Life
@@ -236,7 +237,8 @@ async def _wire(
         lambda: life.stand_back_s,
         spool=spool,
     )
-    committer = Committer(queue, stores.registry, clock, news, doubts=stores.doubts)
+    gatherer = Gatherer(manifests, queue)
+    committer = Committer(queue, stores.registry, clock, news, gatherer, doubts=stores.doubts)
 
     def are_kept() -> bool:
         return bool(set_aside(config.queue))

@@ -26,6 +26,14 @@ class State(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+class RequestKind(enum.StrEnum):
+    """What a request asks for."""
+
+    LOG = "log"
+    UPSERT = "upsert"  # puts a part into a draft; takes no number
+    FINISH = "finish"  # makes a draft a version
+
+
 class Lane(msgspec.Struct, frozen=True, order=True):
     """Requests in one lane commit in order; lanes run in parallel."""
 
@@ -176,6 +184,67 @@ class Tombstone(msgspec.Struct, frozen=True):
     digest: str
     content: str
     deleted: str
+
+
+class DraftPart(msgspec.Struct, frozen=True):
+    """What one upsert puts into a draft: ``parts/<request id>.json``."""
+
+    format: int
+    request: str
+    home: str
+    sequence: int  # ascends in the order in which one home's upserts were accepted
+    type: str
+    description: str | None
+    metadata: dict[str, Any]
+    entries: int
+    size: int
+    manifest: str
+    digest: str
+    run: RunInfo
+    inputs: list[str]
+    aliases: list[str]
+    created: str
+    client: str
+    tags: list[str] = []
+
+
+class DraftMark(msgspec.Struct, frozen=True):
+    """``sealing.json``: from now on a part may come too late. ``conflict.json``: why a finish failed."""
+
+    format: int
+    project: str
+    name: str
+    request: str  # of the finish
+    created: str
+    reason: str = ""
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """``sealed.json``: what a draft is, for ever. All of its version's record but the number."""
+
+    format: int
+    draft: str  # <hex>; the request id of the version's record
+    project: str
+    name: str
+    parts: list[str]  # request ids of the upserts that are in it
+    finisher: str  # request id of the finish whose own entries are in it
+    start: int = msgspec.field(name="from")  # the lowest number that the version can have
+    same: bool  # version ``start`` - 1 has the same content: the draft is that one
+    type: str
+    description: str | None
+    metadata: dict[str, Any]
+    entries: int
+    size: int
+    manifest: str
+    digest: str
+    content: str
+    run: RunInfo
+    inputs: list[str]
+    aliases: list[str]
+    created: str
+    client: str
+    tags: list[str] = []
+    replaced: list[str] = []  # paths at which the finisher, or the newest part, had the last word
 
 
 class Alias(msgspec.Struct, frozen=True):

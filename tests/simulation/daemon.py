@@ -15,6 +15,7 @@ from tests.simulation.loop import SimClock
 from tests.simulation.store import RESTARTED, Died, SimStore, World
 from wherry.errors import Defect, StoreError
 from wherryd.commit.committer import Committer
+from wherryd.commit.gathering import Gatherer
 from wherryd.model import Lane, Manifest, State
 from wherryd.news import News
 from wherryd.opened import OpenedStores
@@ -97,6 +98,7 @@ class Daemon:
             self._open_registry,
             self._clock,
             self.news,
+            Gatherer("", self.queue),
             note_defect=_crash,
             doubts=self._stores.doubts,
         )

@@ -106,6 +106,11 @@ def content_digest(
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
+def draft_id(project: str, name: str, distributed_id: str) -> str:
+    """Make a draft's id, ``<hex>``: SHA-256 of the RFC 8785 form of the three."""
+    return hashlib.sha256(canonical([project, name, distributed_id])).hexdigest()
+
+
 def plain_metadata(value: object) -> dict[str, Json]:
     """Turn a user's metadata into JSON data.
 

@@ -178,7 +178,7 @@ class LogWhole(_message.Message):
     def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ...) -> None: ...
 
 class LogHeader(_message.Message):
-    __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client")
+    __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client", "kind", "distributed_id", "newest")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +195,9 @@ class LogHeader(_message.Message):
     OFFLINE_FIELD_NUMBER: _ClassVar[int]
     POWER_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DISTRIBUTED_ID_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     store: str
     project: str
@@ -211,7 +214,10 @@ class LogHeader(_message.Message):
     offline: bool
     power: bool
     client: str
-    def __init__(self, request_id: _Optional[str] = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., folder: _Optional[str] = ..., offline: bool = ..., power: bool = ..., client: _Optional[str] = ...) -> None: ...
+    kind: str
+    distributed_id: str
+    newest: bool
+    def __init__(self, request_id: _Optional[str] = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., folder: _Optional[str] = ..., offline: bool = ..., power: bool = ..., client: _Optional[str] = ..., kind: _Optional[str] = ..., distributed_id: _Optional[str] = ..., newest: bool = ...) -> None: ...
 
 class EntryBatch(_message.Message):
     __slots__ = ("entries",)
@@ -340,17 +346,19 @@ class LinkReply(_message.Message):
     def __init__(self) -> None: ...
 
 class WaitRequest(_message.Message):
-    __slots__ = ("request_ids", "run_ids", "every_s")
+    __slots__ = ("request_ids", "run_ids", "every_s", "only_upserts")
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
     RUN_IDS_FIELD_NUMBER: _ClassVar[int]
     EVERY_S_FIELD_NUMBER: _ClassVar[int]
+    ONLY_UPSERTS_FIELD_NUMBER: _ClassVar[int]
     request_ids: _containers.RepeatedScalarFieldContainer[str]
     run_ids: _containers.RepeatedScalarFieldContainer[str]
     every_s: float
-    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., run_ids: _Optional[_Iterable[str]] = ..., every_s: _Optional[float] = ...) -> None: ...
+    only_upserts: bool
+    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., run_ids: _Optional[_Iterable[str]] = ..., every_s: _Optional[float] = ..., only_upserts: bool = ...) -> None: ...
 
 class RequestState(_message.Message):
-    __slots__ = ("request_id", "project", "name", "type", "store", "run_id", "state", "place", "version", "digest", "entries", "size", "bytes_done", "error", "reason", "next_try", "accepted", "acknowledged", "ahead", "last")
+    __slots__ = ("request_id", "project", "name", "type", "store", "run_id", "state", "place", "version", "digest", "entries", "size", "bytes_done", "error", "reason", "next_try", "accepted", "acknowledged", "ahead", "last", "kind")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -371,6 +379,7 @@ class RequestState(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     AHEAD_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     project: str
     name: str
@@ -391,7 +400,8 @@ class RequestState(_message.Message):
     acknowledged: bool
     ahead: int
     last: bool
-    def __init__(self, request_id: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., store: _Optional[str] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., place: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., entries: _Optional[int] = ..., size: _Optional[int] = ..., bytes_done: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., next_try: _Optional[str] = ..., accepted: _Optional[str] = ..., acknowledged: bool = ..., ahead: _Optional[int] = ..., last: bool = ...) -> None: ...
+    kind: str
+    def __init__(self, request_id: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., store: _Optional[str] = ..., run_id: _Optional[str] = ..., state: _Optional[str] = ..., place: _Optional[int] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., entries: _Optional[int] = ..., size: _Optional[int] = ..., bytes_done: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., next_try: _Optional[str] = ..., accepted: _Optional[str] = ..., acknowledged: bool = ..., ahead: _Optional[int] = ..., last: bool = ..., kind: _Optional[str] = ...) -> None: ...
 
 class ListRequestsRequest(_message.Message):
     __slots__ = ("states", "project", "name", "limit", "id_part")

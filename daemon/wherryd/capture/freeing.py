@@ -170,7 +170,7 @@ class Freer:
                 shutil.rmtree(os.path.join(self._spool, request.folder))
 
     def _remove_manifest(self, row: int) -> None:
-        for name in (f"{row}.zst", f"{row}.zst.tmp"):
+        for name in (f"{row}.zst", f"{row}.zst.tmp", f"{row}.draft.zst", f"{row}.draft.zst.tmp"):
             try:
                 os.unlink(os.path.join(self._manifests, name))
             except FileNotFoundError:

@@ -31,7 +31,7 @@ from wherry.wire.failpoints import failpoint
 from wherry.wire.room import NOTHING, Room
 from wherryd.capture.streams import Streams
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Lookup, RunInfo
+from wherryd.model import Entry, Lane, Lookup, RequestKind, RunInfo
 from wherryd.queue.base import Accepted, Filter, NewRequest, Queue
 
 STAGE_AT_ONCE = 1000
@@ -65,6 +65,9 @@ class Header(msgspec.Struct, frozen=True):
     folder: str  # below the spool; "" where nothing was captured
     offline: bool
     power: bool
+    kind: RequestKind = RequestKind.LOG
+    draft: str = ""  # <hex>; of an upsert or a finish
+    newest: bool = False
 
 
 class Intake:
@@ -215,6 +218,9 @@ class Stream:
             synced=header.power or not self._has_files,  # the queue itself is synced
             lookups=self._lookup_count,
             spooled=spooled,
+            kind=header.kind,
+            draft=header.draft,
+            newest=header.newest,
         )
         _BEFORE_ACCEPT()
         accepted = await self._queue.accept(self._row, request, self._lookups)

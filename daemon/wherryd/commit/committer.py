@@ -1,7 +1,8 @@
 """Which lanes have commits to do.
 
-Owns: one worker a lane with work, one task a lane for the aliases of its settled requests, the
-restart of a stopped lane. Does not own: the steps of a commit (``worker``), their rules (``lane``).
+Owns: one worker a lane with work, one task an upsert, one a lane for the aliases of its settled requests,
+the restart of a stopped lane. Does not own: the steps of a commit (``worker``), of an upsert (``upserts``),
+their rules (``lane``, ``drafts``).
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from anyio.abc import TaskGroup
 from wherry.errors import QueueError, StoreError, StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
+from wherryd.commit.finishing import Finisher
+from wherryd.commit.gathering import Gatherer
 from wherryd.commit.looking import Looker
 from wherryd.commit.naming import Namer
 from wherryd.commit.pauses import Pauses
+from wherryd.commit.upserts import UpsertWorker
 from wherryd.commit.worker import LaneWorker
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.doubts import Doubts
@@ -42,9 +46,10 @@ _log = get_logger("commit")
 
 
 class _Work:
-    """One worker: how to end it, and whether it has ended."""
+    """One worker: whose store it works at, how to end it, and whether it has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.scope = anyio.CancelScope()
         self.ended = anyio.Event()
 
@@ -54,6 +59,7 @@ class Committer:
 
     Args:
         open_registry: gives the registry of a store's address; cheap when asked again.
+        gatherer: makes out what the parts of drafts come to.
         note_defect: is told of exceptions that nobody expected.
         doubts: shared with whoever else uses the stores.
     """
@@ -64,10 +70,12 @@ class Committer:
         open_registry: OpenRegistry,
         clock: Clock,
         news: News,
+        gatherer: Gatherer,
         note_defect: NoteDefect = note_defect,
         doubts: Doubts | None = None,
     ) -> None:
         self._queue = queue
+        self._gatherer = gatherer
         self._open_registry = open_registry
         self._clock = clock
         self._news = news
@@ -75,7 +83,7 @@ class Committer:
         self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
         self._doubts = doubts or Doubts()
         self._looker = Looker(queue, clock)
-        self._working: dict[Lane, _Work] = {}
+        self._working: dict[Lane | int, _Work] = {}  # of a lane; of an upsert's row
         self._resting: Counter[str] = Counter()  # addresses at which a lane is being restarted
         self._naming: set[Lane] = set()
 
@@ -85,6 +93,7 @@ class Committer:
         async with anyio.create_task_group() as tasks:
             # What is being sent at the start is found by the first look.
             tasks.start_soon(self._keep_starting, State.UPLOADED, self._start_workers)
+            tasks.start_soon(self._keep_starting, State.UPLOADED, self._start_upserts)
             await self._keep_starting(State.SETTLED, self._start_naming)
 
     async def _keep_starting(
@@ -136,7 +145,7 @@ class Committer:
             if lane.store == address and number is not None:
                 place = lane.project, lane.name
                 (there,) = await registry.read_versions(*place, [number], store_id)
-                if there and there.record.request == request.id:
+                if there and there.record.request == (request.draft or request.id):
                     await registry.sync_version(*place, number, store_id)
                     await self._queue.settle(request.row, number)
 
@@ -151,7 +160,7 @@ class Committer:
         """End all workers of a store, as a kill would, so that none goes on with what it saw there before."""
         self._resting[address] += 1
         try:
-            works = [work for lane, work in self._working.items() if lane.store == address]
+            works = [work for work in self._working.values() if work.address == address]
             for work in works:
                 work.scope.cancel()
             for work in works:
@@ -163,20 +172,49 @@ class Committer:
 
     async def _start_workers(self, tasks: TaskGroup, watch: Watch) -> None:
         stopped = await self._queue.stopped()
-        for lane in await self._queue.lanes():
-            is_free = lane not in self._working and not self._resting[lane.store]
-            if is_free and lane not in stopped:
-                work = self._working[lane] = _Work()
-                tasks.start_soon(self._work, lane, work, watch)
+        for lane in await self._queue.lanes(upserts=False):
+            if self._is_free(lane, lane) and lane not in stopped:
+                self._start(tasks, lane, lane.store, partial(self._work_on, lane), watch)
 
-    async def _work(self, lane: Lane, work: _Work, watch: Watch) -> None:
+    async def _start_upserts(self, tasks: TaskGroup, watch: Watch) -> None:
+        upserts = await self._queue.upserts()
+        stopped = await self._queue.stopped() if upserts else {}
+        for request in upserts:
+            row, lane = request.row, request.lane
+            if self._is_free(row, lane) and lane not in stopped:
+                self._start(tasks, row, lane.store, partial(self._upsert, request), watch)
+
+    def _is_free(self, key: Lane | int, lane: Lane) -> bool:
+        return key not in self._working and not self._resting[lane.store]
+
+    def _start(
+        self,
+        tasks: TaskGroup,
+        key: Lane | int,
+        address: str,
+        work_on: Callable[[], Awaitable[None]],
+        watch: Watch,
+    ) -> None:
+        work = self._working[key] = _Work(address)
+        tasks.start_soon(self._work, key, work, work_on, watch)
+
+    async def _work(
+        self, key: Lane | int, work: _Work, work_on: Callable[[], Awaitable[None]], watch: Watch
+    ) -> None:
         try:
             with work.scope:
-                await self._work_on(lane)
+                await work_on()
         finally:
-            del self._working[lane]
+            del self._working[key]
             work.ended.set()
             watch.wake()  # a request may have come in since the worker looked last
+
+    async def _upsert(self, request: Request) -> None:
+        lane = request.lane
+        async with self._kept_going(f"an upsert to {lane.project}/{lane.name}"):
+            registry, pauses = await self._open_registry(lane.store), self._pauses(lane)
+            worker = UpsertWorker(registry, self._queue, self._clock, pauses, self._note_defect)
+            await worker.run(request.row)
 
     async def _work_on(self, lane: Lane) -> None:
         async with self._kept_going(f"the lane {lane.project}/{lane.name}"):
@@ -188,6 +226,7 @@ class Committer:
                 self._clock,
                 pauses,
                 self._looker,
+                Finisher(registry, self._queue, self._gatherer),
                 self._note_defect,
                 self._doubts,
             )

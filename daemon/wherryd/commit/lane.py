@@ -268,8 +268,8 @@ def decide(memory: Memory, request: Request, store_id: str, now: float, today: f
     if not memory.is_fresh(now):
         return Confirm()
     if request.state is State.SENDING:
-        return _settle_attempt(memory, request) or _next(memory, request, store_id)
-    step = _claim(memory, request) or _next(memory, request, store_id)
+        return settle_attempt(memory, request) or _next(memory, request, store_id)
+    step = claim(memory, request) or _next(memory, request, store_id)
     return step if _is_whole(memory, request, step, now, today) else LookAgain()
 
 
@@ -280,7 +280,8 @@ def _is_whole(memory: Memory, request: Request, step: Step, now: float, today: f
     return is_recent(request.sent_since, today) or memory.is_whole(request, now)
 
 
-def _claim(memory: Memory, request: Request) -> Step | None:
+def claim(memory: Memory, request: Request) -> ReadType | Fail | None:
+    """The name has to belong to the request's type before anything bears it; None: it does."""
     if memory.type is None:
         return ReadType()
     if memory.type != request.type:
@@ -291,7 +292,7 @@ def _claim(memory: Memory, request: Request) -> Step | None:
     return None
 
 
-def _settle_attempt(memory: Memory, request: Request) -> Step | None:
+def settle_attempt(memory: Memory, request: Request) -> Step | None:
     """A number that may have been sent is settled before anything else is tried (rule 5)."""
     number = request.number
     assert number is not None
@@ -305,7 +306,17 @@ def _settle_attempt(memory: Memory, request: Request) -> Step | None:
 
 
 def _next(memory: Memory, request: Request, store_id: str) -> Step:
-    """Compared or tried only when no record can be ours (rule 2)."""
+    """Compared or tried only when no record can be ours."""
+    step = next_number(memory, request, store_id)
+    if step is not None:
+        return step
+    if memory.highest < 0:
+        return Attempt(0)
+    return _compare(memory, request) or Attempt(memory.highest + 1)
+
+
+def next_number(memory: Memory, request: Request, store_id: str) -> Settle | Read | None:
+    """Find the request's own record (rule 2); None: there is none, and the highest number was read."""
     ours = memory.version_of(request)
     if ours is not None:
         return Settle(ours)
@@ -314,11 +325,9 @@ def _next(memory: Memory, request: Request, store_id: str) -> Step:
     numbers = tuple(number for number, _ in zip(unread, range(READ_AT_ONCE), strict=False))
     if numbers:
         return Read(numbers)
-    if memory.highest < 0:
-        return Attempt(0)
-    if memory.highest not in memory.seen:
+    if memory.highest >= 0 and memory.highest not in memory.seen:
         return Read((memory.highest,))
-    return _compare(memory, request) or Attempt(memory.highest + 1)
+    return None
 
 
 def _compare(memory: Memory, request: Request) -> Step | None:

@@ -79,6 +79,10 @@ class Pauses:
             await self._queue.wait_until(row, public_name(error), str(error), next_try)
         await self._patience.wait(pause_s)
 
+    async def wait(self, seconds: float) -> None:
+        """Wait so long, unless nudged."""
+        await self._patience.wait(seconds)
+
     async def wait_shortly(self) -> None:
         """Wait up to 0.2 s."""
         await self._patience.wait(self._clock.random() * SHORT_S)

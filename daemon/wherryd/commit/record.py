@@ -1,6 +1,6 @@
-"""The bytes of a version's record, made once for each number that is tried.
+"""The bytes of a version's record, made once for each number that is tried; and of a draft's parts.
 
-Owns: which of a request's fields stand in the record. Does not own: their format (``registry``).
+Owns: which of a request's fields stand where. Does not own: their format (``registry``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import msgspec
 
 from wherryd.clock import rfc3339
 from wherryd.commit.aliases import worth_giving
-from wherryd.model import VersionRecord
+from wherryd.model import DraftPart, Sealed, VersionRecord
 from wherryd.queue.base import Request
 from wherryd.registry.records import encode
 
@@ -41,4 +41,62 @@ def make_record(request: Request, number: int) -> bytes:
             client=request.client,
             tags=request.tags,
         )
+    )
+
+
+def make_draft_record(sealed: Sealed, number: int) -> bytes:
+    """Write the record of a draft as version ``number``: the same bytes, whoever finishes it."""
+    return encode(
+        VersionRecord(
+            format=1,
+            version=number,
+            request=sealed.draft,
+            type=sealed.type,
+            description=sealed.description,
+            metadata=sealed.metadata,
+            entries=sealed.entries,
+            size=sealed.size,
+            manifest=sealed.manifest,
+            digest=sealed.digest,
+            content=sealed.content,
+            run=sealed.run,
+            inputs=sealed.inputs,
+            aliases=sealed.aliases,
+            created=sealed.created,
+            client=sealed.client,
+            tags=sealed.tags,
+        )
+    )
+
+
+def make_part(request: Request, home: str) -> bytes:
+    """Write what an upsert puts into its draft."""
+    return encode(part_of(request, home))
+
+
+def part_of(request: Request, home: str) -> DraftPart:
+    """What an upsert puts into its draft.
+
+    Args:
+        home: the home's id.
+    """
+    assert request.manifest and request.digest and request.place is not None
+    return DraftPart(
+        format=1,
+        request=request.id,
+        home=home,
+        sequence=request.place,
+        type=request.type,
+        description=request.description,
+        metadata=msgspec.json.decode(request.metadata),
+        entries=request.entries,
+        size=request.size,
+        manifest=request.manifest,
+        digest=request.digest,
+        run=request.run,
+        inputs=request.inputs,
+        aliases=worth_giving(request.aliases),
+        created=rfc3339(request.accepted),
+        client=request.client,
+        tags=request.tags,
     )

@@ -1,7 +1,8 @@
 """One lane's commits, one after the other.
 
 Owns: doing the steps that ``lane.decide`` names, for the first request of one lane; pauses after
-store errors. Does not own: the rules (``lane``), which lanes have work (``committer``), aliases.
+store errors. Does not own: the rules (``lane``, ``drafts``), the steps of a draft (``finishing``), which
+lanes have work (``committer``), aliases.
 
 What a kill leaves: before ``queue.attempt`` returned, nothing was sent; after it, number and bytes
 are in the queue and count as sent, and the next start settles them at that number.
@@ -14,10 +15,19 @@ from functools import partial
 
 import msgspec
 
-from wherry.errors import QueueError, StoreChanged, StoreError, StoreUnavailable, UsageError
+from wherry.errors import (
+    CaptureError,
+    QueueError,
+    StoreChanged,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.aliases import worth_giving
+from wherryd.commit.drafts import FailLate, FinishStep, decide_finish
+from wherryd.commit.finishing import Finisher, PartsMissing
 from wherryd.commit.lane import (
     Attempt,
     Confirm,
@@ -28,16 +38,15 @@ from wherryd.commit.lane import (
     Read,
     ReadType,
     Settle,
-    Step,
     Stop,
     decide,
 )
 from wherryd.commit.looking import Looker
 from wherryd.commit.pauses import Pauses
-from wherryd.commit.record import make_record
+from wherryd.commit.record import make_draft_record, make_record
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.doubts import Doubts
-from wherryd.model import Lane, State
+from wherryd.model import Lane, RequestKind, Sealed, State
 from wherryd.news import Watch
 from wherryd.public import public_name
 from wherryd.queue.base import Known, Queue, Request, WrongState
@@ -52,6 +61,7 @@ _AFTER_CLAIM = failpoint("commit.type.after-claim")
 _BEFORE_ATTEMPT = failpoint("commit.record.before-queue")
 _BEFORE_SEND = failpoint("commit.record.before-send")
 _AFTER_SEND = failpoint("commit.record.after-send")
+_BEFORE_FAIL_LATE = failpoint("commit.draft.before-fail")
 _BEFORE_SETTLE = failpoint("commit.request.before-settle")
 _AFTER_SETTLE = failpoint("commit.request.after-settle")
 
@@ -64,6 +74,7 @@ class LaneWorker:
         registry: the lane's store.
         pauses: how long to wait after an error; shared by the lanes of a store.
         looker: looks again at what a request names.
+        finisher: finishes drafts.
         doubts: what others, and this worker, have met at the store.
     """
 
@@ -75,6 +86,7 @@ class LaneWorker:
         clock: Clock,
         pauses: Pauses,
         looker: Looker,
+        finisher: Finisher,
         note_defect: NoteDefect = note_defect,
         doubts: Doubts | None = None,
     ) -> None:
@@ -84,6 +96,7 @@ class LaneWorker:
         self._clock = clock
         self._pauses = pauses
         self._looker = looker
+        self._finisher = finisher
         self._note_defect = note_defect
         self._doubts = doubts or Doubts()
         self._doubted = 0  # how often, when the store was asked last
@@ -98,8 +111,11 @@ class LaneWorker:
                 head = line[0]
                 if head.state not in (State.UPLOADED, State.SENDING):
                     break
-                if not await self._advance(head):
-                    return
+                try:
+                    if not await self._advance(head):
+                        return
+                except PartsMissing:
+                    break
             if not line:
                 return
 
@@ -109,7 +125,7 @@ class LaneWorker:
         The second request is noticed as well, before the first is sent, so that what this worker
         writes counts as seen after the second was accepted.
         """
-        line = await self._queue.line(self._lane, limit=2)
+        line = await self._queue.line(self._lane, limit=2, upserts=False)
         self._memory.notice(line)
         return line
 
@@ -117,7 +133,7 @@ class LaneWorker:
         """Do steps until the request has ended or something is in the way; False: lane stopped."""
         try:
             with watched(self._pauses.watcher(head)):
-                while not isinstance(step := self._decide(head), Settle | Fail | Stop):
+                while not isinstance(step := self._decide(head), Settle | Fail | FailLate | Stop):
                     head = await self._do(step, head)
                     self._pauses.went_well()
                 await self._end(step, head)
@@ -136,8 +152,13 @@ class LaneWorker:
             )
             await self._pauses.wait_refused(head.row, refusal)
             return True
+        except PartsMissing:
+            raise
         except QueueError:
             await self._pauses.wait_shortly()  # it can't be told the reason either
+            return True
+        except CaptureError as error:  # no room for a draft's manifest
+            await self._pauses.wait_after(head.row, error)
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
             self._doubts.note(self._lane.store)
@@ -145,14 +166,18 @@ class LaneWorker:
             return True
         return not isinstance(step, Stop)
 
-    def _decide(self, head: Request) -> Step:
+    def _decide(self, head: Request) -> FinishStep:
+        finishing = self._finisher.memory(head)
         if self._doubts.of(self._lane.store) != self._doubted:
             self._memory.broken()
+            finishing.broken()
         store_id = self._kept.store_id if self._kept else ""
-        clock = self._clock
-        return decide(self._memory, head, store_id, clock.monotonic(), clock.now())
+        now, today = self._clock.monotonic(), self._clock.now()
+        if head.kind is RequestKind.FINISH:
+            return decide_finish(self._memory, finishing, head, store_id, now, today)
+        return decide(self._memory, head, store_id, now, today)
 
-    async def _do(self, step: Step, head: Request) -> Request:
+    async def _do(self, step: FinishStep, head: Request) -> Request:
         """Do a step after which the request still has to become a version; return it as it is then."""
         match step:
             case Confirm():
@@ -167,10 +192,15 @@ class LaneWorker:
                 return await self._attempt(head, number)
             case Put(number):
                 await self._put(head, number)
+            case _:
+                return await self._finisher.do(step, head, self._known.store_id)
         return head
 
-    async def _end(self, step: Settle | Fail | Stop, head: Request) -> None:
+    async def _end(self, step: Settle | Fail | FailLate | Stop, head: Request) -> None:
         match step:
+            case FailLate(error, reason):
+                _BEFORE_FAIL_LATE()
+                await self._queue.fail_late(head.row, error, reason)
             case Settle(version):
                 await self._settle(head, version)
             case Fail(error, reason):
@@ -255,7 +285,8 @@ class LaneWorker:
     async def _attempt(self, head: Request, number: int) -> Request:
         await self._learn()
         self._pauses.not_refused()
-        record = make_record(head, number)
+        sealed = self._sealed(head)
+        record = make_draft_record(sealed, number) if sealed else make_record(head, number)
         _BEFORE_ATTEMPT()
         await self._queue.attempt(head.row, number, record)
         return msgspec.structs.replace(head, state=State.SENDING, number=number, record=record)
@@ -279,13 +310,19 @@ class LaneWorker:
             lane, store_id = self._lane, self._known.store_id
             await self._registry.sync_version(lane.project, lane.name, version, store_id)
         _BEFORE_SETTLE()
+        sealed = self._sealed(head)
+        drafts = sealed.aliases if sealed else None
         changes: list[Callable[[], Awaitable[None]]]
-        changes = [partial(self._queue.settle, head.row, version), self._learn]
-        if not worth_giving(head.aliases):
+        changes = [partial(self._queue.settle, head.row, version, drafts), self._learn]
+        if not worth_giving(head.aliases if drafts is None else drafts):
             changes.append(partial(self._queue.done, head.row, ()))
         # Side by side, so that they share one transaction and its sync; in this order.
         await all_of(*changes)
         _AFTER_SETTLE()
+
+    def _sealed(self, head: Request) -> Sealed | None:
+        """What the draft is that a request finishes."""
+        return self._finisher.memory(head).sealed if head.kind is RequestKind.FINISH else None
 
     async def _learn(self) -> None:
         """Keep the highest number that was read, and the type, where they are new."""

@@ -29,6 +29,7 @@ from wherryd.model import (
     Manifest,
     PartSums,
     Place,
+    RequestKind,
     RunInfo,
     State,
     Upload,
@@ -64,6 +65,11 @@ class NewRequest(msgspec.Struct, frozen=True):
     synced: bool = False  # the captured bytes survive a power loss already
     lookups: int = 0
     spooled: Room = Room()  # what its folder holds
+    kind: RequestKind = RequestKind.LOG
+    draft: str = ""  # <hex>; of an upsert or a finish
+    newest: bool = (
+        False  # of a finish: at a path with other bytes in two parts, the later one counts
+    )
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -102,6 +108,12 @@ class Request(msgspec.Struct, frozen=True):
     logged: float = 0.0  # when it first became durable; ``accepted`` is renewed by sync and retry
     lookups: int = 0  # that are not done
     sent_since: float | None = None  # since when it has put all that it names; None: some was there
+    kind: RequestKind = RequestKind.LOG
+    draft: str = ""  # <hex>; of an upsert or a finish
+    newest: bool = (
+        False  # of a finish: at a path with other bytes in two parts, the later one counts
+    )
+    sealed: bytes | None = None  # of a finish that is sending: its ``sealed.json``
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -138,6 +150,14 @@ class GivenUp(msgspec.Struct, frozen=True):
     project: str
     digest: str  # of the blob that it was to become
     name: str  # what the store calls it
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """A line of one part's manifest."""
+
+    path: str
+    part: int  # which part it is of, in the order in which they count
+    line: bytes  # JSON, ``ManifestEntry``
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -408,18 +428,23 @@ class Queue(Protocol):
         ...
 
     # ── commit ─────────────────────────────────────────────────────────────────────────────────
-    async def lanes(self, after: Lane | None = None, limit: int | None = None) -> list[Lane]:
+    async def lanes(
+        self, after: Lane | None = None, limit: int | None = None, *, upserts: bool = True
+    ) -> list[Lane]:
         """Lanes with requests that have a place and are not settled, sorted; the first ``limit`` of those
         that come after one.
+
+        Args:
+            upserts: whether they count; they take no number, and no request waits for theirs.
         """
         ...
 
-    async def line(self, lane: Lane, limit: int = 100) -> list[Request]:
-        """The lane's requests that have a place and have not settled or ended, by place."""
+    async def line(self, lane: Lane, limit: int = 100, *, upserts: bool = True) -> list[Request]:
+        """The lane's requests that have a place and have not settled or ended, by place; as ``lanes``."""
         ...
 
     async def unaliased(self) -> list[Request]:
-        """Requests that are settled and not done."""
+        """Requests that are settled and not done, but for upserts."""
         ...
 
     async def known(self, lane: Lane) -> Known:
@@ -465,8 +490,57 @@ class Queue(Protocol):
         """
         ...
 
-    async def settle(self, row: int, version: int) -> None:
-        """uploaded or sending → settled, as this version."""
+    async def settle(self, row: int, version: int, aliases: Sequence[str] | None = None) -> None:
+        """uploaded or sending → settled, as this version.
+
+        Args:
+            aliases: those to give instead of its own: the draft's, of a finish.
+        """
+        ...
+
+    # ── drafts ─────────────────────────────────────────────────────────────────────────────────
+    async def upserts(self) -> list[Request]:
+        """Upserts that are uploaded and have not ended, by place."""
+        ...
+
+    async def keep_part(self, row: int, part: bytes) -> None:
+        """uploaded → sending, of an upsert: its part's bytes, before they are first sent."""
+        ...
+
+    async def part_put(self, row: int) -> None:
+        """sending → settled, of an upsert: its part is in the store. Finishes of its draft are told."""
+        ...
+
+    async def parts_missing(self, row: int) -> int:
+        """How many upserts of a finish's draft that this home accepted before it have not put their parts.
+
+        Those that have ended are passed over.
+        """
+        ...
+
+    async def gather(self, row: int, lines: Sequence[Gathered]) -> None:
+        """Keep what a finish has read of its draft's parts; again the same does no harm."""
+        ...
+
+    async def gathered(
+        self, row: int, after: tuple[str, int] = ("", -1), limit: int = 1000
+    ) -> list[Gathered]:
+        """What a finish has gathered, by path and part, from the first above (path, part)."""
+        ...
+
+    async def forget_gathered(self, row: int) -> None:
+        """Delete what a finish has gathered."""
+        ...
+
+    async def keep_sealed(self, row: int, sealed: bytes) -> None:
+        """uploaded → sending, of a finish: its ``sealed.json``, before it is first sent."""
+        ...
+
+    async def fail_late(self, row: int, error: str, reason: str) -> None:
+        """→ failed, though it was sent: an upsert from settled, a finish from uploaded or sending.
+
+        Only when it is known for sure that the draft's version is without it.
+        """
         ...
 
     async def done(self, row: int, given: Sequence[str], error: str = "", reason: str = "") -> None:

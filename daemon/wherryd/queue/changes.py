@@ -14,7 +14,7 @@ from wherryd.model import Manifest, RunInfo, State
 from wherryd.queue.base import Accepted, Known, NewRequest, WrongState
 from wherryd.queue.group import Changed
 from wherryd.queue.knowledge import known, store_id
-from wherryd.queue.queries import change, one_row
+from wherryd.queue.queries import all_rows, change, one_row
 from wherryd.queue.rows import Head, head_of, json, lane_values, request_values, strings
 
 #: Nothing of the request can be in the store yet.
@@ -114,7 +114,7 @@ def link(
     if request.state is not State.DONE:
         return Changed(None, (request_id,))
     change(db, "set_settled_again", row=request.row)
-    return _entered(State.SETTLED, request)
+    return entered(State.SETTLED, request)
 
 
 # ── forward ────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +131,7 @@ def prepared(db: sqlite3.Connection, row: int, manifest: Manifest, content: str)
         entries=manifest.entries,
         size=manifest.size,
     )
-    return _entered(State.PREPARED, request)
+    return entered(State.PREPARED, request)
 
 
 def plan_again(db: sqlite3.Connection, row: int) -> Changed[None]:
@@ -140,7 +140,7 @@ def plan_again(db: sqlite3.Connection, row: int) -> Changed[None]:
     change(db, "forget_places", row=row)
     change(db, "delete_packs", row=row)
     change(db, "set_accepted_again", row=row)
-    return _entered(State.ACCEPTED, request)
+    return entered(State.ACCEPTED, request)
 
 
 def uploaded(
@@ -151,7 +151,7 @@ def uploaded(
     if sent_to is not None and sent_to != store_id(db, request.lane.store):
         raise WrongState(f"request {request.id} was uploaded to another store than counts now")
     change(db, "set_uploaded", row=row, since=since)
-    return _entered(State.UPLOADED, request)
+    return entered(State.UPLOADED, request)
 
 
 def send_back(
@@ -161,9 +161,9 @@ def send_back(
     request = head(db, row, State.UPLOADED)
     change(db, "set_prepared_again", row=row)
     change(db, "forget_type", **lane_values(request.lane))
-    entered = _entered(State.PREPARED, request) if is_planned else plan_again(db, row)
+    back = entered(State.PREPARED, request) if is_planned else plan_again(db, row)
     change(db, "set_waiting", row=row, error=error, reason=reason, next_try=None)
-    return entered
+    return back
 
 
 def attempt(db: sqlite3.Connection, row: int, number: int, record: bytes) -> Changed[None]:
@@ -172,22 +172,30 @@ def attempt(db: sqlite3.Connection, row: int, number: int, record: bytes) -> Cha
     if request.state is State.SENDING:
         _refuse_other_bytes(db, request, number, record)
     change(db, "set_sending", row=row, number=number, record=record)
-    return _entered(State.SENDING, request)
+    return entered(State.SENDING, request)
 
 
 def _refuse_other_bytes(db: sqlite3.Connection, request: Head, number: int, record: bytes) -> None:
     before = one_row(db, "attempted", row=request.row)
     assert before is not None
+    if before["number"] is None:
+        return  # a finish that has sent no record yet
     again = number == before["number"] and record == before["record"]
     if number <= before["number"] and not again:
         raise WrongState(f"request {request.id} was sent as v{before['number']} with other bytes")
 
 
-def settle(db: sqlite3.Connection, row: int, version: int) -> Changed[None]:
+def settle(
+    db: sqlite3.Connection, row: int, version: int, aliases: Sequence[str] | None = None
+) -> Changed[None]:
     """uploaded or sending → settled."""
     request = head(db, row, State.UPLOADED, State.SENDING)
     change(db, "set_settled", row=row, version=version)
-    return _entered(State.SETTLED, request)
+    if aliases is not None:
+        linked = [strings(one["aliases"]) for one in all_rows(db, "links", request=request.id)]
+        given = dict.fromkeys(alias for some in (aliases, *linked) for alias in some)
+        change(db, "set_aliases", row=row, aliases=json([*given]))
+    return entered(State.SETTLED, request)
 
 
 def done(
@@ -205,7 +213,7 @@ def done(
     if missing := set(strings(asked["aliases"])) - {*given, "", "latest"}:
         raise WrongState(f"request {request.id} has more aliases to give: {sorted(missing)}")
     change(db, "set_done", row=row, now=now, error=error, reason=reason)
-    return _entered(State.DONE, request)
+    return entered(State.DONE, request)
 
 
 # ── what goes wrong, and what the user says ────────────────────────────────────────────────────
@@ -222,14 +230,14 @@ def fail(db: sqlite3.Connection, row: int, error: str, reason: str, now: float) 
     """held, accepted, prepared or uploaded → failed."""
     request = head(db, row, *UNSENT)
     change(db, "set_failed", row=row, error=error, reason=reason, now=now)
-    return _entered(State.FAILED, request)
+    return entered(State.FAILED, request)
 
 
 def cancel(db: sqlite3.Connection, row: int, now: float) -> Changed[None]:
     """held, accepted, prepared or uploaded → cancelled."""
     request = head(db, row, *UNSENT)
     change(db, "set_cancelled", row=row, now=now)
-    return _entered(State.CANCELLED, request)
+    return entered(State.CANCELLED, request)
 
 
 def retry(db: sqlite3.Connection, row: int, now: float) -> Changed[int]:
@@ -262,7 +270,8 @@ def _in_state(db: sqlite3.Connection, row: int, state: State) -> Head | None:
     return head_of(found) if found and found["state"] == state else None
 
 
-def _entered(state: State, request: Head) -> Changed[None]:
+def entered(state: State, request: Head) -> Changed[None]:
+    """Tell who waits for such a request, for this one, or for its lane."""
     lane = (request.lane,) if state in _MOVES_LANE else ()
     return Changed(None, (state, request.id, *lane))
 

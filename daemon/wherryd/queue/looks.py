@@ -151,13 +151,17 @@ def _count(row: sqlite3.Row | None) -> int:
 
 
 def lanes(
-    db: sqlite3.Connection, after: Lane | None = None, limit: int | None = None
+    db: sqlite3.Connection,
+    after: Lane | None = None,
+    limit: int | None = None,
+    *,
+    upserts: bool = True,
 ) -> list[Lane]:
     """Lanes with requests that have a place and are not settled, in the order of their names."""
     with_line = (
         lane
         for lane in _all_lanes(db, after or Lane("", "", ""))
-        if one_row(db, "has_line", **lane_values(lane))
+        if one_row(db, "has_line", **lane_values(lane), upserts=upserts)
     )
     return list(islice(with_line, limit))
 
@@ -169,13 +173,14 @@ def _all_lanes(db: sqlite3.Connection, lane: Lane) -> Iterator[Lane]:
         yield lane
 
 
-def line(db: sqlite3.Connection, lane: Lane, limit: int) -> list[Request]:
+def line(db: sqlite3.Connection, lane: Lane, limit: int, *, upserts: bool = True) -> list[Request]:
     """A lane's requests that have a place and have not settled or ended, by place."""
-    return requests_of(all_rows(db, "line", **lane_values(lane), limit=limit))
+    values = lane_values(lane)
+    return requests_of(all_rows(db, "line", **values, limit=limit, upserts=upserts))
 
 
 def unaliased(db: sqlite3.Connection) -> list[Request]:
-    """Requests that are settled and not done."""
+    """Requests that are settled and not done, but for upserts."""
     return requests_of(all_rows(db, "unaliased"))
 
 

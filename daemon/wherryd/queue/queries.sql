@@ -34,11 +34,11 @@ RETURNING CAST(value AS INTEGER) AS place;
 INSERT INTO requests (
     row, id, body, place, state, address, project, name, type, description, metadata, aliases, tags,
     inputs, run, run_id, client, folder, synced, logged, floor, floor_store, accepted, entries, size,
-    lookups, spooled_bytes, spooled_files
+    lookups, spooled_bytes, spooled_files, kind, draft, newest
 ) VALUES (
     :row, :id, :body, :place, :state, :address, :project, :name, :type, :description, :metadata,
     :aliases, :tags, :inputs, :run, :run_id, :client, :folder, :synced, :now, :floor, :floor_store,
-    :now, :entries, :size, :lookups, :spooled_bytes, :spooled_files
+    :now, :entries, :size, :lookups, :spooled_bytes, :spooled_files, :kind, :draft, :newest
 );
 
 -- name: upsert_link
@@ -79,10 +79,10 @@ SELECT aliases FROM links WHERE request = :request AND run_id = :run_id;
 
 -- name: head
 -- What a change must know before it may start.
-SELECT row, id, state, address, project, name FROM requests WHERE row = :row;
+SELECT row, id, state, address, project, name, kind FROM requests WHERE row = :row;
 
 -- name: head_by_id
-SELECT row, id, state, address, project, name FROM requests WHERE id = :id;
+SELECT row, id, state, address, project, name, kind FROM requests WHERE id = :id;
 
 -- name: set_prepared
 UPDATE requests
@@ -111,11 +111,23 @@ UPDATE requests
 SET state = 'sending', number = :number, record = :record, error = '', reason = '', next_try = NULL
 WHERE row = :row;
 
+-- name: set_sending_part
+UPDATE requests SET state = 'sending', record = :record, error = '', reason = '', next_try = NULL WHERE row = :row;
+
+-- name: set_part_put
+UPDATE requests SET state = 'settled', error = '', reason = '', next_try = NULL WHERE row = :row;
+
+-- name: set_sealing
+UPDATE requests SET state = 'sending', sealed = :sealed, error = '', reason = '', next_try = NULL WHERE row = :row;
+
 -- name: set_settled
 UPDATE requests
-SET state = 'settled', version = :version, number = NULL, record = NULL,
+SET state = 'settled', version = :version, number = NULL, record = NULL, sealed = NULL,
     error = '', reason = '', next_try = NULL
 WHERE row = :row;
+
+-- name: set_aliases
+UPDATE requests SET aliases = :aliases WHERE row = :row;
 
 -- name: set_done
 UPDATE requests
@@ -124,7 +136,8 @@ WHERE row = :row;
 
 -- name: set_failed
 UPDATE requests
-SET state = 'failed', ended = :now, error = :error, reason = :reason, next_try = NULL
+SET state = 'failed', ended = :now, error = :error, reason = :reason, next_try = NULL,
+    number = NULL, record = NULL, sealed = NULL
 WHERE row = :row;
 
 -- name: set_cancelled
@@ -245,12 +258,12 @@ WHERE EXISTS (
 -- name: in_line_before
 SELECT count(*) AS ahead FROM requests
 WHERE address = :address AND project = :project AND name = :name AND place < :place
-    AND state NOT IN ('done', 'failed', 'cancelled');
+    AND state NOT IN ('done', 'failed', 'cancelled') AND kind <> 'upsert';
 
 -- name: held_before
 SELECT count(*) AS ahead FROM requests
 WHERE address = :address AND project = :project AND name = :name AND place IS NULL AND row < :row
-    AND state NOT IN ('done', 'failed', 'cancelled');
+    AND state NOT IN ('done', 'failed', 'cancelled') AND kind <> 'upsert';
 
 -- name: folders
 SELECT folder FROM requests
@@ -268,6 +281,7 @@ LIMIT 1;
 SELECT * FROM requests
 WHERE address = :address AND project = :project AND name = :name AND place > 0
     AND state NOT IN ('done', 'failed', 'cancelled') AND state <> 'settled'
+    AND (:upserts OR kind <> 'upsert')
 ORDER BY place
 LIMIT :limit;
 
@@ -275,10 +289,41 @@ LIMIT :limit;
 SELECT 1 FROM requests
 WHERE address = :address AND project = :project AND name = :name AND place > 0
     AND state NOT IN ('done', 'failed', 'cancelled') AND state <> 'settled'
+    AND (:upserts OR kind <> 'upsert')
 LIMIT 1;
 
 -- name: unaliased
-SELECT * FROM requests WHERE state = 'settled' ORDER BY place;
+SELECT * FROM requests WHERE state = 'settled' AND kind <> 'upsert' ORDER BY place;
+
+-- ── drafts ─────────────────────────────────────────────────────────────────────────────────────
+
+-- name: upserts
+SELECT * FROM requests
+WHERE kind <> 'log' AND state NOT IN ('done', 'failed', 'cancelled') AND draft > ''
+    AND kind = 'upsert' AND state IN ('uploaded', 'sending', 'settled')
+ORDER BY place;
+
+-- name: parts_missing
+-- Upserts of a finish's draft that came before it, and whose parts are not known to be in the store.
+SELECT count(*) AS missing FROM requests AS finish JOIN requests AS upsert
+    ON upsert.draft = finish.draft AND upsert.kind <> 'log'
+        AND upsert.state NOT IN ('done', 'failed', 'cancelled')
+WHERE finish.row = :row AND upsert.kind = 'upsert' AND upsert.address = finish.address
+    AND upsert.place < finish.place AND upsert.state <> 'settled';
+
+-- name: insert_gathered
+INSERT INTO gathered (row, path, part, line) VALUES (?, ?, ?, ?)
+ON CONFLICT (row, path, part) DO UPDATE SET line = excluded.line;
+
+-- name: gathered
+SELECT path, part, line FROM gathered
+WHERE row = :row AND (path, part) > (:path, :part)
+ORDER BY path, part
+LIMIT :limit;
+
+-- name: delete_gathered
+DELETE FROM gathered
+WHERE (row, path, part) IN (SELECT row, path, part FROM gathered WHERE row = :row LIMIT :limit);
 
 -- ── entries ────────────────────────────────────────────────────────────────────────────────────
 
@@ -338,7 +383,8 @@ WHERE (row, path) IN (SELECT row, path FROM entries WHERE row = :row LIMIT :limi
 
 -- name: has_entries
 SELECT 1 WHERE EXISTS (SELECT 1 FROM entries WHERE row = :row)
-    OR EXISTS (SELECT 1 FROM lookups WHERE row = :row);
+    OR EXISTS (SELECT 1 FROM lookups WHERE row = :row)
+    OR EXISTS (SELECT 1 FROM gathered WHERE row = :row);
 
 -- name: orphans
 -- From row to row in the primary key, past the entries of each.
@@ -521,10 +567,10 @@ WHERE address = :address AND (:project = '' OR (project = :project AND name = :n
 
 -- name: to_upload_again
 UPDATE requests
-SET state = 'prepared', number = NULL, record = NULL, error = '', reason = '', next_try = NULL
+SET state = 'prepared', number = NULL, record = NULL, sealed = NULL, error = '', reason = '', next_try = NULL
 WHERE address = :address AND (:project = '' OR (project = :project AND name = :name))
-    AND state IN ('uploaded', 'sending')
-RETURNING row, id, state, address, project, name;
+    AND (state IN ('uploaded', 'sending') OR (state = 'settled' AND kind = 'upsert'))
+RETURNING row, id, state, address, project, name, kind;
 
 -- ── upkeep ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,7 +13,17 @@ from typing import Any
 
 import msgspec
 
-from wherryd.model import Entry, FileStat, Lane, Lookup, Reference, RunInfo, Source, State
+from wherryd.model import (
+    Entry,
+    FileStat,
+    Lane,
+    Lookup,
+    Reference,
+    RequestKind,
+    RunInfo,
+    Source,
+    State,
+)
 from wherryd.queue.base import Known, Link, NewRequest, Request
 from wherryd.queue.queries import Value
 
@@ -27,7 +37,7 @@ _REQUEST = (
     *("type", "description", "metadata", "aliases", "tags", "inputs", "run", "client", "folder"),
     *("accepted", "floor", "floor_store", "entries", "size", "manifest", "digest", "content"),
     *("number", "record", "version", "error", "reason", "next_try", "acknowledged", "ended"),
-    *("logged", "lookups", "sent_since"),
+    *("logged", "lookups", "sent_since", "kind", "draft", "newest", "sealed"),
 )
 
 
@@ -38,6 +48,7 @@ class Head(msgspec.Struct, frozen=True):
     id: str
     state: State
     lane: Lane
+    kind: RequestKind
 
 
 def json(value: object) -> str:
@@ -62,7 +73,8 @@ def lane_values(lane: Lane) -> dict[str, str]:
 
 def head_of(row: sqlite3.Row) -> Head:
     """Read the first columns of a request."""
-    return Head(row["row"], row["id"], State(row["state"]), lane_of(row))
+    kind = RequestKind(row["kind"])
+    return Head(row["row"], row["id"], State(row["state"]), lane_of(row), kind)
 
 
 def request_of(row: sqlite3.Row) -> Request:
@@ -91,7 +103,11 @@ def _request(values: Sequence[Any]) -> Request:
         _RUN.decode(values[13]),
         *values[14:30],
         bool(values[30]),
-        *values[31:],
+        *values[31:35],
+        RequestKind(values[35]),
+        values[36],
+        bool(values[37]),
+        values[38],
     )
     return Request(*fields)
 
@@ -123,6 +139,9 @@ def request_values(request: NewRequest) -> dict[str, Value]:
         "size": request.size,
         "spooled_bytes": request.spooled.bytes,
         "spooled_files": request.spooled.files,
+        "kind": request.kind,
+        "draft": request.draft,
+        "newest": request.newest,
     }
 
 

@@ -16,6 +16,11 @@
 -- (One exception: a lane whose store was exchanged; after the user's `wherry retry`, `uploaded` and
 -- `sending` go back to `prepared`, and to `accepted` where their manifest points at bytes that the store
 -- does not have.) A request that equals the highest version goes from `uploaded` to `settled`.
+--
+-- An upsert takes no number: `sending` means that its part may be in the store, `settled` that it is there, `done`
+-- that the draft's version has it, or will. A finish is `sending` from the moment that it may have sealed the draft.
+-- Two arrows are theirs alone, both for a draft that was sealed without them: an upsert fails from `settled`, and a
+-- finish that brings what is not in the version fails from `uploaded` or `sending`.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -103,7 +108,12 @@ CREATE TABLE requests (
     sent_since  REAL,                           -- since when it has put all that it names; NULL: some was there
     -- what its folder holds of the spool; what has left is taken off before the files go
     spooled_bytes INTEGER NOT NULL DEFAULT 0,
-    spooled_files INTEGER NOT NULL DEFAULT 0
+    spooled_files INTEGER NOT NULL DEFAULT 0,
+    kind        TEXT NOT NULL DEFAULT 'log' CHECK (kind IN ('log', 'upsert', 'finish')),
+    -- of an upsert or a finish
+    draft       TEXT NOT NULL DEFAULT '',       -- <hex>
+    newest      INTEGER NOT NULL DEFAULT 0,     -- 1: of two parts with other bytes at a path, the later one counts
+    sealed      BLOB                            -- in `sending`, of a finish: its sealed.json, which may have been sent
 ) STRICT;
 CREATE INDEX requests_by_state ON requests (state, place, row, address);
 CREATE INDEX requests_by_run ON requests (run_id);
@@ -112,6 +122,7 @@ CREATE INDEX requests_by_lane ON requests (address, project, name, place)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
 CREATE INDEX requests_by_type ON requests (address, project, name, type)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
+CREATE INDEX requests_by_draft ON requests (draft) WHERE kind <> 'log' AND state NOT IN ('done', 'failed', 'cancelled');
 CREATE INDEX requests_unfreed ON requests (row) WHERE freed = 0 AND state IN ('done', 'cancelled');
 CREATE INDEX requests_unsynced ON requests (row) WHERE synced = 0 AND state NOT IN ('done', 'cancelled');
 
@@ -224,6 +235,15 @@ CREATE TABLE lookups (
     found       INTEGER NOT NULL DEFAULT 0,     -- entries that it led to so far
     done        INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (row, number)
+) STRICT, WITHOUT ROWID;
+
+-- What a finish has read of its draft's parts, to sort it by path. Swept as entries are.
+CREATE TABLE gathered (
+    row  INTEGER NOT NULL,                      -- requests.row
+    path TEXT NOT NULL,                         -- BINARY collation: by UTF-8 bytes
+    part INTEGER NOT NULL,                      -- which part it is of, in the order in which they count
+    line BLOB NOT NULL,                         -- JSON, model.ManifestEntry
+    PRIMARY KEY (row, path, part)
 ) STRICT, WITHOUT ROWID;
 
 -- Runs that logged an Artifact again after its own request.

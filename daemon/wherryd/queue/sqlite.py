@@ -30,12 +30,13 @@ from wherryd.model import (
     Upload,
 )
 from wherryd.news import News
-from wherryd.queue import changes, findings, knowledge, looks, staging, uploads
+from wherryd.queue import changes, drafts, findings, knowledge, looks, staging, uploads
 from wherryd.queue.base import (
     Accepted,
     DoneRecord,
     Filter,
     Finding,
+    Gathered,
     GivenUp,
     Known,
     Link,
@@ -72,6 +73,11 @@ _LEARN = Kind.named("learn")
 _STORE = Kind.named("store")
 _ATTEMPT = Kind.named("attempt")
 _SETTLE = Kind.named("settle")
+_GATHER = Kind.named("gather")
+_KEEP_PART = Kind.named("keep-part")
+_PART_PUT = Kind.named("part-put")
+_SEAL = Kind.named("seal")
+_FAIL_LATE = Kind.named("fail-late")
 _DONE = Kind.named("done")
 _WAIT = Kind.named("wait")
 _FAIL = Kind.named("fail")
@@ -307,12 +313,14 @@ class SqliteQueue:
         await self._writer.change(_UPLOADED, uploaded)
 
     # ── commit ─────────────────────────────────────────────────────────────────────────────────
-    async def lanes(self, after: Lane | None = None, limit: int | None = None) -> list[Lane]:
+    async def lanes(
+        self, after: Lane | None = None, limit: int | None = None, *, upserts: bool = True
+    ) -> list[Lane]:
         ask = self._read if limit is None else self._look
-        return await ask(partial(looks.lanes, after=after, limit=limit))
+        return await ask(partial(looks.lanes, after=after, limit=limit, upserts=upserts))
 
-    async def line(self, lane: Lane, limit: int = 100) -> list[Request]:
-        return await self._look(partial(looks.line, lane=lane, limit=limit))
+    async def line(self, lane: Lane, limit: int = 100, *, upserts: bool = True) -> list[Request]:
+        return await self._look(partial(looks.line, lane=lane, limit=limit, upserts=upserts))
 
     async def unaliased(self) -> list[Request]:
         return await self._look(looks.unaliased)
@@ -352,8 +360,44 @@ class SqliteQueue:
         )
         await self._writer.change(_BACK, back)
 
-    async def settle(self, row: int, version: int) -> None:
-        await self._writer.change(_SETTLE, partial(changes.settle, row=row, version=version))
+    async def settle(self, row: int, version: int, aliases: Sequence[str] | None = None) -> None:
+        settle = partial(changes.settle, row=row, version=version, aliases=aliases)
+        await self._writer.change(_SETTLE, settle)
+
+    # ── drafts ─────────────────────────────────────────────────────────────────────────────────
+    async def upserts(self) -> list[Request]:
+        return await self._read(drafts.upserts)
+
+    async def keep_part(self, row: int, part: bytes) -> None:
+        await self._writer.change(_KEEP_PART, partial(drafts.keep_part, row=row, part=part))
+
+    async def part_put(self, row: int) -> None:
+        await self._writer.change(_PART_PUT, partial(drafts.part_put, row=row))
+
+    async def parts_missing(self, row: int) -> int:
+        return await self._look(partial(drafts.parts_missing, row=row))
+
+    async def gather(self, row: int, lines: Sequence[Gathered]) -> None:
+        for part in _parts(lines):
+            gather = partial(drafts.gather, row=row, lines=part)
+            await self._bulk(_GATHER, gather, len(part))
+
+    async def gathered(
+        self, row: int, after: tuple[str, int] = ("", -1), limit: int = 1000
+    ) -> list[Gathered]:
+        return await self._some(partial(drafts.gathered, row=row, after=after), limit)
+
+    async def forget_gathered(self, row: int) -> None:
+        forget = partial(drafts.forget_gathered, row=row, limit=BULK_ROWS)
+        await self._while_some_left(_GATHER, forget)
+
+    async def keep_sealed(self, row: int, sealed: bytes) -> None:
+        await self._writer.change(_SEAL, partial(drafts.keep_sealed, row=row, sealed=sealed))
+
+    async def fail_late(self, row: int, error: str, reason: str) -> None:
+        now = self._clock.now()
+        fail = partial(drafts.fail_late, row=row, error=error, reason=reason, now=now)
+        await self._writer.change(_FAIL_LATE, fail)
 
     async def done(self, row: int, given: Sequence[str], error: str = "", reason: str = "") -> None:
         now = self._clock.now()

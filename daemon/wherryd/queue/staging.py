@@ -144,7 +144,8 @@ def drop_entries(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
 
 def _delete_some(db: sqlite3.Connection, row: int, limit: int) -> bool:
     left = limit - change(db, "delete_entries", row=row, limit=limit)
-    if left == 0 or change(db, "delete_lookups", row=row, limit=left) == left:
+    left -= change(db, "delete_lookups", row=row, limit=left) if left else 0
+    if left == 0 or change(db, "delete_gathered", row=row, limit=left) == left:
         return True
     change(db, "delete_packs", row=row)
     change(db, "delete_part_sums", row=row)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from wherryd.model import Alias, ManifestEntry, Tombstone, VersionRecord
+from wherryd.model import Alias, DraftPart, ManifestEntry, Sealed, Tombstone, VersionRecord
 from wherryd.stores.base import FileBody, PackBody, UploadStat
 
 
@@ -78,8 +78,69 @@ class Lost(msgspec.Struct, frozen=True):
     key: str
 
 
+class DraftSeen(msgspec.Struct, frozen=True):
+    """How a draft stands, seen together with the store's id."""
+
+    has_part: bool  # the part that was asked for is there
+    is_sealing: bool  # a part that is put from now on may come too late
+    sealed: Sealed | None
+    conflict: str  # why a finish has failed; "": none has
+
+
+class Drafts(Protocol):
+    """The drafts of a store: versions that several runs make together (docs/drafts.md).
+
+    A draft is known by its id, ``<hex>``. ``in_store`` is the id of the store that has to be asked:
+    ``StoreChanged`` where another lies at the address.
+    """
+
+    async def put_part(self, project: str, draft: str, request: str, part: bytes) -> None:
+        """Put what an upsert brings; again does no harm. Raises ``WriteConflict``, ``OutcomeUnknown``."""
+        ...
+
+    async def look(
+        self, project: str, draft: str, in_store: str, part: str | None = None
+    ) -> DraftSeen:
+        """How the draft stands now.
+
+        Args:
+            part: the request id of a part to look for. On a folder, what is found survives a power loss.
+        """
+        ...
+
+    async def begin_sealing(self, project: str, draft: str, mark: bytes) -> None:
+        """Put ``sealing.json`` unless it is there. Raises ``WriteConflict``, ``OutcomeUnknown``."""
+        ...
+
+    async def list_parts(self, project: str, draft: str) -> list[str]:
+        """The request ids of all parts that are there, sorted."""
+        ...
+
+    async def read_parts(
+        self, project: str, draft: str, requests: Sequence[str], in_store: str
+    ) -> list[DraftPart]:
+        """A few parts, all at once. Raises ``StoreDamaged`` where one was listed and is gone."""
+        ...
+
+    async def put_sealed(self, project: str, draft: str, sealed: bytes) -> None:
+        """Put ``sealed.json`` unless it is there: ``look`` tells whose it is.
+
+        Raises ``WriteConflict``, ``OutcomeUnknown``.
+        """
+        ...
+
+    async def put_conflict(self, project: str, draft: str, mark: bytes) -> None:
+        """Put ``conflict.json`` unless it is there. Raises ``WriteConflict``, ``OutcomeUnknown``."""
+        ...
+
+
 class Registry(Protocol):
     """One store, seen as projects, artifacts and versions. Names are plain, not encoded."""
+
+    @property
+    def drafts(self) -> Drafts:
+        """The store's drafts."""
+        ...
 
     async def identify(self) -> Identity | None:
         """Read the store's id; None where the store has none yet."""

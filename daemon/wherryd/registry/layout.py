@@ -92,8 +92,38 @@ def holds_bytes(key: str) -> bool:
 
 
 def draft_prefix(project: str, draft: str) -> str:
-    """Prefix of a draft: ``parts/<request id>.json``, ``sealing.json``, ``sealed.json``."""
+    """Prefix of a draft, by its id (``<hex>``)."""
     return f"{project_segment(project)}/drafts/{_hex(f'sha256:{draft}')}/"
+
+
+def parts_prefix(project: str, draft: str) -> str:
+    """Prefix of what a draft's writers have put."""
+    return f"{draft_prefix(project, draft)}parts/"
+
+
+def part_key(project: str, draft: str, request: str) -> str:
+    """Key of what one upsert has put."""
+    return f"{parts_prefix(project, draft)}{encode_segment(request)}.json"
+
+
+def sealing_key(project: str, draft: str) -> str:
+    """Key of the object from which on a part may come too late."""
+    return f"{draft_prefix(project, draft)}sealing.json"
+
+
+def sealed_key(project: str, draft: str) -> str:
+    """Key of the object that says what the draft is, for ever."""
+    return f"{draft_prefix(project, draft)}sealed.json"
+
+
+def conflict_key(project: str, draft: str) -> str:
+    """Key of the object that says why a finish has failed, and that the draft is open to another."""
+    return f"{draft_prefix(project, draft)}conflict.json"
+
+
+def parse_part(key: str) -> str | None:
+    """Read the request id out of a part's key; None for every other key."""
+    return parse_alias(key)
 
 
 def run_prefix(project: str, run: str) -> str:

@@ -19,6 +19,7 @@ from wherry.errors import BadName, StoreDamaged, StoreUnavailable
 from wherryd.model import Alias, ManifestEntry, Tombstone
 from wherryd.registry import layout, records
 from wherryd.registry.base import Identity, Kind, Lost, Named, Stamp, StoredAlias, StoredVersion
+from wherryd.registry.drafts import ObjectDrafts
 from wherryd.registry.identity import Exchanged
 from wherryd.registry.manifest_reader import is_manifest, read_manifest
 from wherryd.registry.records import ArtifactClaim, damaged
@@ -52,6 +53,12 @@ class ObjectRegistry:
     def __init__(self, store: ObjectStore, conditional: ConditionalWrites | None = None) -> None:
         self._store = store
         self._conditional = conditional or store
+        self._drafts = ObjectDrafts(store, self._conditional, self._get_in, self._sync)
+
+    @property
+    def drafts(self) -> ObjectDrafts:
+        """The store's drafts."""
+        return self._drafts
 
     # ── the store and its artifacts ────────────────────────────────────────────────────────────
     async def identify(self) -> Identity | None:

@@ -14,9 +14,9 @@ from typing import TypeVar
 import msgspec
 
 from wherry.errors import StoreDamaged, StoreError
-from wherryd.model import Alias, Tombstone, VersionRecord
+from wherryd.model import Alias, DraftMark, DraftPart, Sealed, Tombstone, VersionRecord
 from wherryd.registry.base import Identity, Writer
-from wherryd.registry.layout import SHA256
+from wherryd.registry.layout import HEX, SHA256
 
 FORMAT = 1
 """The number under ``format`` in everything that this version writes."""
@@ -34,7 +34,21 @@ class ArtifactClaim(msgspec.Struct, frozen=True):
     type: str
 
 
-Small = Identity | Writer | ArtifactClaim | VersionRecord | Tombstone | Alias
+Small = (
+    Identity
+    | Writer
+    | ArtifactClaim
+    | VersionRecord
+    | Tombstone
+    | Alias
+    | DraftPart
+    | DraftMark
+    | Sealed
+)
+
+
+#: Fields whose absence means that there is none.
+_ABSENT_IF_EMPTY = ("tags", "reason", "replaced")
 
 
 class _Head(msgspec.Struct):
@@ -42,14 +56,28 @@ class _Head(msgspec.Struct):
     deleted: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_T = TypeVar("_T", Identity, Writer, ArtifactClaim, VersionRecord, Tombstone, Alias)
+_T = TypeVar(
+    "_T",
+    Identity,
+    Writer,
+    ArtifactClaim,
+    VersionRecord,
+    Tombstone,
+    Alias,
+    DraftPart,
+    DraftMark,
+    Sealed,
+)
 
 
 def encode(record: Small) -> bytes:
     """Write a small object: its fields in the order of its class, one line, a line feed."""
-    fields = msgspec.structs.asdict(record)
-    if not fields.get("tags", True):
-        del fields["tags"]  # absent means none
+    fields = {
+        field.encode_name: getattr(record, field.name) for field in msgspec.structs.fields(record)
+    }
+    for optional in _ABSENT_IF_EMPTY:
+        if not fields.get(optional, True):
+            del fields[optional]
     return msgspec.json.encode(fields) + b"\n"
 
 
@@ -94,6 +122,29 @@ def decode_alias(key: str, body: bytes) -> Alias:
     return alias
 
 
+def decode_part(key: str, body: bytes) -> DraftPart:
+    """Read what an upsert has put into a draft. Raises as ``decode_version``."""
+    part = _decode(key, body, DraftPart)
+    if not part.request or part.sequence < 0 or part.entries < 0 or part.size < 0:
+        raise damaged(key, "it bears no request id, or a number in it can't be")
+    _check_digests(key, part.manifest, part.digest)
+    return part
+
+
+def decode_mark(key: str, body: bytes) -> DraftMark:
+    """Read ``sealing.json`` or ``conflict.json`` of a draft. Raises as ``decode_version``."""
+    return _decode(key, body, DraftMark)
+
+
+def decode_sealed(key: str, body: bytes) -> Sealed:
+    """Read ``sealed.json`` of a draft. Raises as ``decode_version``."""
+    sealed = _decode(key, body, Sealed)
+    if not HEX.fullmatch(sealed.draft) or sealed.start < 0 or sealed.same > sealed.start:
+        raise damaged(key, "it bears no draft's id, or no number that its version can have")
+    _check_digests(key, sealed.manifest, sealed.digest, sealed.content)
+    return sealed
+
+
 def damaged(key: str, why: str) -> StoreDamaged:
     """Make the error for an object that is not what its name says."""
     return StoreDamaged(
@@ -129,12 +180,16 @@ def _json(key: str, body: bytes, kind: type[_Json]) -> _Json:
         raise damaged(key, str(exc)) from exc
 
 
+def _check_digests(key: str, *digests: str) -> None:
+    if not all(map(SHA256.fullmatch, digests)):
+        raise damaged(key, "one of its digests is not sha256: and 64 hex digits")
+
+
 _Version = TypeVar("_Version", VersionRecord, Tombstone)
 
 
 def _check_version(key: str, record: _Version) -> _Version:
     if record.version < 0 or not record.request:
         raise damaged(key, "it bears no number or no request id")
-    if not SHA256.fullmatch(record.digest) or not SHA256.fullmatch(record.content):
-        raise damaged(key, "its digest or its content is not sha256: and 64 hex digits")
+    _check_digests(key, record.digest, record.content)
     return record

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from wherry.errors import BadMetadata, BadName, BadURI, ProtocolError
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.address import normalize_store
-from wherry.wire.canonical import MAX_METADATA_BYTES
+from wherry.wire.canonical import MAX_METADATA_BYTES, draft_id
 from wherry.wire.names import check_alias, check_name, check_path
 from wherryd.capture.intake import Header
 from wherryd.capture.room import Fullness
@@ -27,6 +27,7 @@ from wherryd.model import (
     Lookup,
     ManifestEntry,
     Reference,
+    RequestKind,
     RunInfo,
     Source,
     State,
@@ -68,6 +69,7 @@ def header_of(header: pb.LogHeader, default_store: str) -> Header:
         raise ProtocolError(f"{header.request_id!r} is no request id")
     store = store_of(header.store, default_store)
     project, name = check_name("project", header.project), check_name("artifact", header.name)
+    kind, draft = _draft_of(header)
     return Header(
         id=header.request_id,
         lane=Lane(store, project, name),
@@ -82,7 +84,23 @@ def header_of(header: pb.LogHeader, default_store: str) -> Header:
         folder=_folder_of(header),
         offline=header.offline,
         power=header.power,
+        kind=kind,
+        draft=draft,
+        newest=header.newest,
     )
+
+
+def _draft_of(header: pb.LogHeader) -> tuple[RequestKind, str]:
+    """What a request asks for, and the draft that it is about; "" for none."""
+    try:
+        kind = RequestKind(header.kind or RequestKind.LOG)
+    except ValueError as exc:
+        raise ProtocolError(f"there are no requests of the kind {header.kind!r}") from exc
+    if kind is RequestKind.LOG:
+        return kind, ""
+    if not header.distributed_id:
+        raise ProtocolError(f"this {kind} names no draft")
+    return kind, draft_id(header.project, header.name, header.distributed_id)
 
 
 def entry_of(entry: pb.Entry, place_of: Callable[[str], str]) -> Entry:
@@ -228,6 +246,7 @@ def state_message(request: Request, done_bytes: int | None, ahead: int) -> pb.Re
         acknowledged=request.acknowledged,
         ahead=ahead,
         last=request.state in ENDED,
+        kind=request.kind,
     )
 
 

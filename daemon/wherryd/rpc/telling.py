@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 import msgspec
 
-from wherry.errors import StoreChanged, UsageError
+from wherry.errors import DraftConflict, StoreChanged, UsageError
 from wherry.wire import wherry_pb2 as pb
 from wherryd.clock import Clock
 from wherryd.life import LEAVING, Life
-from wherryd.model import Lane, State
+from wherryd.model import Lane, RequestKind, State
 from wherryd.news import News, Watch
 from wherryd.progress import Progress
 from wherryd.queue.base import Filter, Queue, Request
@@ -110,7 +110,8 @@ class TellingCalls:
         """Tell the state of requests at once and at each change, until all of them have ended.
 
         A run's requests are those that it has logged when the call comes in. What offline mode holds of
-        them is told once: only the user's word sets it going.
+        them is told once: only the user's word sets it going; and so is an upsert whose part is there, where
+        a finish of its draft has failed.
         """
         ids = await self._ids_of(request)
         over = (*ENDED, State.HELD) if request.run_ids else ENDED
@@ -123,7 +124,11 @@ class TellingCalls:
                     if not is_change or told.get(each.id) != _telling(each):
                         await send(await self._teller.tell(each))
                     told[each.id] = _telling(each)
-                ids = [each.id for each in found if each.state not in over]
+                ids = [
+                    each.id
+                    for each in found
+                    if each.state not in over and not _is_put(each, request)
+                ]
                 if ids:
                     self._life.check_staying()
 
@@ -131,7 +136,9 @@ class TellingCalls:
         if not request.run_ids:
             return list(dict.fromkeys(request.request_ids))
         runs = [Filter(run_id=run_id, limit=_MOST) for run_id in request.run_ids]
-        return [each.id for run in runs for each in await self._queue.find(run)]
+        found = [each for run in runs for each in await self._queue.find(run)]
+        kinds = (RequestKind.UPSERT,) if request.only_upserts else tuple(RequestKind)
+        return [each.id for each in found if each.kind in kinds]
 
     async def _next_look(self, watch: Watch, count: int, every_s: float) -> bool:
         """Wait for news or until all is to be told again; whether it was news."""
@@ -142,6 +149,12 @@ class TellingCalls:
         if is_change and count > _FEW:
             await self._clock.sleep(_GATHER_S)
         return is_change
+
+
+def _is_put(request: Request, asked: pb.WaitRequest) -> bool:
+    """Whether a run need not wait for an upsert: it is there for the next finish to take."""
+    is_put = request.kind is RequestKind.UPSERT and request.state is State.SETTLED
+    return bool(asked.run_ids) and is_put and request.error == DraftConflict.__name__
 
 
 def _telling(request: Request) -> object:

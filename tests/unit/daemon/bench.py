@@ -15,6 +15,7 @@ import anyio.lowlevel
 from tests.support.memory import MemoryStore
 from tests.support.resolving import FakeResolver
 from wherryd.capture.streams import Streams
+from wherryd.commit.gathering import Gatherer
 from wherryd.model import Entry, Lane, Lookup, Reference, RunInfo, Source, State
 from wherryd.news import News
 from wherryd.opened import OpenedStores
@@ -97,6 +98,7 @@ class Bench:
         self.clock = clock
         self.progress = Progress()
         self.streams = Streams()
+        self.gatherer = Gatherer(str(self.manifests), queue)
         self.memory = {address: MemoryStore(clock, address) for address in (STORE, OTHER)}
         self.stores: dict[str, ObjectStore] = {**self.memory}
         self.opened = OpenedStores(self._open, clock)

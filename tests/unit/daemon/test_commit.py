@@ -50,7 +50,7 @@ def start_commit(bench: Bench) -> Committer:
     """The stage ``commit``, running."""
     opened = bench.opened
     committer = Committer(
-        bench.queue, opened.registry, bench.clock, bench.news, doubts=opened.doubts
+        bench.queue, opened.registry, bench.clock, bench.news, bench.gatherer, doubts=opened.doubts
     )
     bench.start(committer.run())
     return committer
@@ -140,7 +140,9 @@ async def test_a_version_is_cancelled_after_a_retry(bench: Bench) -> None:
     record = make_record(request, 0)
     await bench.queue.attempt(request.row, 0, record)
     await bench.registry().create_version("cats", "model", 0, record)
-    committer = Committer(bench.queue, bench.opened.registry, bench.clock, bench.news)
+    committer = Committer(
+        bench.queue, bench.opened.registry, bench.clock, bench.news, bench.gatherer
+    )
     await committer.restart_lane(request.lane)
     assert (await bench.queue.get(request.row)).state is State.SETTLED
 

@@ -76,7 +76,9 @@ async def committer(bench: Bench, store: LookedAt) -> Committer:
 def start_commit(bench: Bench) -> Committer:
     """The stage ``commit``, running."""
     opened = bench.opened
-    made = Committer(bench.queue, opened.registry, bench.clock, bench.news, doubts=opened.doubts)
+    made = Committer(
+        bench.queue, opened.registry, bench.clock, bench.news, bench.gatherer, doubts=opened.doubts
+    )
     bench.start(made.run())
     return made
 

@@ -105,7 +105,9 @@ async def test_a_commit_waits_in_silence(bench: Bench, store: Parts) -> None:
     bench.transferrer()
     request = await bench.wait_state(await bench.log({"a": b"1"}), State.UPLOADED)
     store.is_away = True
-    committer = Committer(bench.queue, bench.opened.registry, bench.clock, bench.news)
+    committer = Committer(
+        bench.queue, bench.opened.registry, bench.clock, bench.news, bench.gatherer
+    )
     bench.start(committer.run())
     waiting = await _told(bench, request)
     assert (waiting.state, waiting.error) == (State.UPLOADED, "StoreUnavailable")
@@ -123,7 +125,9 @@ async def test_an_alias_waits_in_silence(bench: Bench, store: Parts) -> None:
         await bench.log({"a": b"1"}, aliases=("best",)), State.UPLOADED
     )
     store.is_away_for, store.tries = "/aliases/", 0
-    committer = Committer(bench.queue, bench.opened.registry, bench.clock, bench.news)
+    committer = Committer(
+        bench.queue, bench.opened.registry, bench.clock, bench.news, bench.gatherer
+    )
     bench.start(committer.run())
     waiting = await _told(bench, request)
     assert (waiting.state, waiting.error) == (State.SETTLED, "StoreUnavailable")
@@ -161,7 +165,7 @@ async def test_repeated_trouble_is_not_told_to_the_commit(
     bench.transferrer(at_once=1)
     opened = bench.opened
     committer = Committer(
-        bench.queue, opened.registry, bench.clock, bench.news, doubts=opened.doubts
+        bench.queue, opened.registry, bench.clock, bench.news, bench.gatherer, doubts=opened.doubts
     )
     bench.start(committer.run())
     with anyio.fail_after(10):
@@ -190,7 +194,9 @@ async def test_a_store_that_is_gone_is_to_be_made(bench: Bench, store: Parts) ->
     bench.transferrer()
     there = await bench.wait_state(await bench.log({"a": b"1"}), State.UPLOADED)
     store.missing = StoreMissing("The folder is not there.", hint="Make it with: mkdir")
-    committer = Committer(bench.queue, bench.opened.registry, bench.clock, bench.news)
+    committer = Committer(
+        bench.queue, bench.opened.registry, bench.clock, bench.news, bench.gatherer
+    )
     bench.start(committer.run())
     bench.clock.advance(FRESH_S)
     other = await bench.log({"a": b"2"}, name="other")

@@ -1,0 +1,341 @@
+"""What the parts of a draft come to: one manifest, and the bytes of ``sealed.json``.
+
+Owns: reading the parts, sorting their entries by path (in the queue, so that memory stays bounded), writing
+and putting the manifest, looking whether the store has all that it names, the number from which on the
+version is looked for. Does not own: the rules path by path (``merging``), when this is done (``drafts``).
+
+What a kill leaves: lines in the queue, a file beside the manifests, a manifest in the store that nobody
+names. Doing it again begins with none of the lines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import groupby
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from wherry.errors import BadPath
+from wherry.wire.canonical import content_digest
+from wherry.wire.failpoints import failpoint
+from wherryd.clock import rfc3339
+from wherryd.commit.aliases import worth_giving
+from wherryd.commit.drafts import Finishing
+from wherryd.commit.lane import Fail
+from wherryd.commit.looking import BATCH
+from wherryd.commit.merging import (
+    TOLD,
+    Chosen,
+    Claim,
+    Conflict,
+    Trees,
+    choose,
+    in_order,
+    merged_description,
+    merged_metadata,
+    union,
+)
+from wherryd.model import DraftPart, Manifest, ManifestEntry, Sealed, Tombstone
+from wherryd.queue.base import Gathered, Queue, Request
+from wherryd.registry.base import Kind, Named, Registry
+from wherryd.registry.manifest import ManifestWriter
+from wherryd.registry.manifest_body import manifest_body
+from wherryd.registry.records import encode
+from wherryd.together import all_of
+
+#: Parts that are read at once, and lines that are kept at once.
+PARTS_AT_ONCE = 16
+PAGE = 1000
+
+_AFTER_LIST = failpoint("commit.draft.after-list")
+_AFTER_LINES = failpoint("commit.draft.after-lines")
+_AFTER_MANIFEST = failpoint("commit.draft.after-manifest")
+
+T = TypeVar("T")
+
+_LINES = msgspec.json.Decoder(ManifestEntry)
+
+
+class Gatherer:
+    """Gathers drafts.
+
+    Args:
+        folder: where manifests' files are made, ``<request row>.draft.zst`` each.
+    """
+
+    def __init__(self, folder: str, queue: Queue) -> None:
+        self._folder = folder
+        self._queue = queue
+
+    async def gather(
+        self, request: Request, registry: Registry, store_id: str, finishing: Finishing
+    ) -> None:
+        """Tell ``finishing`` what the draft is to be, or why it can't be.
+
+        Args:
+            request: the finish; what it names itself is in the store.
+
+        Raises ``StoreError``, ``Exchanged`` among them; ``QueueError``; ``WrongState`` where the request is
+        not ``uploaded`` any more; ``SpoolFull`` or ``CaptureError`` where the manifest can't be written.
+        """
+        parts = await self._read_parts(request, registry, store_id)
+        _AFTER_LIST()
+        await self._queue.forget_gathered(request.row)
+        await self._read_lines(request, registry, parts)
+        _AFTER_LINES()
+        path = os.path.join(self._folder, f"{request.row}.draft.zst")
+        try:
+            made = await self._merge(request, registry, store_id, parts, path)
+            if isinstance(made, Fail):
+                finishing.conflicts(made)
+                return
+            manifest, replaced = made
+            project = request.lane.project
+            body = await anyio.to_thread.run_sync(manifest_body, path, manifest.manifest)
+            await registry.put_manifest(project, manifest.manifest, body)
+            await registry.sync(project, [], [manifest.manifest], store_id)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        _AFTER_MANIFEST()
+        await self._queue.forget_gathered(request.row)
+        sealed = await self._seal(request, registry, store_id, parts, manifest)
+        finishing.made = encode(msgspec.structs.replace(sealed, replaced=replaced))
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────
+    async def _read_parts(
+        self, request: Request, registry: Registry, store_id: str
+    ) -> list[DraftPart]:
+        place = request.lane.project, request.draft
+        listed = await registry.drafts.list_parts(*place)
+        parts: list[DraftPart] = []
+        for some in _batches(listed, BATCH):
+            parts += await registry.drafts.read_parts(*place, some, store_id)
+        return in_order(parts)
+
+    async def _read_lines(
+        self, request: Request, registry: Registry, parts: Sequence[DraftPart]
+    ) -> None:
+        assert request.manifest is not None
+        manifests = [*(part.manifest for part in parts), request.manifest]
+        for some in _batches([*enumerate(manifests)], PARTS_AT_ONCE):
+            await all_of(*(partial(self._keep, request, registry, *each) for each in some))
+
+    async def _keep(self, request: Request, registry: Registry, part: int, manifest: str) -> None:
+        lines: list[Gathered] = []
+        async for line in registry.open_manifest(request.lane.project, manifest):
+            lines.append(Gathered(line.path, part, msgspec.json.encode(line)))
+            if len(lines) >= PAGE:
+                await self._queue.gather(request.row, lines)
+                lines = []
+        if lines:
+            await self._queue.gather(request.row, lines)
+
+    # ── merging ────────────────────────────────────────────────────────────────────────────────
+    async def _merge(
+        self,
+        request: Request,
+        registry: Registry,
+        store_id: str,
+        parts: Sequence[DraftPart],
+        path: str,
+    ) -> tuple[Manifest, list[str]] | Fail:
+        chooser = _Chooser(parts, newest=request.newest)
+        wanted = _Wanted(request, registry, store_id, self._queue)
+        await anyio.to_thread.run_sync(partial(os.makedirs, self._folder, 0o700, exist_ok=True))
+        with ManifestWriter(path) as writer:
+            async for lines in self._pages(request.row):
+                chosen = [*chooser.choose(lines)]
+                await wanted.look(chosen)
+                await _in_thread(partial(_add, writer, chosen))
+            await wanted.look([], is_last=True)
+            why = chooser.why() or wanted.why()
+            if why is not None:
+                return why
+            return await anyio.to_thread.run_sync(writer.finish), chooser.replaced
+
+    async def _pages(self, row: int) -> AsyncGenerator[list[Gathered]]:
+        """What was gathered, so many paths at once, each with all that has it."""
+        left: list[Gathered] = []
+        after = ("", -1)
+        while True:
+            page = await self._queue.gathered(row, after, PAGE)
+            lines = left + page
+            if len(page) < PAGE:
+                if lines:
+                    yield lines
+                return
+            after = page[-1].path, page[-1].part
+            left = [line for line in lines if line.path == page[-1].path]
+            if len(left) < len(lines):
+                yield lines[: -len(left)]
+
+    async def _seal(
+        self,
+        request: Request,
+        registry: Registry,
+        store_id: str,
+        parts: Sequence[DraftPart],
+        manifest: Manifest,
+    ) -> Sealed:
+        lane = request.lane
+        metadata = merged_metadata(parts, msgspec.json.decode(request.metadata))
+        description = merged_description(parts, request.description)
+        content = content_digest(manifest.digest, request.type, description, metadata)
+        start, is_same = await _start(request, registry, store_id, content)
+        return Sealed(
+            format=1,
+            draft=request.draft,
+            project=lane.project,
+            name=lane.name,
+            parts=[part.request for part in parts],
+            finisher=request.id,
+            start=start,
+            same=is_same,
+            type=request.type,
+            description=description,
+            metadata=metadata,
+            entries=manifest.entries,
+            size=manifest.size,
+            manifest=manifest.manifest,
+            digest=manifest.digest,
+            content=content,
+            run=request.run,
+            inputs=union([*(part.inputs for part in parts), request.inputs]),
+            aliases=worth_giving(union([*(part.aliases for part in parts), request.aliases])),
+            created=rfc3339(request.accepted),
+            client=request.client,
+            tags=union([*(part.tags for part in parts), request.tags]),
+        )
+
+
+async def _start(
+    request: Request, registry: Registry, store_id: str, content: str
+) -> tuple[int, bool]:
+    """The lowest number that the draft's version can have, and whether the one below has its content."""
+    place = request.lane.project, request.lane.name
+    stamps = await registry.list_versions(*place)
+    if not stamps:
+        return 0, False
+    top = stamps[-1].version
+    (stored,) = await registry.read_versions(*place, [top], store_id)
+    is_there = stored is not None and not isinstance(stored.record, Tombstone)
+    return top + 1, stored is not None and is_there and stored.record.content == content
+
+
+class _Chooser:
+    """Goes through the paths of a draft."""
+
+    def __init__(self, parts: Sequence[DraftPart], *, newest: bool) -> None:
+        self._parts: list[DraftPart | None] = [*parts, None]
+        self._newest = newest
+        self._trees = Trees()
+        self._conflicts: list[str] = []
+        self._count = 0
+        #: Paths at which another run's part had other bytes; the first thousand.
+        self.replaced: list[str] = []
+
+    def choose(self, lines: Sequence[Gathered]) -> Iterator[ManifestEntry]:
+        """What the version has at each of these paths; all lines of a path come together."""
+        for path, group in groupby(lines, key=lambda line: line.path):
+            claims = [Claim(self._parts[one.part], _LINES.decode(one.line)) for one in group]
+            chosen = choose(claims, newest=self._newest)
+            above = self._trees.file_above(path)
+            if above is not None:
+                self._note(f"{path!r} lies below the file {above!r}")
+            elif isinstance(chosen, Conflict):
+                self._note(str(chosen))
+            else:
+                yield self._taken(chosen)
+
+    def why(self) -> Fail | None:
+        """Why there is no version in it; None where there is."""
+        if not self._count:
+            return None
+        more = f"; and {self._count - TOLD} more" if self._count > TOLD else ""
+        return Fail(
+            "DraftConflict",
+            f"{'; '.join(self._conflicts)}{more}\n"
+            "  Let one run upsert the right file and call finish_artifact again, add the file to the "
+            'Artifact that you finish, or finish with on_conflict="newest".',
+        )
+
+    def _taken(self, chosen: Chosen) -> ManifestEntry:
+        if chosen.is_replaced and len(self.replaced) < PAGE:
+            self.replaced.append(chosen.line.path)
+        return chosen.line
+
+    def _note(self, text: str) -> None:
+        self._count += 1
+        if len(self._conflicts) < TOLD:
+            self._conflicts.append(text)
+
+
+class _Wanted:
+    """The objects that a draft's entries name: whether the store has them (docs/commit.md, rule 6)."""
+
+    def __init__(self, request: Request, registry: Registry, store_id: str, queue: Queue) -> None:
+        self._request = request
+        self._registry = registry
+        self._store_id = store_id
+        self._queue = queue
+        self._named: list[Named] = []
+        self._packs: set[str] = set()
+        self._lost: list[str] = []
+        self._count = 0
+
+    async def look(self, lines: Sequence[ManifestEntry], *, is_last: bool = False) -> None:
+        """Look for what further entries name, in batches."""
+        self._named += self._of(lines)
+        whole = len(self._named) if is_last else len(self._named) - len(self._named) % BATCH
+        ready, self._named = self._named[:whole], self._named[whole:]
+        project = self._request.lane.project
+        for some in _batches(ready, BATCH):
+            lost = await self._registry.lost(project, some, self._store_id)
+            self._count += len(lost)
+            self._lost += [each.key for each in lost][: TOLD - len(self._lost)]
+
+    def why(self) -> Fail | None:
+        """Why there is no version in it; None where all is there."""
+        if not self._count:
+            return None
+        more = f" and {self._count - len(self._lost)} more" if self._count > len(self._lost) else ""
+        return Fail(
+            "StoreDamaged",
+            f"the store has lost {', '.join(self._lost)}{more}, which parts of the draft name\n"
+            "  Let their runs upsert them again, then call finish_artifact again.",
+        )
+
+    def _of(self, lines: Sequence[ManifestEntry]) -> Iterator[Named]:
+        for line in lines:
+            if line.ref is not None or line.digest is None:
+                continue
+            if line.pack is None:
+                yield Named(Kind.BLOB, line.digest, line.size)
+            elif line.pack not in self._packs:
+                self._packs.add(line.pack)
+                yield Named(Kind.PACK, line.pack)
+
+
+def _add(writer: ManifestWriter, lines: Sequence[ManifestEntry]) -> None:
+    for line in lines:
+        writer.add_line(line)
+
+
+async def _in_thread(call: Callable[[], None]) -> None:
+    try:
+        await anyio.to_thread.run_sync(call)
+    except ValueError as exc:
+        if isinstance(exc, BadPath):
+            raise
+        raise BadPath(str(exc)) from exc
+
+
+def _batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (things[first : first + size] for first in range(0, len(things), size))
