@@ -30,6 +30,7 @@ from wherryd.capture.streams import Streams
 from wherryd.clock import Clock, SystemClock
 from wherryd.commit.committer import Committer
 from wherryd.commit.gathering import Gatherer
+from wherryd.commit.manifest_file import ManifestFile
 from wherryd.config import Config, ConfigFile
 from wherryd.defects import keep_going
 from wherryd.life import Life
@@ -237,7 +238,7 @@ async def _wire(
         lambda: life.stand_back_s,
         spool=spool,
     )
-    gatherer = Gatherer(manifests, queue)
+    gatherer = Gatherer(queue, partial(ManifestFile, manifests))
     committer = Committer(queue, stores.registry, clock, news, gatherer, doubts=stores.doubts)
 
     def are_kept() -> bool:

@@ -573,8 +573,82 @@ except wherry.errors.Cancelled:
     places=("transfer.given-up.before-store", "transfer.given-up.before-forget"),
 )
 
+
+# ── drafts ─────────────────────────────────────────────────────────────────────────────────────
+def _check_drafts(stage: Stage, objects: Objects) -> None:
+    check_aliases(objects, "set", {"best": 0, "early": 0})
+    (first, *_) = records(objects, "p", "set")
+    assert first["metadata"] == {"n": 0, "by 1": 1, "by 2": 2}
+
+
+DRAFTS = Scene(
+    program="""
+def put(name, n, draft, path, text, **more):
+    run = wherry.init(project="p", id=f"{draft}-{n}")
+    made = artifact(name, 0, **{path: text})
+    made.metadata = more or {"n": n}
+    run.upsert_artifact(made, aliases=["early"] if n == 1 else [], distributed_id=draft)
+    return run
+
+def refused(kind, call):
+    try:
+        call()
+    except getattr(wherry.errors, kind):
+        return
+    sys.exit(f"no {kind}")
+
+runs = [put("set", n, "one", f"part {n}", str(n), **{f"by {n}": n}) for n in (1, 2)]
+run = wherry.init(project="p", id="last")
+whole = run.finish_artifact(artifact("set", 0, index="2"), aliases=["best"], distributed_id="one")
+run.log_artifact(artifact("set", 1, x="1"))
+for each in runs:
+    each.finish()
+assert whole.wait().version == "v0"
+assert run.finish_artifact(artifact("set", 0, index="2"), distributed_id="one").wait().version == "v0"
+late = run.finish_artifact(artifact("set", 0, other="2"), distributed_id="one")
+refused("DraftFinished", late.wait)
+refused("UpsertNotVisible", put("set", 3, "one", "part 3", "3").finish)
+
+for each in [put("clash", n, "two", "same", str(n)) for n in (1, 2)]:
+    each.finish()
+refused("DraftConflict", run.finish_artifact(artifact("clash", 0), distributed_id="two").wait)
+put("clash", 3, "two", "more", "3").finish()  # it is open again
+mended = run.finish_artifact(artifact("clash", 0), distributed_id="two", on_conflict="newest")
+assert mended.wait().version == "v0"
+until(lambda: not requests("settled"))
+run.finish()
+""",
+    requests=12,
+    expected={
+        "set": [{"part 1": b"1", "part 2": b"2", "index": b"2"}, {"x": b"1"}],
+        "clash": [{"same": b"2", "more": b"3"}],
+    },
+    check=_check_drafts,
+    places=(
+        "commit.part.after-claim",
+        "commit.part.before-keep",
+        "commit.part.before-send",
+        "commit.part.after-send",
+        "commit.part.after-look",
+        "commit.part.after-put",
+        "commit.part.before-fail",
+        "commit.draft.before-mark",
+        "commit.draft.after-mark",
+        "commit.draft.after-list",
+        "commit.draft.after-lines",
+        "commit.draft.after-manifest",
+        "commit.draft.after-conflict",
+        "commit.draft.before-keep",
+        "commit.draft.before-seal",
+        "commit.draft.after-seal",
+        "commit.draft.before-fail",
+        *around("keep-part", "part-put", "gather", "seal", "fail-late"),
+    ),
+)
+
 SCENES = (
     LOGS,
+    DRAFTS,
     SAID,
     LATER,
     EMPTIED,

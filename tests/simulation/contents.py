@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
 
+import msgspec
 import zstandard
 
-from wherryd.model import Entry, Source
+from wherry.wire.canonical import EntriesDigest
+from wherryd.model import Entry, Manifest, ManifestEntry, Source
 from wherryd.queue.base import Request
+from wherryd.queue.sqlite import SqliteQueue
 from wherryd.registry import layout
+from wherryd.registry.lines import line_of
 from wherryd.stores.base import FileBody
 
 ENTRY_BYTES = 32
@@ -56,3 +63,45 @@ def _plain(type_: str, metadata: str) -> bytes:
 
 def _digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class MemoryWriter:
+    """A manifest in memory (``wherryd.commit.gathering.Writer``)."""
+
+    def __init__(self, _: int = 0) -> None:
+        self._lines: list[ManifestEntry] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        pass
+
+    async def add(self, lines: Sequence[ManifestEntry]) -> None:
+        self._lines += lines
+
+    async def finish(self) -> tuple[Manifest, FileBody]:
+        return manifest_of_lines(self._lines)
+
+
+def manifest_of_lines(lines: Sequence[ManifestEntry]) -> tuple[Manifest, FileBody]:
+    """A manifest, and its file: a body whose path spells out its bytes."""
+    entries = EntriesDigest()
+    for line in lines:
+        entries.add(line.path, line.digest, line.size, line.ref, line.version)
+    plain = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+    data = zstandard.compress(plain)
+    manifest = Manifest(
+        f"sha256:{hashlib.sha256(plain).hexdigest()}",
+        entries.value(),
+        len(lines),
+        sum(line.size or 0 for line in lines),
+    )
+    return manifest, FileBody(data.hex(), 0, len(data), hashlib.sha256(data).digest())
+
+
+async def own_manifest(queue: SqliteQueue, request: Request) -> tuple[Manifest, FileBody]:
+    """The manifest of what an upsert or a finish brings itself."""
+    return manifest_of_lines([line_of(entry) for entry in await queue.entries(request.row)])

@@ -10,7 +10,7 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from tests.simulation import disks
-from tests.simulation.contents import content_of, is_bad, manifest_of
+from tests.simulation.contents import MemoryWriter, content_of, is_bad, manifest_of, own_manifest
 from tests.simulation.loop import SimClock
 from tests.simulation.store import RESTARTED, Died, SimStore, World
 from wherry.errors import Defect, StoreError
@@ -98,7 +98,7 @@ class Daemon:
             self._open_registry,
             self._clock,
             self.news,
-            Gatherer("", self.queue),
+            Gatherer(self.queue, MemoryWriter),
             note_defect=_crash,
             doubts=self._stores.doubts,
         )
@@ -169,6 +169,9 @@ class Daemon:
         upload_s = self.home.big_upload_s if is_big else self.home.upload_s
         await self._clock.sleep(self._chance.random() * upload_s)
         await self.home.world.may_upload.wait()
+        if request.draft:
+            assert self.queue is not None
+            return (await own_manifest(self.queue, request))[1]
         return manifest_of(request)
 
     # ── hashing, as far as the others see it ───────────────────────────────────────────────────
@@ -192,6 +195,8 @@ class Daemon:
                 return
             content = content_of(request.type, request.metadata)
             manifest = Manifest(content, content, request.entries, request.size)
+            if request.draft:
+                manifest, _ = await own_manifest(self.queue, request)
             await self.queue.prepared(request.row, manifest, content)
         except WrongState:
             pass

@@ -12,6 +12,7 @@ from typing import Any
 from tests.simulation import disks
 from tests.simulation.contents import ENTRY_BYTES, content_of, entry_of, is_bad
 from tests.simulation.daemon import Home
+from tests.simulation.drafting import Drafting
 from tests.simulation.judging import judge
 from tests.simulation.loop import VirtualLoop, run_virtual
 from tests.simulation.plan import Plan, random_plan
@@ -45,6 +46,7 @@ class History:
         self.lanes = [Lane(SimStore.address, "p", f"a{n}") for n in range(plan.lanes)]
         everything = self.world, plan, self.homes, self.lanes, self.promises
         self.users = Users(*everything)
+        self.drafting = Drafting(*everything)
         self.upheavals = Upheavals(*everything, self._log_good)
         self._logged = 0
         self._running: list[asyncio.Task[None]] = []
@@ -86,7 +88,7 @@ class History:
             for task in ended:
                 task.result()
         self._judge_crashes()
-        judge(self.promises, found)
+        judge(self.promises, found, self.drafting)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._running.append(self.loop.create_task(work))
@@ -102,7 +104,13 @@ class History:
         copiers = [self._copier() for _ in range(plan.copies)]
         is_calm = not (plan.changes or plan.moments or plan.removals)
         upheavals = [] if is_calm else [self.upheavals.happen()]
-        return [*processes, *self.users.actors(), *copiers, *upheavals]
+        return [
+            *processes,
+            *self.users.actors(),
+            *copiers,
+            *upheavals,
+            *self.drafting.actors(),
+        ]
 
     # ── homes that are copied ──────────────────────────────────────────────────────────────────
     async def _copier(self) -> None:
@@ -175,6 +183,7 @@ class History:
         self._heal()
         for home in self.homes:
             await self.users.sync(home)
+        await self.drafting.finish_all()
         while self._unfinished():
             await asyncio.sleep(5)
         await asyncio.sleep(2 * 20.0)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from tests.simulation.drafting import Drafting
 from tests.simulation.promises import (
     ALIAS,
     VERSION,
@@ -16,23 +17,28 @@ from tests.simulation.promises import (
     require,
 )
 from tests.simulation.store import RESTARTED
-from wherryd.model import State
+from wherryd.model import RequestKind, State
 from wherryd.queue.base import Request
+from wherryd.registry.layout import HEX
 
 #: By home and id.
 Ended = dict[str, dict[str, Request]]
 
 
-def judge(promises: Promises, requests: Mapping[str, Sequence[Request]]) -> None:
+def judge(
+    promises: Promises, requests: Mapping[str, Sequence[Request]], drafting: Drafting
+) -> None:
     """Raise ``Broken`` for the first promise that does not hold.
 
     Args:
         requests: all rows by home.
+        drafting: all that was asked of drafts.
     """
     for broken in promises.broken:
         raise broken
+    of_drafts = {home: [row for row in rows if row.draft] for home, rows in requests.items()}
     ended = {
-        home: {row.id: row for row in rows if row.id not in promises.forgotten}
+        home: {row.id: row for row in rows if row.id not in promises.forgotten and not row.draft}
         for home, rows in requests.items()
     }
     require(not promises.world.overlaps_in_lanes(), "two commits in flight in a lane")
@@ -42,7 +48,12 @@ def judge(promises: Promises, requests: Mapping[str, Sequence[Request]]) -> None
     for home, rows in ended.items():
         others = [other for name, other in ended.items() if name != home]
         _judge_order(promises, rows, {id_ for other in others for id_ in other})
-    _judge_aliases(promises, ended)
+    drafting.judge(of_drafts)
+    finished = {
+        home: {row.id: row for row in rows if row.kind is RequestKind.FINISH}
+        for home, rows in of_drafts.items()
+    }
+    _judge_aliases(promises, {home: rows | finished[home] for home, rows in ended.items()})
 
 
 def _judge_bytes(promises: Promises) -> None:
@@ -86,7 +97,7 @@ def _judge_versions(promises: Promises, ended: Ended) -> None:
         for number, life in enumerate(lives):
             _judge_version(promises, lane, number, life, ended)
         for below, above in pairwise(lives):
-            again = below.content == above.content
+            again = below.content == above.content and not HEX.fullmatch(above.request)
             was_there = below.deleted is None or below.deleted > above.created
             require(not (again and was_there), f"same content, two versions in {lane}")
     for request in _rows(ended):
@@ -95,8 +106,8 @@ def _judge_versions(promises: Promises, ended: Ended) -> None:
 
 
 def _judge_version(promises: Promises, lane: str, number: int, life: Life, ended: Ended) -> None:
-    if life.request in promises.forgotten:
-        return
+    if life.request in promises.forgotten or HEX.fullmatch(life.request):
+        return  # what belongs to a draft, ``drafting`` judges
     found = [rows[life.request] for rows in ended.values() if life.request in rows]
     require(bool(found), f"v{number} of {lane} belongs to no request")
     for request in found:

@@ -45,6 +45,11 @@ class Plan:
     moment_s: float = 3.0
     #: Somebody removes blobs and manifests this often: some of them, or all.
     removals: int = 0
+    #: Drafts; who writes to each in each home, and finishes it; how likely an entry is at a shared path.
+    drafts: int = 0
+    writers: int = 2
+    finishers: int = 1
+    clashes: float = 0.0
     #: How likely an upload takes up to a minute.
     big: float = 0.0
     #: The longest pause around each step of a queue, in which others may come between, seconds.
@@ -67,6 +72,8 @@ def random_plan(chance: random.Random) -> Plan:
         plan.slow_queue_s = chance.choice((0.01, 0.2, 1.0))
     elif upheaval < 0.6:
         plan.removals = chance.choice((1, 3, 6))
+    if not (plan.changes or plan.copies or plan.removals) and chance.random() < 0.3:
+        _add_drafts(plan, chance)
     return plan
 
 
@@ -110,6 +117,12 @@ def _random_faults(chance: random.Random) -> Faults:
         unavailable=rate(0.2),
         latency_s=chance.choice((0.01, 0.1, 1.0)),
     )
+
+
+def _add_drafts(plan: Plan, chance: random.Random) -> None:
+    plan.drafts = chance.choice((1, 1, 2))
+    plan.writers, plan.finishers = chance.choice((1, 2, 4)), chance.choice((0, 1, 2))
+    plan.clashes = chance.choice((0.0, 0.0, 0.4))
 
 
 def _change_stores(plan: Plan, chance: random.Random) -> None:

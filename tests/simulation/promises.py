@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from tests.simulation.contents import named_by
 from tests.simulation.store import Change, World
+from wherryd.registry import layout
+from wherryd.registry.layout import HEX
 
 VERSION = re.compile(r"^(?P<lane>.*)/versions/v(?P<number>\d{8})\.json$")
 ALIAS = re.compile(r"^(?P<lane>.*)/aliases/(?P<alias>[^/]+)\.json$")
@@ -89,6 +91,8 @@ class Promises:
     #: By lane: versions in order of their numbers; types that it ever belonged to.
     lives: dict[str, list[Life]] = field(default_factory=lambda: defaultdict(list))
     types: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    #: By lane: types of what was asked of drafts.
+    drafted: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     names: dict[str, list[tuple[float, str, dict[str, object]]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -112,7 +116,7 @@ class Promises:
     def watch_refused(self, log: Logged) -> None:
         """Look at a call that raised ``TypeTaken``."""
         types = {other.type for other in self.logged.values() if other.lane == log.lane}
-        if not (types | self.types[log.lane]) - {log.type}:
+        if not (types | self.types[log.lane] | self.drafted[log.lane]) - {log.type}:
             self.broken.append(Broken(f"{log.id} was refused, and its name is nobody's"))
 
     def _watch(self, change: Change) -> None:
@@ -148,6 +152,11 @@ class Promises:
 
     def _watch_named(self, lane: str, record: dict[str, str], change: Change) -> None:
         """All that a record names is there, or was removed after its request had put it, or looked at it."""
+        if HEX.fullmatch(record["request"]):
+            manifest = layout.manifest_key("p", record["manifest"])
+            body = self.world.objects.get(manifest)
+            require(body is not None, f"{change.key} names {manifest}, which is not there")
+            return  # nothing is removed where there are drafts; ``drafting`` looks at the entries
         log = self.logged.get(record["request"])
         since = log.held_called if log else change.at
         for key in named_by(lane.split("/", maxsplit=1)[0], record["manifest"]):

@@ -9,8 +9,6 @@ parts come to (``merging``), writers (``upserts``).
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from wherryd.commit.lane import (
@@ -97,6 +95,7 @@ class Finishing:
 
     def __init__(self) -> None:
         self.sealed: Sealed | None = None
+        self.tick = 0  # of the last question about the lane before ``sealed`` was seen
         self.is_looked = False  # for ``sealed.json``, since the last trouble
         self.has_parts = False  # those that this home accepted before are put
         self.is_sealing = False
@@ -110,9 +109,9 @@ class Finishing:
         """A store error: what was seen counts no more."""
         self.is_looked = self.is_put = False
 
-    def looked(self, sealed: Sealed | None) -> None:
-        """What a look for ``sealed.json`` told."""
-        self.sealed = sealed
+    def looked(self, sealed: Sealed | None, tick: int) -> None:
+        """What a look for ``sealed.json`` told, and the lane's tick then."""
+        self.sealed, self.tick = sealed, tick
         self.is_looked = True
         self.is_put = False
 
@@ -169,7 +168,7 @@ def _follow(
     memory: Memory, finishing: Finishing, sealed: Sealed, request: Request, store_id: str
 ) -> FinishStep:
     """Every finisher does what ``sealed.json`` says, whoever wrote it; content is not compared again."""
-    step = _to_version(memory, sealed, request, store_id)
+    step = _to_version(memory, finishing, sealed, request, store_id)
     if not isinstance(step, Settle) or sealed.finisher == request.id:
         return step
     if finishing.missing is None:
@@ -179,15 +178,19 @@ def _follow(
     return step
 
 
-def _to_version(memory: Memory, sealed: Sealed, request: Request, store_id: str) -> Step:
+def _to_version(
+    memory: Memory, finishing: Finishing, sealed: Sealed, request: Request, store_id: str
+) -> Step:
     below = sealed.start - 1
-    if memory.highest < below:
-        return Stop(f"v{below} was in the store and is gone")
+    if below >= 0 and below not in memory.seen:
+        if memory.was_absent_after(below, finishing.tick):
+            return Stop(f"v{below} was in the store and is gone")
+        return Read((below,))
     if sealed.same:
-        return Settle(below) if below in memory.seen else Read((below,))
+        return Settle(below)
     # A version that bears the draft's id may be older than the request, and another home's.
     draft = msgspec.structs.replace(
-        request, id=sealed.draft, floor=below, floor_store=store_id, logged=-math.inf
+        request, id=sealed.draft, floor=below, floor_store=store_id, logged=0.0
     )
     if request.state is State.SENDING and request.number is not None:
         step = settle_attempt(memory, draft)

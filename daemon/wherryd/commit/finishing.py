@@ -10,6 +10,7 @@ manifest; after it, bytes that count as sent, and the next start sends them agai
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import msgspec
 
@@ -65,11 +66,15 @@ class Finisher:
             self._of, self._finishing = request.row, Finishing()
         return self._finishing
 
-    async def do(self, step: FinishStep, request: Request, store_id: str) -> Request:
-        """Do a step; return the request as it is then. Raises ``PartsMissing``."""
+    async def do(self, step: FinishStep, request: Request, store_id: str, tick: int) -> Request:
+        """Do a step; return the request as it is then. Raises ``PartsMissing``.
+
+        Args:
+            tick: of the last question about the lane.
+        """
         match step:
             case LookForSealed():
-                await self._look(request, store_id)
+                await self._look(request, store_id, tick)
             case AwaitParts():
                 await self._await_parts(request)
             case BeginSealing():
@@ -88,9 +93,9 @@ class Finisher:
                 await self._compare(request)
         return request
 
-    async def _look(self, request: Request, store_id: str) -> None:
+    async def _look(self, request: Request, store_id: str, tick: int) -> None:
         seen = await self._registry.drafts.look(request.lane.project, request.draft, store_id)
-        self.memory(request).looked(seen.sealed)
+        self.memory(request).looked(seen.sealed, tick)
 
     async def _await_parts(self, request: Request) -> None:
         if await self._queue.parts_missing(request.row):
@@ -131,7 +136,8 @@ class Finisher:
             project = request.lane.project
             own = self._registry.open_manifest(project, request.manifest)
             result = self._registry.open_manifest(project, finishing.sealed.manifest)
-            missing = await _first_missing(own, result)
+            async with aclosing(own), aclosing(result):
+                missing = await _first_missing(own, result)
         finishing.missing = missing
 
 

@@ -1,8 +1,9 @@
 """What the parts of a draft come to: one manifest, and the bytes of ``sealed.json``.
 
-Owns: reading the parts, sorting their entries by path (in the queue, so that memory stays bounded), writing
-and putting the manifest, looking whether the store has all that it names, the number from which on the
-version is looked for. Does not own: the rules path by path (``merging``), when this is done (``drafts``).
+Owns: reading the parts, sorting their entries by path (in the queue, so that memory stays bounded), putting
+the manifest, looking whether the store has all that it names, the number from which on the version is looked
+for. Does not own: the rules path by path (``merging``), the manifest's file (``manifest_file``), when this is
+done (``drafts``).
 
 What a kill leaves: lines in the queue, a file beside the manifests, a manifest in the store that nobody
 names. Doing it again begins with none of the lines.
@@ -10,18 +11,15 @@ names. Doing it again begins with none of the lines.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing
 from functools import partial
 from itertools import groupby
-from typing import TypeVar
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
-import anyio
-import anyio.to_thread
 import msgspec
 
-from wherry.errors import BadPath
 from wherry.wire.canonical import content_digest
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import rfc3339
@@ -44,9 +42,8 @@ from wherryd.commit.merging import (
 from wherryd.model import DraftPart, Manifest, ManifestEntry, Sealed, Tombstone
 from wherryd.queue.base import Gathered, Queue, Request
 from wherryd.registry.base import Kind, Named, Registry
-from wherryd.registry.manifest import ManifestWriter
-from wherryd.registry.manifest_body import manifest_body
 from wherryd.registry.records import encode
+from wherryd.stores.base import FileBody
 from wherryd.together import all_of
 
 #: Parts that are read at once, and lines that are kept at once.
@@ -62,16 +59,34 @@ T = TypeVar("T")
 _LINES = msgspec.json.Decoder(ManifestEntry)
 
 
+class Writer(Protocol):
+    """Makes a draft's manifest; nothing of it is left on this machine after the block."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
+
+    async def add(self, lines: Sequence[ManifestEntry]) -> None:
+        """Write the next lines; raises as ``ManifestWriter``, ``BadPath`` for what can't stand in one."""
+        ...
+
+    async def finish(self) -> tuple[Manifest, FileBody]:
+        """Give what they came to, and the file to be put."""
+        ...
+
+
 class Gatherer:
     """Gathers drafts.
 
     Args:
-        folder: where manifests' files are made, ``<request row>.draft.zst`` each.
+        writer_for: makes the writer for a request's row.
     """
 
-    def __init__(self, folder: str, queue: Queue) -> None:
-        self._folder = folder
+    def __init__(self, queue: Queue, writer_for: Callable[[int], Writer]) -> None:
         self._queue = queue
+        self._writer_for = writer_for
 
     async def gather(
         self, request: Request, registry: Registry, store_id: str, finishing: Finishing
@@ -89,24 +104,19 @@ class Gatherer:
         await self._queue.forget_gathered(request.row)
         await self._read_lines(request, registry, parts)
         _AFTER_LINES()
-        path = os.path.join(self._folder, f"{request.row}.draft.zst")
-        try:
-            made = await self._merge(request, registry, store_id, parts, path)
-            if isinstance(made, Fail):
-                finishing.conflicts(made)
+        chooser = _Chooser(parts, newest=request.newest)
+        async with self._writer_for(request.row) as writer:
+            why = await self._merge(request, registry, store_id, chooser, writer)
+            if why is not None:
+                finishing.conflicts(why)
                 return
-            manifest, replaced = made
-            project = request.lane.project
-            body = await anyio.to_thread.run_sync(manifest_body, path, manifest.manifest)
-            await registry.put_manifest(project, manifest.manifest, body)
-            await registry.sync(project, [], [manifest.manifest], store_id)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            manifest, body = await writer.finish()
+            await registry.put_manifest(request.lane.project, manifest.manifest, body)
+            await registry.sync(request.lane.project, [], [manifest.manifest], store_id)
         _AFTER_MANIFEST()
         await self._queue.forget_gathered(request.row)
         sealed = await self._seal(request, registry, store_id, parts, manifest)
-        finishing.made = encode(msgspec.structs.replace(sealed, replaced=replaced))
+        finishing.made = encode(msgspec.structs.replace(sealed, replaced=chooser.replaced))
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────
     async def _read_parts(
@@ -129,11 +139,12 @@ class Gatherer:
 
     async def _keep(self, request: Request, registry: Registry, part: int, manifest: str) -> None:
         lines: list[Gathered] = []
-        async for line in registry.open_manifest(request.lane.project, manifest):
-            lines.append(Gathered(line.path, part, msgspec.json.encode(line)))
-            if len(lines) >= PAGE:
-                await self._queue.gather(request.row, lines)
-                lines = []
+        async with aclosing(registry.open_manifest(request.lane.project, manifest)) as entries:
+            async for line in entries:
+                lines.append(Gathered(line.path, part, msgspec.json.encode(line)))
+                if len(lines) >= PAGE:
+                    await self._queue.gather(request.row, lines)
+                    lines = []
         if lines:
             await self._queue.gather(request.row, lines)
 
@@ -143,22 +154,18 @@ class Gatherer:
         request: Request,
         registry: Registry,
         store_id: str,
-        parts: Sequence[DraftPart],
-        path: str,
-    ) -> tuple[Manifest, list[str]] | Fail:
-        chooser = _Chooser(parts, newest=request.newest)
-        wanted = _Wanted(request, registry, store_id, self._queue)
-        await anyio.to_thread.run_sync(partial(os.makedirs, self._folder, 0o700, exist_ok=True))
-        with ManifestWriter(path) as writer:
-            async for lines in self._pages(request.row):
+        chooser: _Chooser,
+        writer: Writer,
+    ) -> Fail | None:
+        """Write what there is at each path; why that is no version."""
+        wanted = _Wanted(request, registry, store_id)
+        async with aclosing(self._pages(request.row)) as pages:
+            async for lines in pages:
                 chosen = [*chooser.choose(lines)]
                 await wanted.look(chosen)
-                await _in_thread(partial(_add, writer, chosen))
-            await wanted.look([], is_last=True)
-            why = chooser.why() or wanted.why()
-            if why is not None:
-                return why
-            return await anyio.to_thread.run_sync(writer.finish), chooser.replaced
+                await writer.add(chosen)
+        await wanted.look([], is_last=True)
+        return chooser.why() or wanted.why()
 
     async def _pages(self, row: int) -> AsyncGenerator[list[Gathered]]:
         """What was gathered, so many paths at once, each with all that has it."""
@@ -280,11 +287,10 @@ class _Chooser:
 class _Wanted:
     """The objects that a draft's entries name: whether the store has them (docs/commit.md, rule 6)."""
 
-    def __init__(self, request: Request, registry: Registry, store_id: str, queue: Queue) -> None:
+    def __init__(self, request: Request, registry: Registry, store_id: str) -> None:
         self._request = request
         self._registry = registry
         self._store_id = store_id
-        self._queue = queue
         self._named: list[Named] = []
         self._packs: set[str] = set()
         self._lost: list[str] = []
@@ -321,20 +327,6 @@ class _Wanted:
             elif line.pack not in self._packs:
                 self._packs.add(line.pack)
                 yield Named(Kind.PACK, line.pack)
-
-
-def _add(writer: ManifestWriter, lines: Sequence[ManifestEntry]) -> None:
-    for line in lines:
-        writer.add_line(line)
-
-
-async def _in_thread(call: Callable[[], None]) -> None:
-    try:
-        await anyio.to_thread.run_sync(call)
-    except ValueError as exc:
-        if isinstance(exc, BadPath):
-            raise
-        raise BadPath(str(exc)) from exc
 
 
 def _batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -125,7 +125,7 @@ class UpsertWorker:
         _BEFORE_KEEP()
         await self._queue.keep_part(request.row, part)
 
-    async def _claim(self, request: Request, known: Known) -> str | None:
+    async def _claim(self, request: Request, known: Known) -> str:
         """The type is claimed by the first part: all parts of a draft are of the artifact's type."""
         place = request.lane.project, request.lane.name
         there = await self._registry.read_type(*place, known.store_id)
@@ -133,6 +133,8 @@ class UpsertWorker:
             await self._registry.claim_type(*place, request.type)
             there = await self._registry.read_type(*place, known.store_id)
             _AFTER_CLAIM()
+        if there is None:
+            raise StoreUnavailable(f"the claim of {place[1]!r} was put, and is not there")
         return there
 
     async def _put(self, request: Request, store_id: str) -> None:

@@ -193,7 +193,8 @@ class LaneWorker:
             case Put(number):
                 await self._put(head, number)
             case _:
-                return await self._finisher.do(step, head, self._known.store_id)
+                store_id, tick = self._known.store_id, self._memory.tick
+                return await self._finisher.do(step, head, store_id, tick)
         return head
 
     async def _end(self, step: Settle | Fail | FailLate | Stop, head: Request) -> None:

@@ -289,7 +289,7 @@ class Registry(Protocol):
         """Names of the project's artifacts, in order of their keys."""
         ...
 
-    def open_manifest(self, project: str, manifest: str) -> AsyncIterator[ManifestEntry]:
+    def open_manifest(self, project: str, manifest: str) -> AsyncGenerator[ManifestEntry, None]:
         """A manifest's entries by path. Raises ``StoreDamaged`` if its digest is another.
 
         Which is known only after the last entry: nothing is final before.

@@ -259,7 +259,9 @@ class ObjectRegistry:
         return aliases
 
     # ── reading back ───────────────────────────────────────────────────────────────────────────
-    async def open_manifest(self, project: str, manifest: str) -> AsyncIterator[ManifestEntry]:
+    async def open_manifest(
+        self, project: str, manifest: str
+    ) -> AsyncGenerator[ManifestEntry, None]:
         """A manifest's entries by path. Raises ``StoreDamaged`` if its digest is another.
 
         That is known after the last entry only.

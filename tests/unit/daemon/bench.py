@@ -7,6 +7,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ from tests.support.memory import MemoryStore
 from tests.support.resolving import FakeResolver
 from wherryd.capture.streams import Streams
 from wherryd.commit.gathering import Gatherer
+from wherryd.commit.manifest_file import ManifestFile
 from wherryd.model import Entry, Lane, Lookup, Reference, RunInfo, Source, State
 from wherryd.news import News
 from wherryd.opened import OpenedStores
@@ -98,7 +100,7 @@ class Bench:
         self.clock = clock
         self.progress = Progress()
         self.streams = Streams()
-        self.gatherer = Gatherer(str(self.manifests), queue)
+        self.gatherer = Gatherer(queue, partial(ManifestFile, str(self.manifests)))
         self.memory = {address: MemoryStore(clock, address) for address in (STORE, OTHER)}
         self.stores: dict[str, ObjectStore] = {**self.memory}
         self.opened = OpenedStores(self._open, clock)
