@@ -129,6 +129,8 @@ def not_committed(watched: Watched, group: Sequence[Ending], why: str) -> Iterat
 
 def _left(watched: Watched, group: Sequence[Ending]) -> list[str]:
     """Say how each request stands that may still become a version, as far as it is known."""
+    if any(ending.only_upserts for ending in group):
+        return _said(watched.pending())
     told = {_name(state) for state in watched.states.values()}
     labels = dict.fromkeys(label for ending in group for label in ending.logged.labels)
     untold = [label for label in labels if label not in told]

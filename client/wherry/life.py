@@ -211,6 +211,11 @@ class Life:
             raise UsageError(
                 f"{self.label} was logged in {self.place.home}; this run's home is {sender.home}."
             )
+        if self.is_upsert and not set(aliases) <= set(self.aliases):
+            raise ArtifactStateError(
+                f"{self.label} was upserted before; its aliases went with it.",
+                hint="finish_artifact(aliases=…) gives further ones.",
+            )
         request = pb.LinkRequest(
             request_id=self._ticket.request_id, run=sender.run, aliases=aliases
         )

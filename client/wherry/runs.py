@@ -350,6 +350,8 @@ class Run(LaterRun):
         if not artifact.is_logged:
             self.log_artifact(artifact, aliases=aliases)
         artifact.wait()
+        if not self.disabled:
+            _ = artifact.version  # a part of a draft has none
         self._note_input(artifact)
         return artifact
 

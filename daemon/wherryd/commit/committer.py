@@ -28,7 +28,7 @@ from wherryd.commit.worker import LaneWorker
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.doubts import Doubts
 from wherryd.log import get_logger
-from wherryd.model import Lane, State
+from wherryd.model import Lane, RequestKind, State
 from wherryd.news import News, Watch
 from wherryd.nudge import Nudge
 from wherryd.queue.base import Filter, Queue, Request
@@ -39,6 +39,9 @@ OpenRegistry = Callable[[str], Awaitable[Registry]]
 
 #: After trouble that concerns no request: longest pause before a lane is taken up again.
 _PAUSE_S = 10.0
+
+#: First those whose parts are not put: a finish may wait for them.
+_UPSERTS_AT_ONCE = 1000
 
 _FOUND = failpoint("commit.restart.after-found")
 
@@ -127,6 +130,7 @@ class Committer:
         identity = await registry.identify() or await self._found(registry)
         _FOUND()
         await self._settle_arrived(lane.store, registry, identity.store)
+        there = await self._drafts_arrived(lane.store, registry, identity.store)
         stamps = await registry.list_versions(lane.project, lane.name)
         highest, request = (stamps[-1].version if stamps else -1), ""
         if highest >= 0:
@@ -136,18 +140,33 @@ class Committer:
             if stored is None:
                 raise StoreError(f"v{highest} of {lane.name!r} was listed and can't be read")
             request = stored.record.request
-        await self._queue.restart_lane(lane, identity.store, highest, request)
+        await self._queue.restart_lane(lane, identity.store, highest, request, there)
 
     async def _settle_arrived(self, address: str, registry: Registry, store_id: str) -> None:
         """Settle what is a version already: a restart makes what was sent cancellable again."""
         for request in await self._queue.find(Filter(states=(State.SENDING,), limit=1_000_000)):
             lane, number = request.lane, request.number
-            if lane.store == address and number is not None:
+            if lane.store == address and number is not None and not request.draft:
                 place = lane.project, lane.name
                 (there,) = await registry.read_versions(*place, [number], store_id)
-                if there and there.record.request == (request.draft or request.id):
+                if there and there.record.request == request.id:
                     await registry.sync_version(*place, number, store_id)
                     await self._queue.settle(request.row, number)
+
+    async def _drafts_arrived(self, address: str, registry: Registry, store_id: str) -> list[int]:
+        """Rows of upserts whose part is in this store, and of finishes whose draft is sealed there: these go
+        on as they are, since neither can be taken back.
+        """
+        there: list[int] = []
+        sent = Filter(states=(State.SENDING, State.SETTLED), limit=1_000_000)
+        for request in await self._queue.find(sent):
+            if request.lane.store == address and request.draft:
+                place = request.lane.project, request.draft
+                part = request.id if request.kind is RequestKind.UPSERT else None
+                seen = await registry.drafts.look(*place, store_id, part)
+                if seen.has_part or (part is None and seen.sealed is not None):
+                    there.append(request.row)
+        return there
 
     async def _found(self, registry: Registry) -> Identity:
         try:
@@ -177,12 +196,11 @@ class Committer:
                 self._start(tasks, lane, lane.store, partial(self._work_on, lane), watch)
 
     async def _start_upserts(self, tasks: TaskGroup, watch: Watch) -> None:
-        upserts = await self._queue.upserts()
+        upserts = await self._queue.upserts(_UPSERTS_AT_ONCE)
         stopped = await self._queue.stopped() if upserts else {}
-        for request in upserts:
-            row, lane = request.row, request.lane
+        for row, lane in upserts:
             if self._is_free(row, lane) and lane not in stopped:
-                self._start(tasks, row, lane.store, partial(self._upsert, request), watch)
+                self._start(tasks, row, lane.store, partial(self._upsert, row, lane), watch)
 
     def _is_free(self, key: Lane | int, lane: Lane) -> bool:
         return key not in self._working and not self._resting[lane.store]
@@ -209,12 +227,19 @@ class Committer:
             work.ended.set()
             watch.wake()  # a request may have come in since the worker looked last
 
-    async def _upsert(self, request: Request) -> None:
-        lane = request.lane
+    async def _upsert(self, row: int, lane: Lane) -> None:
         async with self._kept_going(f"an upsert to {lane.project}/{lane.name}"):
             registry, pauses = await self._open_registry(lane.store), self._pauses(lane)
-            worker = UpsertWorker(registry, self._queue, self._clock, pauses, self._note_defect)
-            await worker.run(request.row)
+            worker = UpsertWorker(
+                registry,
+                self._queue,
+                self._clock,
+                pauses,
+                self._looker,
+                partial(self._doubts.note, lane.store),
+                self._note_defect,
+            )
+            await worker.run(row)
 
     async def _work_on(self, lane: Lane) -> None:
         async with self._kept_going(f"the lane {lane.project}/{lane.name}"):

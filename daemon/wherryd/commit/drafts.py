@@ -62,6 +62,12 @@ class PutSealed(msgspec.Struct, frozen=True):
     """Send the bytes that are in the queue."""
 
 
+class LookForManifest(msgspec.Struct, frozen=True):
+    """Look whether the store has the draft's manifest, before a record names it."""
+
+    manifest: str
+
+
 class CompareOwn(msgspec.Struct, frozen=True):
     """Look whether what this finish brings is in the draft that another one has sealed."""
 
@@ -82,6 +88,7 @@ FinishStep = (
     | TellConflict
     | KeepSealed
     | PutSealed
+    | LookForManifest
     | CompareOwn
     | FailLate
 )
@@ -103,6 +110,7 @@ class Finishing:
         self.made: bytes | None = None  # what the draft is to be
         self.conflict: Fail | None = None  # why it can't be
         self.is_told = False
+        self.has_manifest = False  # the store has the manifest that ``sealed`` names
         self.missing: str | None = None  # what the draft lacks of what we bring; "": nothing
 
     def broken(self) -> None:
@@ -155,13 +163,13 @@ def _seal(
         return finishing.conflict if finishing.is_told else TellConflict(finishing.conflict.reason)
     if not finishing.has_parts:
         return AwaitParts()
+    if not is_recent(request.sent_since, today) and not memory.is_whole(request, now):
+        return (
+            LookAgain()
+        )  # before the mark, which lets writers wait, and again after a long gathering
     if not finishing.is_sealing:
         return BeginSealing()
-    if finishing.made is None:
-        return Gather()
-    if not is_recent(request.sent_since, today) and not memory.is_whole(request, now):
-        return LookAgain()
-    return KeepSealed(finishing.made)
+    return Gather() if finishing.made is None else KeepSealed(finishing.made)
 
 
 def _follow(
@@ -169,12 +177,19 @@ def _follow(
 ) -> FinishStep:
     """Every finisher does what ``sealed.json`` says, whoever wrote it; content is not compared again."""
     step = _to_version(memory, finishing, sealed, request, store_id)
+    if isinstance(step, Attempt) and not finishing.has_manifest:
+        return LookForManifest(sealed.manifest)
     if not isinstance(step, Settle) or sealed.finisher == request.id:
         return step
+    if sealed.type != request.type:
+        name = request.lane.name
+        return FailLate(
+            "TypeTaken", f"{name!r} belongs to type {sealed.type!r}, not {request.type!r}"
+        )
     if finishing.missing is None:
         return CompareOwn()
     if finishing.missing:
-        return late(step.version, finishing.missing)
+        return late(f"v{step.version}", finishing.missing)
     return step
 
 
@@ -200,10 +215,15 @@ def _to_version(
     return step if step is not None else Attempt(memory.highest + 1)
 
 
-def late(version: int, missing: str) -> FailLate:
-    """The failure of what came to a draft that was finished without it."""
+def late(version: str, missing: str) -> FailLate:
+    """The failure of what came to a draft that was finished without it.
+
+    Args:
+        version: what it is.
+        missing: what it lacks.
+    """
     return FailLate(
         "DraftFinished",
-        f"the draft is finished as v{version}, without {missing}\n"
+        f"the draft is finished as {version}, without {missing}\n"
         '  Use another distributed_id, for instance f"{group}-{epoch}".',
     )

@@ -14,7 +14,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from wherry.errors import BadPath
+from wherry.errors import BadPath, StoreDamaged, StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import rfc3339
 from wherryd.commit.drafts import (
@@ -25,6 +25,7 @@ from wherryd.commit.drafts import (
     FinishStep,
     Gather,
     KeepSealed,
+    LookForManifest,
     LookForSealed,
     PutSealed,
     TellConflict,
@@ -35,7 +36,7 @@ from wherryd.commit.merging import is_same
 from wherryd.model import DraftMark, ManifestEntry, Sealed, State
 from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request
-from wherryd.registry.base import Registry
+from wherryd.registry.base import Kind, Named, Registry
 from wherryd.registry.records import encode
 
 _BEFORE_MARK = failpoint("commit.draft.before-mark")
@@ -57,13 +58,14 @@ class Finisher:
         self._registry = registry
         self._queue = queue
         self._gatherer = gatherer
-        self._of: int | None = None  # the row that ``_finishing`` is about
+        self._of: object = None  # what ``_finishing`` is about
         self._finishing = Finishing()
 
     def memory(self, request: Request) -> Finishing:
-        """What is known of a request's draft."""
-        if self._of != request.row:
-            self._of, self._finishing = request.row, Finishing()
+        """What is known of a request's draft; nothing, where it was retried or prepared anew."""
+        key = request.row, request.place, request.manifest
+        if self._of != key:
+            self._of, self._finishing = key, Finishing()
         return self._finishing
 
     async def do(self, step: FinishStep, request: Request, store_id: str, tick: int) -> Request:
@@ -78,7 +80,7 @@ class Finisher:
             case AwaitParts():
                 await self._await_parts(request)
             case BeginSealing():
-                await self._begin_sealing(request)
+                await self._begin_sealing(request, store_id)
             case Gather():
                 await self._gather(request, store_id)
             case TellConflict(reason):
@@ -89,23 +91,34 @@ class Finisher:
                 return msgspec.structs.replace(request, state=State.SENDING, sealed=sealed)
             case PutSealed():
                 await self._put_sealed(request)
+            case LookForManifest(manifest):
+                await self._look_for_manifest(request, manifest, store_id)
             case CompareOwn():
                 await self._compare(request)
         return request
 
     async def _look(self, request: Request, store_id: str, tick: int) -> None:
-        seen = await self._registry.drafts.look(request.lane.project, request.draft, store_id)
-        self.memory(request).looked(seen.sealed, tick)
+        finishing = self.memory(request)
+        seen = await self._registry.drafts.look(*_place(request), store_id)
+        was_put = finishing.is_put
+        finishing.looked(seen.sealed, tick)
+        if was_put and seen.sealed is None:
+            raise StoreUnavailable("sealed.json of the draft was put, and is not there")
 
     async def _await_parts(self, request: Request) -> None:
         if await self._queue.parts_missing(request.row):
             raise PartsMissing
         self.memory(request).has_parts = True
 
-    async def _begin_sealing(self, request: Request) -> None:
+    async def _begin_sealing(self, request: Request, store_id: str) -> None:
+        """The mark counts when it was seen in this very store: writers there see it from then on."""
+        drafts = self._registry.drafts
         _BEFORE_MARK()
-        await self._registry.drafts.begin_sealing(*_place(request), encode(_mark(request)))
+        await drafts.begin_sealing(*_place(request), encode(_mark(request)))
         _AFTER_MARK()
+        seen = await drafts.look(*_place(request), store_id)
+        if not seen.is_sealing:
+            raise StoreUnavailable("sealing.json of the draft was put, and is not there")
         self.memory(request).is_sealing = True
 
     async def _gather(self, request: Request, store_id: str) -> None:
@@ -127,6 +140,14 @@ class Finisher:
         await self._registry.drafts.put_sealed(*_place(request), request.sealed)
         _AFTER_SEAL()
         self.memory(request).is_put = True
+
+    async def _look_for_manifest(self, request: Request, manifest: str, store_id: str) -> None:
+        named = [Named(Kind.MANIFEST, manifest)]
+        if await self._registry.lost(request.lane.project, named, store_id):
+            raise StoreDamaged(
+                f"the store has lost {manifest}, the manifest of a draft that is sealed"
+            )
+        self.memory(request).has_manifest = True
 
     async def _compare(self, request: Request) -> None:
         finishing = self.memory(request)
@@ -152,8 +173,6 @@ def _mark(request: Request) -> DraftMark:
 
 def _missing_words(request: Request, sealed: Sealed) -> str:
     """What of a finish beside its entries is not in the draft as it was sealed; "" for nothing."""
-    if request.description not in (None, sealed.description):
-        return "this description"
     for key, value in msgspec.json.decode(request.metadata).items():
         if key not in sealed.metadata or sealed.metadata[key] != value:
             return f"the metadata {key!r} of this finish"

@@ -20,6 +20,7 @@ from typing import Protocol, Self, TypeVar
 
 import msgspec
 
+from wherry.errors import StoreDamaged, StoreUnavailable
 from wherry.wire.canonical import content_digest
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import rfc3339
@@ -99,15 +100,20 @@ class Gatherer:
         Raises ``StoreError``, ``Exchanged`` among them; ``QueueError``; ``WrongState`` where the request is
         not ``uploaded`` any more; ``SpoolFull`` or ``CaptureError`` where the manifest can't be written.
         """
-        parts = await self._read_parts(request, registry, store_id)
-        _AFTER_LIST()
         await self._queue.forget_gathered(request.row)
-        await self._read_lines(request, registry, parts)
+        try:
+            parts = await self._read_parts(request, registry, store_id)
+            _AFTER_LIST()
+            await self._read_lines(request, registry, parts)
+        except StoreDamaged as error:
+            finishing.conflicts(_lost(error.message))
+            return
         _AFTER_LINES()
         chooser = _Chooser(parts, newest=request.newest)
         async with self._writer_for(request.row) as writer:
             why = await self._merge(request, registry, store_id, chooser, writer)
             if why is not None:
+                await self._queue.forget_gathered(request.row)
                 finishing.conflicts(why)
                 return
             manifest, body = await writer.finish()
@@ -232,8 +238,10 @@ async def _start(
         return 0, False
     top = stamps[-1].version
     (stored,) = await registry.read_versions(*place, [top], store_id)
-    is_there = stored is not None and not isinstance(stored.record, Tombstone)
-    return top + 1, stored is not None and is_there and stored.record.content == content
+    if stored is None:
+        raise StoreUnavailable(f"v{top} of {place[1]!r} was listed and is not there")
+    is_deleted = isinstance(stored.record, Tombstone)
+    return top + 1, not is_deleted and stored.record.content == content
 
 
 class _Chooser:
@@ -269,8 +277,8 @@ class _Chooser:
         return Fail(
             "DraftConflict",
             f"{'; '.join(self._conflicts)}{more}\n"
-            "  Let one run upsert the right file and call finish_artifact again, add the file to the "
-            'Artifact that you finish, or finish with on_conflict="newest".',
+            '  Finish it by a new Artifact: one that has the right file, or with on_conflict="newest", or'
+            " after the run that is wrong has upserted the right file.",
         )
 
     def _taken(self, chosen: Chosen) -> ManifestEntry:
@@ -312,11 +320,7 @@ class _Wanted:
         if not self._count:
             return None
         more = f" and {self._count - len(self._lost)} more" if self._count > len(self._lost) else ""
-        return Fail(
-            "StoreDamaged",
-            f"the store has lost {', '.join(self._lost)}{more}, which parts of the draft name\n"
-            "  Let their runs upsert them again, then call finish_artifact again.",
-        )
+        return _lost(f"the store has lost {', '.join(self._lost)}{more}")
 
     def _of(self, lines: Sequence[ManifestEntry]) -> Iterator[Named]:
         for line in lines:
@@ -327,6 +331,14 @@ class _Wanted:
             elif line.pack not in self._packs:
                 self._packs.add(line.pack)
                 yield Named(Kind.PACK, line.pack)
+
+
+def _lost(what: str) -> Fail:
+    return Fail(
+        "StoreDamaged",
+        f"{what}: a part of the draft names it\n"
+        "  Put it back as it was, then: wherry retry. Or use another distributed_id.",
+    )
 
 
 def _batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -12,16 +12,20 @@ upsert whose part is known to be there looks again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wherry.errors import DraftConflict, QueueError, StoreError, StoreUnavailable, UsageError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock, full_jitter
 from wherryd.commit.drafts import late
+from wherryd.commit.lane import is_recent
+from wherryd.commit.looking import Looker
 from wherryd.commit.pauses import Pauses
 from wherryd.commit.record import make_part
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.model import Sealed, State
 from wherryd.public import public_name
-from wherryd.queue.base import Known, Queue, Request, WrongState
+from wherryd.queue.base import Filter, Known, Queue, Request, WrongState
 from wherryd.registry.base import DraftSeen, Registry
 from wherryd.registry.identity import Exchanged
 from wherryd.stores.base import WriteConflict
@@ -30,6 +34,8 @@ from wherryd.stores.retry import watched
 #: While a finish is under way: the first and the longest pause between two looks.
 _FIRST_S = 0.25
 _LONGEST_S = 5.0
+#: While the draft waits for another finish, which somebody has to ask for.
+_LONGEST_IN_CONFLICT_S = 60.0
 
 _AFTER_CLAIM = failpoint("commit.part.after-claim")
 _BEFORE_KEEP = failpoint("commit.part.before-keep")
@@ -45,6 +51,8 @@ class UpsertWorker:
 
     Args:
         pauses: how long to wait after an error.
+        looker: looks again at what an upsert names.
+        broken: called at each error of the store.
     """
 
     def __init__(
@@ -53,8 +61,12 @@ class UpsertWorker:
         queue: Queue,
         clock: Clock,
         pauses: Pauses,
+        looker: Looker,
+        broken: Callable[[], None],
         note_defect: NoteDefect = note_defect,
     ) -> None:
+        self._looker = looker
+        self._broken = broken
         self._registry = registry
         self._queue = queue
         self._clock = clock
@@ -87,9 +99,11 @@ class UpsertWorker:
         except WrongState:
             return True
         except Exchanged as error:
+            self._broken()
             await self._stop(request, error)
             return True
         except StoreError as error:
+            self._broken()
             await self._pauses.wait_after(request.row, error)
         except WriteConflict:
             store = request.lane.store
@@ -100,6 +114,7 @@ class UpsertWorker:
         except UsageError as error:  # the store folds case, and has the name in another one
             await self._fail(request, public_name(error), str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the others must go on
+            self._broken()
             await self._pauses.wait_after(request.row, self._note_defect(error, request.id))
         return False
 
@@ -121,6 +136,10 @@ class UpsertWorker:
             reason = f"{name!r} belongs to type {there!r}, not {request.type!r}"
             await self._fail(request, "TypeTaken", reason)
             return
+        if not is_recent(request.sent_since, self._clock.now()):
+            is_whole = await self._looker.is_whole(request, self._registry, known.store_id)
+            if not is_whole:
+                return  # it was sent back
         part = make_part(request, await self._queue.home_id())
         _BEFORE_KEEP()
         await self._queue.keep_part(request.row, part)
@@ -135,6 +154,8 @@ class UpsertWorker:
             _AFTER_CLAIM()
         if there is None:
             raise StoreUnavailable(f"the claim of {place[1]!r} was put, and is not there")
+        learnt = Known(known.store_id, there, known.highest, known.highest_request)
+        await self._queue.learn(request.lane, learnt)
         return there
 
     async def _put(self, request: Request, store_id: str) -> None:
@@ -167,24 +188,33 @@ class UpsertWorker:
     async def _end(self, request: Request, seen: DraftSeen) -> None:
         sealed = seen.sealed
         if sealed is None and seen.is_sealing:
-            await self._wait(request, seen.conflict)
+            await self._wait(request, seen.conflict or await self._why_ended(seen.sealing))
         elif sealed is None or request.id in sealed.parts:
             await self._queue.done(request.row, request.aliases)
         else:
             await self._fail_late(request, sealed)
 
+    async def _why_ended(self, finish: str) -> str:
+        """Why the finish that has begun the sealing is over without an end, if it was this home's."""
+        ended = (State.FAILED, State.CANCELLED)
+        found = await self._queue.find(Filter(states=ended, ids=(finish,))) if finish else []
+        return f"{found[0].state} {found[0].reason}".strip() if found else ""
+
     async def _wait(self, request: Request, conflict: str) -> None:
-        """A finish is under way, or has failed."""
-        pause_s = full_jitter(self._clock, self._looks, _FIRST_S, _LONGEST_S)
+        """A finish is under way, or is over without an end."""
+        longest_s = _LONGEST_IN_CONFLICT_S if conflict else _LONGEST_S
+        pause_s = full_jitter(self._clock, self._looks, _FIRST_S, longest_s)
         self._looks += 1
         if conflict:
             reason = f"a finish of the draft has failed, another is waited for: {conflict}"
-            error = public_name(DraftConflict())
-            await self._queue.wait_until(request.row, error, reason, None)
+            if request.reason != reason:
+                error = public_name(DraftConflict())
+                await self._queue.wait_until(request.row, error, reason, None)
         await self._pauses.wait(pause_s)
 
     async def _fail_late(self, request: Request, sealed: Sealed) -> None:
-        failure = late(sealed.start - sealed.same, "this upsert")
+        version = f"v{sealed.start - 1}" if sealed.same else f"v{sealed.start} or later"
+        failure = late(version, "this upsert")
         _BEFORE_FAIL()
         await self._queue.fail_late(request.row, failure.error, failure.reason)
 

@@ -154,17 +154,21 @@ class LaneWorker:
             return True
         except PartsMissing:
             raise
-        except QueueError:
-            await self._pauses.wait_shortly()  # it can't be told the reason either
-            return True
-        except CaptureError as error:  # no room for a draft's manifest
-            await self._pauses.wait_after(head.row, error)
+        except (QueueError, CaptureError) as error:
+            await self._pause_for_room(head, error)
             return True
         except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes must go on
             self._doubts.note(self._lane.store)
             await self._pauses.wait_after(head.row, self._note_defect(error, head.id))
             return True
         return not isinstance(step, Stop)
+
+    async def _pause_for_room(self, head: Request, error: QueueError | CaptureError) -> None:
+        """What a draft comes to is much to do again, so that waits longer; and can be told mostly."""
+        if isinstance(error, CaptureError) and head.kind is RequestKind.FINISH:
+            await self._pauses.wait_after(head.row, error)
+        else:
+            await self._pauses.wait_shortly()  # it can't be told the reason either
 
     def _decide(self, head: Request) -> FinishStep:
         finishing = self._finisher.memory(head)

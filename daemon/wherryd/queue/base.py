@@ -499,8 +499,10 @@ class Queue(Protocol):
         ...
 
     # ── drafts ─────────────────────────────────────────────────────────────────────────────────
-    async def upserts(self) -> list[Request]:
-        """Upserts that are uploaded and have not ended, by place."""
+    async def upserts(self, limit: int) -> list[tuple[int, Lane]]:
+        """Rows and lanes of upserts that are uploaded and have not ended: those whose parts are not known to
+        be put first, by place.
+        """
         ...
 
     async def keep_part(self, row: int, part: bytes) -> None:
@@ -591,7 +593,9 @@ class Queue(Protocol):
         """Stopped lanes and why."""
         ...
 
-    async def restart_lane(self, lane: Lane, store_id: str, highest: int, request: str) -> None:
+    async def restart_lane(
+        self, lane: Lane, store_id: str, highest: int, request: str, there: Sequence[int] = ()
+    ) -> None:
         """The user has looked: the store that is there now counts.
 
         ``store_id`` becomes the address's; the artifact's highest number and its record's request id
@@ -599,6 +603,9 @@ class Queue(Protocol):
         dropped; requests of the lane forget their floor, and those that were uploaded or sending go
         back to ``prepared``, so that their bytes are looked for again. If another store counted
         before, this concerns the requests of all lanes at the address.
+
+        Args:
+            there: rows of upserts and finishes that stay as they are, since that store has what they sent.
         """
         ...
 

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
-from wherryd.model import Manifest, RunInfo, State
+from wherryd.model import Manifest, RequestKind, RunInfo, State
 from wherryd.queue.base import Accepted, Known, NewRequest, WrongState
 from wherryd.queue.group import Changed
 from wherryd.queue.knowledge import known, store_id
@@ -109,6 +109,10 @@ def link(
     own = json(list(dict.fromkeys(given)))
     change(db, "upsert_link", request=request_id, run_id=run.id, run=json(run), aliases=own)
     request = head_of(found)
+    if request.kind is RequestKind.UPSERT:
+        return Changed(
+            None, (request_id,)
+        )  # its part may be in the draft, and says which aliases it brings
     if not change(db, "add_aliases", row=request.row, aliases=json(list(aliases))):
         return Changed(None, (request_id,))
     if request.state is not State.DONE:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from wherryd.model import RequestKind, State
-from wherryd.queue.base import Gathered, Request, WrongState
+from wherryd.model import Lane, RequestKind, State
+from wherryd.queue.base import Gathered, WrongState
 from wherryd.queue.changes import entered, head
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import all_rows, change, change_many, one_row
-from wherryd.queue.rows import Head, requests_of
+from wherryd.queue.rows import Head, lane_of
 
 
 # ── upserts ────────────────────────────────────────────────────────────────────────────────────
-def upserts(db: sqlite3.Connection) -> list[Request]:
-    """Upserts that are uploaded and have not ended, by place."""
-    return requests_of(all_rows(db, "upserts"))
+def upserts(db: sqlite3.Connection, limit: int) -> list[tuple[int, Lane]]:
+    """Upserts that are uploaded and have not ended; first those whose parts are not put, by place."""
+    return [(row["row"], lane_of(row)) for row in all_rows(db, "upserts", limit=limit)]
 
 
 def keep_part(db: sqlite3.Connection, row: int, part: bytes) -> Changed[None]:

@@ -152,7 +152,12 @@ def stopped(db: sqlite3.Connection) -> dict[Lane, str]:
 
 
 def restart_lane(
-    db: sqlite3.Connection, lane: Lane, new: str, highest: int, request: str
+    db: sqlite3.Connection,
+    lane: Lane,
+    new: str,
+    highest: int,
+    request: str,
+    there: Sequence[int] = (),
 ) -> Changed[None]:
     """Take the store as it is now for the one that counts."""
     concerned = _concerned(lane, exchanged=store_id(db, lane.store) not in ("", new))
@@ -168,7 +173,9 @@ def restart_lane(
     change(db, "forget_sent", address=lane.store, store_id=new, project=lane.project)
     change(db, "forget_floors", **concerned)
     change(db, "start_lane", **lane_values(lane))
-    back = [head_of(row) for row in all_rows(db, "to_upload_again", **concerned)]
+    change(db, "forget_attempts", rows=json([*there]))
+    found = all_rows(db, "to_upload_again", **concerned, there=json([*there]))
+    back = [head_of(row) for row in found]
     topics: set[Hashable] = {lane, *(head.id for head in back), *(head.lane for head in back)}
     return Changed(None, (*((State.PREPARED,) if back else ()), *topics))
 

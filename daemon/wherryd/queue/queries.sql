@@ -298,10 +298,11 @@ SELECT * FROM requests WHERE state = 'settled' AND kind <> 'upsert' ORDER BY pla
 -- ── drafts ─────────────────────────────────────────────────────────────────────────────────────
 
 -- name: upserts
-SELECT * FROM requests
+SELECT row, address, project, name FROM requests
 WHERE kind <> 'log' AND state NOT IN ('done', 'failed', 'cancelled') AND draft > ''
     AND kind = 'upsert' AND state IN ('uploaded', 'sending', 'settled')
-ORDER BY place;
+ORDER BY state = 'settled', place
+LIMIT :limit;
 
 -- name: parts_missing
 -- Upserts of a finish's draft that came before it, and whose parts are not known to be in the store.
@@ -565,11 +566,17 @@ UPDATE requests SET floor = -1, floor_store = ''
 WHERE address = :address AND (:project = '' OR (project = :project AND name = :name))
     AND state IN ('held', 'accepted', 'prepared', 'uploaded', 'sending', 'failed');
 
+-- name: forget_attempts
+-- Of finishes whose draft is sealed in the store: which number it has is looked for again.
+UPDATE requests SET number = NULL, record = NULL
+WHERE row IN (SELECT value FROM json_each(:rows)) AND kind = 'finish' AND state = 'sending';
+
 -- name: to_upload_again
 UPDATE requests
 SET state = 'prepared', number = NULL, record = NULL, sealed = NULL, error = '', reason = '', next_try = NULL
 WHERE address = :address AND (:project = '' OR (project = :project AND name = :name))
     AND (state IN ('uploaded', 'sending') OR (state = 'settled' AND kind = 'upsert'))
+    AND row NOT IN (SELECT value FROM json_each(:there))
 RETURNING row, id, state, address, project, name, kind;
 
 -- ── upkeep ─────────────────────────────────────────────────────────────────────────────────────

@@ -73,7 +73,7 @@ _LEARN = Kind.named("learn")
 _STORE = Kind.named("store")
 _ATTEMPT = Kind.named("attempt")
 _SETTLE = Kind.named("settle")
-_GATHER = Kind.named("gather")
+_GATHER = Kind.named("gather", is_new_work=True)
 _KEEP_PART = Kind.named("keep-part")
 _PART_PUT = Kind.named("part-put")
 _SEAL = Kind.named("seal")
@@ -365,8 +365,8 @@ class SqliteQueue:
         await self._writer.change(_SETTLE, settle)
 
     # ── drafts ─────────────────────────────────────────────────────────────────────────────────
-    async def upserts(self) -> list[Request]:
-        return await self._read(drafts.upserts)
+    async def upserts(self, limit: int) -> list[tuple[int, Lane]]:
+        return await self._look(partial(drafts.upserts, limit=limit))
 
     async def keep_part(self, row: int, part: bytes) -> None:
         await self._writer.change(_KEEP_PART, partial(drafts.keep_part, row=row, part=part))
@@ -442,9 +442,16 @@ class SqliteQueue:
     async def stopped(self) -> dict[Lane, str]:
         return await self._look(knowledge.stopped)
 
-    async def restart_lane(self, lane: Lane, store_id: str, highest: int, request: str) -> None:
+    async def restart_lane(
+        self, lane: Lane, store_id: str, highest: int, request: str, there: Sequence[int] = ()
+    ) -> None:
         restart = partial(
-            knowledge.restart_lane, lane=lane, new=store_id, highest=highest, request=request
+            knowledge.restart_lane,
+            lane=lane,
+            new=store_id,
+            highest=highest,
+            request=request,
+            there=there,
         )
         await self._writer.change(_RESTART, restart)
 

@@ -83,6 +83,7 @@ class DraftSeen(msgspec.Struct, frozen=True):
 
     has_part: bool  # the part that was asked for is there
     is_sealing: bool  # a part that is put from now on may come too late
+    sealing: str  # the request id of the finish that has said so first; "": not known
     sealed: Sealed | None
     conflict: str  # why a finish has failed; "": none has
 
@@ -113,7 +114,10 @@ class Drafts(Protocol):
         ...
 
     async def list_parts(self, project: str, draft: str) -> list[str]:
-        """The request ids of all parts that are there, sorted."""
+        """The request ids of all parts that are there, sorted, once ``sealing.json`` is there.
+
+        Raises ``StoreUnavailable`` where the same listing does not show that: it is another store's.
+        """
         ...
 
     async def read_parts(

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
-from wherryd.model import DraftPart
+import msgspec
+
+from wherry.errors import StoreDamaged, StoreUnavailable
+from wherryd.model import DraftMark, DraftPart
 from wherryd.registry import layout, records
 from wherryd.registry.base import DraftSeen
 from wherryd.registry.records import damaged
@@ -52,21 +55,25 @@ class ObjectDrafts:
         conflict = layout.conflict_key(project, draft)
         found = await self._get_in([*own, sealing, sealed, conflict], in_store)
         # Whoever put it may have ended before it was durable.
-        await self._make_last([key for key in (*own, sealed) if key in found], in_store)
+        await self._make_last([key for key in (*own, sealing, sealed) if key in found], in_store)
         has_conflict = conflict in found and sealed not in found
         return DraftSeen(
             has_part=any(key in found for key in own),
             is_sealing=sealing in found or sealed in found,
+            sealing=_mark(sealing, found[sealing]).request if sealing in found else "",
             sealed=records.decode_sealed(sealed, found[sealed].body) if sealed in found else None,
-            conflict=_reason(conflict, found[conflict]) if has_conflict else "",
+            conflict=_mark(conflict, found[conflict]).reason if has_conflict else "",
         )
 
     async def begin_sealing(self, project: str, draft: str, mark: bytes) -> None:
         await self._put_once(layout.sealing_key(project, draft), mark)
 
     async def list_parts(self, project: str, draft: str) -> list[str]:
-        prefix = layout.parts_prefix(project, draft)
-        found = [layout.parse_part(stat.key) async for stat in self._store.list(prefix)]
+        prefix, parts = layout.draft_prefix(project, draft), layout.parts_prefix(project, draft)
+        keys = [stat.key async for stat in self._store.list(prefix)]
+        if layout.sealing_key(project, draft) not in keys:
+            raise StoreUnavailable(f"{prefix} was listed without its sealing.json, which is there")
+        found = [layout.parse_part(key) for key in keys if key.startswith(parts)]
         return sorted(request for request in found if request is not None)
 
     async def read_parts(
@@ -99,5 +106,10 @@ class ObjectDrafts:
             await self._sync(keys, in_store)
 
 
-def _reason(key: str, found: Object) -> str:
-    return records.decode_mark(key, found.body).reason or "a finish has failed"
+def _mark(key: str, found: Object) -> DraftMark:
+    """A mark counts by being there, whatever it says."""
+    try:
+        mark = records.decode_mark(key, found.body)
+    except StoreDamaged as error:
+        return DraftMark(records.FORMAT, "", "", "", "", str(error))
+    return mark if mark.reason else msgspec.structs.replace(mark, reason="a finish has failed")
