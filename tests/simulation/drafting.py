@@ -35,6 +35,10 @@ from wherryd.queue.base import Filter, NewRequest, Request, WrongState
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.registry import layout, records
 
+_UNFINISHED = """
+    SELECT 1 FROM requests WHERE draft > '' AND state NOT IN ('done', 'failed', 'cancelled')
+"""
+
 
 @dataclass
 class Asked:
@@ -46,6 +50,7 @@ class Asked:
     draft: str
     kind: RequestKind
     path: str
+    data: str  # stands for the bytes at the path
     is_newest: bool
     is_bad: bool
     called: float
@@ -60,7 +65,7 @@ class Asked:
     @property
     def entry(self) -> Entry:
         """The one entry that it brings."""
-        data = hashlib.sha256(f"{self.id} {self.path}".encode()).digest()
+        data = hashlib.sha256(f"{self.path} {self.data}".encode()).digest()
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         return Entry(self.path, ENTRY_BYTES, digest=digest, source=Source(data.hex(), 0))
 
@@ -98,6 +103,7 @@ class Drafting:
             *(self._writer(n, home) for n, home in everywhere for _ in range(plan.writers)),
             *(self._finisher(n, home) for n, home in everywhere for _ in range(plan.finishers)),
             *(self._canceller() for _ in range(plan.cancels if plan.drafts else 0)),
+            *(self._some_rest() for _ in range(min(plan.drafts, 1))),
         ]
 
     async def finish_all(self) -> None:
@@ -113,8 +119,15 @@ class Drafting:
         await asyncio.sleep(self._chance.random() * 2 * self._plan.spread_s)
         await self._ask(n, home, RequestKind.FINISH)
 
+    async def _some_rest(self) -> None:
+        """Faults end with the actors: let them last until what was asked for is done, or for a while."""
+        for _ in range(20):
+            await asyncio.sleep(self._plan.spread_s)
+            if not any(home.connection.execute(_UNFINISHED).fetchone() for home in self._homes):
+                return
+
     async def _canceller(self) -> None:
-        await asyncio.sleep(self._chance.random() * self._plan.spread_s)
+        await asyncio.sleep(self._chance.random() * 4 * self._plan.spread_s)
         there = [each for each in self.asked.values() if each.returned is not None]
         if there:
             chosen = self._chance.choice(there)
@@ -146,6 +159,7 @@ class Drafting:
             draft=draft_id(lane.project, lane.name, str(n)),
             kind=kind,
             path="shared" if is_shared else f"by {id_}",
+            data=str(self._chance.randrange(2)),
             is_newest=is_last or self._chance.random() < 0.5,
             is_bad=not is_last and self._chance.random() < self._plan.bad,
             called=self._world.now(),
@@ -232,15 +246,17 @@ class Drafting:
         require(len(versions) == (0 if sealed.same else 1), f"the draft became {versions}")
         version = sealed.start - 1 if sealed.same else versions[0]
         require(version >= sealed.start - sealed.same, f"v{version} is below {sealed.start}")
+        require(lives[version].content == sealed.content, f"v{version} is of another content")
         if sealed.same:
-            require(lives[version].content == sealed.content, f"v{version} is of another content")
+            was_highest = version + 1 == len(lives) or lives[version + 1].created > finisher.called
+            require(was_highest, f"the draft is v{version}, which was not the highest then")
+        state = ended[finisher.id].state
+        require(state is State.DONE, f"{finisher.id} has sealed the draft and is {state}")
         self._judge_entries(sealed, by_id)
         for asked in some:
             if asked.kind is RequestKind.FINISH and ended[asked.id].state is State.DONE:
                 told = ended[asked.id].version
                 require(told == version, f"{asked.id} was told v{told}, and is v{version}")
-        if ended[finisher.id].state is not State.DONE:
-            return
         for asked in some:  # what this home had accepted before is in it
             came_before = asked.returned is not None and asked.returned < finisher.called
             is_own = asked.kind is RequestKind.UPSERT and asked.home == finisher.home

@@ -195,13 +195,15 @@ def _count(value: object) -> int:
 
 def _bytes(value: object) -> int:
     import re
+    from decimal import Decimal
 
-    found = re.fullmatch(r"(\d+)\s*(?:([kMGT])(i?)B?|B)?", str(value), re.ASCII)
-    if not found or not int(found[1]):
-        raise ValueError("a number of bytes above 0, such as 20000000 or '20 MB' or '20 MiB'")
-    power = "kMGT".index(found[2]) + 1 if found[2] else 0
-    unit: int = (1024 if found[3] else 1000) ** power
-    return int(found[1]) * unit
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?)B?|B)?", str(value), re.ASCII)
+    power = "kMGT".index(found[2]) + 1 if found and found[2] else 0
+    unit = (1024 if found and found[3] else 1000) ** power
+    size = int(Decimal(found[1]) * unit) if found else 0
+    if size < 1:
+        raise ValueError("a number of bytes above 0, such as 20000000 or '20 MB' or '1.5 GiB'")
+    return size
 
 
 def _bytes_a_second(value: object) -> int:

@@ -63,6 +63,16 @@ def test_values_keep_their_form(folder: Path) -> None:
     assert (settings.mode, settings.log_level) == ("offline", "debug")
 
 
+def test_half_a_megabyte_is_none(folder: Path) -> None:
+    """Bytes may have a fraction, as people write them."""
+    (folder / "config.toml").write_text(
+        "max_bandwidth = '0.3 MB/s'\nspool_quota_bytes = '1.5 GiB'\n"
+    )
+    settings = load({}, {}, folder)
+    assert settings.max_bandwidth == 300_000
+    assert settings.spool_quota_bytes == 3 << 29
+
+
 def test_store_misses_the_environment(folder: Path) -> None:
     """The store's address has the AWS endpoint and region folded in."""
     environ = {"WHERRY_STORE": "s3://bucket/p/", "AWS_REGION": "eu"}
@@ -106,6 +116,8 @@ def test_bad_variable_is_used(folder: Path, variable: str, value: str, allowed: 
         "max_transfers = 1.5",
         "max_transfers = true",
         "max_bandwidth = 'fast'",
+        "max_bandwidth = '.5 MB/s'",
+        "max_bandwidth = '0.4 B/s'",
         "max_bandwidth = 0",
         "spool_quota_bytes = -1",
         "idle_timeout_s = 'x'",
