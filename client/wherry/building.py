@@ -176,9 +176,7 @@ class Building(Reading):
         """
         from wherry.tables import entries
 
-        return self.get_entry(
-            entries.add(self._building(), obj, _name(name), overwrite=overwrite)
-        )
+        return self.get_entry(entries.add(self._building(), obj, _name(name), overwrite=overwrite))
 
     def __setitem__(self, name: str, obj: object) -> None:
         self.add(obj, name)

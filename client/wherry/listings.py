@@ -102,7 +102,9 @@ def entry_bytes(contents: Contents, path: str) -> Iterator[bytes]:
     """
     row = contents.table.get(path)
     if row is None or not contents.keeps:
-        raise ArtifactStateError(f"{contents.label} was built in disabled mode, which keeps nothing.")
+        raise ArtifactStateError(
+            f"{contents.label} was built in disabled mode, which keeps nothing."
+        )
     return _bytes(contents, path, row)
 
 

@@ -112,11 +112,12 @@ class Column:
 
 
 def declared(
-    names: Iterable[Name], dtype: object, allows: bool | Iterable[bool], *, mixed: bool
+    given: Iterable[object], dtype: object, allows: bool | Iterable[bool], *, mixed: bool
 ) -> list[Column]:
     """Make a table's columns as its maker says.
 
     Args:
+        given: their names.
         dtype: a type for all columns, or a list with one for each; None where the values shall tell.
         allows: whether None may be among the values, for all columns or each.
         mixed: any value may be beside any other.
@@ -124,7 +125,7 @@ def declared(
     Raises:
         BadTable: two names are the same, or there is not one dtype, or one optional, a column.
     """
-    names = [_name(each) for each in names]
+    names = [_name(each) for each in given]
     texts = [str(name) for name in names]
     if len({*texts}) < len(texts):
         twice = next(name for name in texts if texts.count(name) > 1)

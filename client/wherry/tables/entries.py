@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
+from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, TypeAlias, cast
 
 from wherry import listings
 from wherry.contents import Contents
@@ -69,7 +69,7 @@ def add(contents: Contents, thing: object, name: str, *, overwrite: bool) -> str
     try:
         with contents.new_file(path, "wb" if overwrite else "xb", None) as opened:
             if contents.keeps:
-                _save(thing, opened)
+                _save(thing, cast("IO[bytes]", opened))
     except PathTaken:
         if not _is_there(contents, thing, path):
             raise
@@ -217,7 +217,9 @@ class _Parts:
         yield from self._batch(batch)
 
     def _batch(self, paths: list[str]) -> Iterator[Table]:
-        own = {path: found for path in paths if isinstance(found := self._artifact.added(path), Table)}
+        own = {
+            path: found for path in paths if isinstance(found := self._artifact.added(path), Table)
+        }
         others = [path for path in paths if path not in own]
         held = dict(zip(others, self._artifact.hold(others), strict=True))
         for path in paths:

@@ -63,7 +63,7 @@ def _from_polars(frame: Any) -> Taken:
     return Taken(list(frame.columns), frame.iter_rows())
 
 
-def _from_lazy(frame: Any) -> Taken:
+def _from_lazy(_: Any) -> Taken:
     raise BadTable("A LazyFrame has no rows yet.", hint="Give frame.collect().")
 
 

@@ -10,6 +10,7 @@ through twice.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +18,15 @@ from typing import BinaryIO
 
 from wherry.errors import BadTable, NotYet
 from wherry.tables.columns import Name
-from wherry.tables.kinds import TIMESTAMP, UNKNOWN, DictOf, Foreign, from_notation, members_of, optional
+from wherry.tables.kinds import (
+    TIMESTAMP,
+    UNKNOWN,
+    DictOf,
+    Foreign,
+    from_notation,
+    members_of,
+    optional,
+)
 from wherry.tables.values import from_milliseconds
 from wherry.tables.written import Head
 
@@ -126,15 +135,14 @@ class _Text:
         if end < 0 or self._bad_guesses == _MAX_GUESSES:
             return []
         guess = f"[{self._window[self._at : end + 1]}]"
-        try:
-            found, length = _decode(guess)
-        except (ValueError, RecursionError):
-            length = 0
+        rows: list[object] = []
+        length = 0
+        with contextlib.suppress(ValueError, RecursionError):
+            rows, length = _decode(guess)
         if length < len(guess):
             self._bad_guesses += 1
             return []
         self._at = end + 1
-        rows: list[object] = found
         return rows
 
     def broken(self, reason: str) -> BadTable:
@@ -188,7 +196,10 @@ def _head(found: dict[str, object], label: str) -> Head:
     fields = dict(types.fields) if isinstance(types, DictOf) else {}
     kinds = [fields.get(str(name), optional(UNKNOWN)) for name in names]
     for name, kind in zip(names, kinds, strict=True):
-        if any(isinstance(each, Foreign) and '"serialization_path": {' in each.text for each in members_of(kind)):
+        if any(
+            isinstance(each, Foreign) and '"serialization_path": {' in each.text
+            for each in members_of(kind)
+        ):
             raise NotYet(
                 f"{label} has the column {name!r} in a file of numpy's; reading that is not built yet.",
                 hint="Use get_entry() and numpy.load.",

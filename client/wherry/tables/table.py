@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, overload
 
 from wherry.errors import BadTable, LibraryMissing
 from wherry.tables import frames
-from wherry.tables.columns import Column, Name, declared
+from wherry.tables.columns import Name, declared
 from wherry.tables.values import plain
 from wherry.tables.written import Head, head_of
 
@@ -73,7 +73,7 @@ class Table:
         self._rows: list[list[object]] = []
         given = next((each for each in (dataframe, data, rows) if each is not None), ())
         taken = frames.take(given)
-        names: Iterable[Name | object] = _DEFAULT_COLUMNS if columns is None else _listed(columns)
+        names: Iterable[object] = _DEFAULT_COLUMNS if columns is None else _listed(columns)
         if taken and taken.names is not None:
             names = taken.names
         self._columns = declared(names, dtype, optional, mixed=allow_mixed_types)
@@ -130,7 +130,7 @@ class Table:
         changes = [
             (column, column.after(value, number), value)
             for column, value in zip(columns, data, strict=True)
-            if type(value) not in column.known or value != value  # noqa: PLR0124 (NaN)
+            if type(value) not in column.known or value != value  # NaN
         ]
         for column, state, value in changes:
             column.become(state, value)
@@ -151,7 +151,9 @@ class Table:
         rows, values = self.data, list(data)
         (*_, column) = declared([*self.columns, name], None, optional, mixed=False)
         if self._columns and len(values) != len(rows):
-            raise BadTable(f"{len(values):,} values were given, and the table has {len(rows):,} rows.")
+            raise BadTable(
+                f"{len(values):,} values were given, and the table has {len(rows):,} rows."
+            )
         for number, value in enumerate(values):
             column.become(column.after(value, number), value)
         if not self._columns:
@@ -164,7 +166,9 @@ class Table:
     def get_column(self, name: Name, convert_to: None = None) -> list[object]: ...
 
     @overload
-    def get_column(self, name: Name, convert_to: Literal["numpy"]) -> Any: ...  # an array; numpy's type
+    def get_column(
+        self, name: Name, convert_to: Literal["numpy"]
+    ) -> Any: ...  # an array; numpy's type
 
     def get_column(self, name: Name, convert_to: str | None = None) -> object:
         """List a column's values.
@@ -183,7 +187,11 @@ class Table:
             )
         at = self.columns.index(name)
         values = [row[at] for _, row in self.iterrows()]
-        return library("numpy", "get_column(convert_to='numpy')").array(values) if convert_to else values
+        return (
+            library("numpy", "get_column(convert_to='numpy')").array(values)
+            if convert_to
+            else values
+        )
 
     def get_dataframe(self) -> Any:  # pandas' type
         """Make a pandas DataFrame. Raises ``LibraryMissing`` where pandas is not installed."""
@@ -213,9 +221,7 @@ def _listed(columns: object) -> list[object]:
     found = plain(columns) if hasattr(columns, "tolist") else columns
     if isinstance(found, list | tuple):
         return list(found)
-    raise BadTable(
-        f"columns is a {type(columns).__name__}, not a list.", hint="columns=['a', 'b']"
-    )
+    raise BadTable(f"columns is a {type(columns).__name__}, not a list.", hint="columns=['a', 'b']")
 
 
 def _rows(data: object) -> Iterator[Iterable[object]]:

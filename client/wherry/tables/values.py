@@ -55,7 +55,10 @@ def unwrapped(value: object) -> object:
         BadValue: a time of numpy's is before year 1 or after 9999.
     """
     name = type(value).__name__
-    if name in ("NaTType", "NAType"):  # pandas'; a NaT is a datetime by class, and not by what it can
+    if name in (
+        "NaTType",
+        "NAType",
+    ):  # pandas'; a NaT is a datetime by class, and not by what it can
         return None
     if isinstance(value, Decimal):
         return float(value)
@@ -70,7 +73,9 @@ def unwrapped(value: object) -> object:
         return value
     listed: object = tolist()
     if type(listed) is type(value):  # numpy's longdouble, which has no Python type of its precision
-        return float(listed) if isinstance(listed, float) or hasattr(listed, "__float__") else listed
+        return (
+            float(listed) if isinstance(listed, float) or hasattr(listed, "__float__") else listed
+        )
     if getattr(getattr(value, "dtype", None), "kind", "") == "M" and isinstance(value, Iterable):
         return [unwrapped(each) for each in value]
     return listed
@@ -91,7 +96,9 @@ def kind_of(value: object, depth: int = 0) -> Kind:
     if kind is not None:
         return kind
     if depth > _MAX_DEPTH:
-        raise BadValue(f"it is nested over {_MAX_DEPTH} levels deep, or contains itself.", hint=_HINT)
+        raise BadValue(
+            f"it is nested over {_MAX_DEPTH} levels deep, or contains itself.", hint=_HINT
+        )
     if isinstance(value, Mapping):
         return _kind_of_dict(value, depth)
     if isinstance(value, list | tuple | set | frozenset):
@@ -138,7 +145,7 @@ def from_milliseconds(value: object) -> object:
 
 def is_nan(value: object) -> bool:
     """Whether a value is the number NaN."""
-    return isinstance(value, float) and value != value  # noqa: PLR0124 (that is what NaN does)
+    return isinstance(value, float) and value != value
 
 
 def shown(value: object) -> str:
@@ -170,7 +177,7 @@ def _kind_of_dict(value: Mapping[object, object], depth: int) -> Kind:
 
 def _kind_of_list(value: Iterable[object], depth: int) -> Kind:
     items = list(value)
-    if {*map(type, items)} <= {int, float} and all(each == each for each in items):  # noqa: PLR0124
+    if {*map(type, items)} <= {int, float} and all(each == each for each in items):
         return ListOf(NUMBER if items else UNKNOWN, len(items))
     element: Kind = UNKNOWN
     for each in items:
@@ -193,7 +200,9 @@ def _datetime(value: object) -> object:
     """Make numpy's datetime64 a datetime; what is below a microsecond is cut off."""
     found: object = value.astype("datetime64[us]").tolist()  # type: ignore[attr-defined]
     if isinstance(found, int):
-        raise BadValue(f"the time {value} is none that Python's datetime has.", hint="Use str(value).")
+        raise BadValue(
+            f"the time {value} is none that Python's datetime has.", hint="Use str(value)."
+        )
     return found
 
 
@@ -206,7 +215,9 @@ def _unfit(value: object) -> BadValue:
             " their own, by add_file.",
         )
     if isinstance(value, timedelta) or type(value).__name__ == "timedelta64":
-        return BadValue(said, hint="Use value.total_seconds(), or value / numpy.timedelta64(1, 's').")
+        return BadValue(
+            said, hint="Use value.total_seconds(), or value / numpy.timedelta64(1, 's')."
+        )
     if isinstance(value, complex):
         return BadValue(said, hint="Give value.real and value.imag a column each.")
     return BadValue(said, hint=_HINT)

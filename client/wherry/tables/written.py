@@ -4,8 +4,8 @@ Owns: the form of the file, a piece at a time. Does not own: where it goes, read
 
     {"_type":"table","column_types":…,"columns":["a","b"],"ncols":2,"nrows":1000000,"data":[[1,null],…]}
 
-Rows come last, so that who reads a stream knows what they are. Numbers that JSON lacks are written as Python's
-json module, W&B's reader and its server have them: NaN, Infinity, -Infinity.
+Rows come last, so that who reads a stream knows what they are. Numbers that JSON lacks are written as
+Python's json module and W&B's readers have them: NaN, Infinity, -Infinity.
 """
 
 from __future__ import annotations

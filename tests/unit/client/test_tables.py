@@ -251,7 +251,9 @@ def _pandas() -> object:
 
 def _polars() -> object:
     rows = {"i": [1, 2], "f": [0.5, NAN], "s": ["x", None], "t": [DAY, None], "n": [7, None]}
-    return pl.DataFrame({**rows, "l": [[1], [2]], "c": pl.Series(["u", None], dtype=pl.Categorical)})
+    return pl.DataFrame(
+        {**rows, "l": [[1], [2]], "c": pl.Series(["u", None], dtype=pl.Categorical)}
+    )
 
 
 def _arrow(chunks: int = 1) -> object:
