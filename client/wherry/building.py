@@ -178,7 +178,7 @@ class Building(Reading):
 
         return self.get_entry(entries.add(self._building(), obj, _name(name), overwrite=overwrite))
 
-    def __setitem__(self, name: str, obj: object) -> None:
+    def __setitem__(self, name: StrPath, obj: object) -> None:
         self.add(obj, name)
 
     def remove(self, item: StrPath | ManifestEntry) -> None:

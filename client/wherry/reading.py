@@ -114,7 +114,7 @@ class Reading:
 
     get_path = get_entry
 
-    def get(self, name: str) -> Table | PartitionedTable | None:
+    def get(self, name: StrPath) -> Table | PartitionedTable | None:
         """Read back what ``add`` put in; None where ``name`` is no such thing.
 
         Of a version it fetches that entry, into a temporary file; before it is logged, it gives the
@@ -128,9 +128,9 @@ class Reading:
         """
         from wherry.tables import entries
 
-        return entries.get(self, name)
+        return entries.get(self, os.fspath(name))
 
-    def __getitem__(self, name: str) -> Table | PartitionedTable | None:
+    def __getitem__(self, name: StrPath) -> Table | PartitionedTable | None:
         return self.get(name)
 
     def files(self, names: Sequence[str] | None = None, per_page: int = 50) -> list[ManifestEntry]:
@@ -164,8 +164,13 @@ class Reading:
         download.download(stored, folder, [path], allow_missing=False)
         return os.path.join(folder, path)
 
+    def has_entry(self, path: str) -> bool:
+        """Whether there is such an entry; what tables call, as the three that follow."""
+        contents = self._unlogged()
+        return path in (contents.table if contents else self._stored().entries())
+
     def entry_sizes(self) -> dict[str, int]:
-        """List all paths with their bytes; what tables call, as the two that follow."""
+        """List all paths with their bytes."""
         contents = self._unlogged()
         if contents is None:
             return {path: entry.size or 0 for path, entry in self._stored().entries().items()}

@@ -1,6 +1,6 @@
 """One column of a table: what its values are, and whether one more may be among them.
 
-Owns: the column's kind as it grows, what ``dtype`` and ``optional`` say, the errors. Does not own: the values.
+Owns: the column's kind as it grows, what ``dtype`` and ``optional`` say, the errors. Does not own: values.
 """
 
 from __future__ import annotations

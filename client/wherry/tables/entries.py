@@ -38,6 +38,10 @@ _FETCH_COUNT = 200
 class Artifact(Protocol):
     """An artifact, as its tables need it."""
 
+    def has_entry(self, path: str) -> bool:
+        """Whether there is such an entry."""
+        ...
+
     def entry_sizes(self) -> dict[str, int]:
         """All paths in order, with the bytes of each."""
         ...
@@ -135,13 +139,12 @@ def get(artifact: Artifact, name: str) -> Thing | None:
         NotYet: it is an object of W&B's that is not built yet.
         BadTable: the entry is no table. LibraryMissing: it is Parquet, and there is no pyarrow.
     """
-    paths = artifact.entry_sizes()
     for suffix in (JSON, PARQUET, PARTS):
         path = name if name.endswith(suffix) else name + suffix
-        if path in paths:
+        if artifact.has_entry(path):
             return _get(artifact, path)
     for suffix in _LATER:
-        if name + suffix in paths or (name.endswith(suffix) and name in paths):
+        if artifact.has_entry(name if name.endswith(suffix) else name + suffix):
             raise NotYet(f"Reading {name!r} back is not built yet.", hint="Use get_entry().")
     return None
 
