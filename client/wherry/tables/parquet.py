@@ -89,7 +89,7 @@ def read_rows(opened: BinaryIO, label: str, head: Head) -> Iterator[list[object]
 def _file(opened: BinaryIO, label: str) -> Any:
     arrow, parquet = library("pyarrow", _CALL), library("pyarrow.parquet", _CALL)
     try:
-        return parquet.ParquetFile(opened)
+        return parquet.ParquetFile(opened, pre_buffer=False)  # which would be the whole file
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise BadTable(f"{label} is no table: {error}") from error
 
