@@ -159,6 +159,28 @@ class Building(Reading):
         contents.add_references(found)
         return [entry for path in found if (entry := self._find(path))]
 
+    def add(self, obj: object, name: StrPath, overwrite: bool = False) -> ManifestEntry:
+        """Add a ``Table`` or a ``PartitionedTable``, as it is at this moment.
+
+        Args:
+            obj: the table; it is written row by row, with no second copy in memory.
+            name: its path in the artifact, which ends in ``.table.json`` (``.table.parquet``,
+                ``.partitioned-table.json``) or gets that ending.
+            overwrite: replace what was added under this name.
+
+        Raises:
+            BadValue: it is no such thing.
+            PathTaken: something else was added under this name; the same rows are fine.
+            LibraryMissing: it shall be Parquet, and there is no pyarrow.
+            SpoolFull, ArtifactFinalizedError: as ``new_file``.
+        """
+        from wherry.tables import entries
+
+        return self.get_entry(entries.add(self._building(), obj, _name(name), overwrite=overwrite))
+
+    def __setitem__(self, name: StrPath, obj: object) -> None:
+        self.add(obj, name)
+
     def remove(self, item: StrPath | ManifestEntry) -> None:
         """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""
         path = item.path if isinstance(item, ManifestEntry) else os.fspath(item)

@@ -8,6 +8,7 @@ Each call adds all it was asked to or nothing: rows are written when the step in
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -36,6 +37,8 @@ class Contents:
         self.table = Table()
         self.buckets: dict[tuple[str, str], references.Bucket] = {}  # by URI and name
         self.lock = forks.ForkLock()
+        # What entries were made of: theirs while the row is the same, and gone when its maker drops it.
+        self._objects: dict[str, tuple[Row | None, weakref.ref[object]]] = {}
 
     def add_file(self, local: str, path: str, *, immutable: bool, overwrite: bool) -> None:
         """Add one file under ``path``; raises as ``capture`` does, and ``PathTaken``."""
@@ -108,6 +111,15 @@ class Contents:
         except BaseException:
             written.drop()
             raise
+
+    def note(self, path: str, thing: object) -> None:
+        """Remember what object an entry was made of."""
+        self._objects[path] = self.table.get(path), weakref.ref(thing)
+
+    def added(self, path: str) -> object:
+        """Give the object that an entry was made of; None where nobody has it any more."""
+        row, thing = self._objects.get(path, (None, None))
+        return thing() if thing and row == self.table.get(path) else None
 
     def remove(self, path: str) -> None:
         """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""

@@ -1,16 +1,15 @@
-"""``wherry.data_types``: tables and the like. None is built yet; making one raises ``NotYet``."""
+"""``wherry.data_types``: what can be added to an artifact beside files.
+
+Making one of those that are not built yet raises ``NotYet``.
+"""
 
 from __future__ import annotations
 
 from wherry.later import LaterType
+from wherry.tables.partitioned import PartitionedTable
+from wherry.tables.table import Table
 
-
-class Table(LaterType):
-    """Rows and columns."""
-
-
-class PartitionedTable(LaterType):
-    """A table whose parts lie in one folder of an artifact."""
+__all__ = ["Image", "JoinedTable", "PartitionedTable", "Table"]
 
 
 class JoinedTable(LaterType):

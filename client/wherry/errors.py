@@ -5,8 +5,10 @@ aiohttp, grpc, OSError) stop at the adapter that meets them.
 
     WherryError
     ├── UsageError (ValueError)             what the program asked for can't be
-    │   ├── BadName, BadPath, BadMetadata, PathTaken, TypeTaken, BadSetting, BadURI
+    │   ├── BadName, BadPath, BadMetadata, PathTaken, TypeTaken, BadSetting, BadURI, BadTable
     │   └── MissingDistributedId (TypeError)
+    ├── BadValue (TypeError)                a table, or an artifact, takes no such thing
+    ├── LibraryMissing (ImportError)        what a call needs, and Wherry does not bring
     ├── ArtifactStateError
     │   ├── ArtifactNotLoggedError          ask after wait()
     │   ├── ArtifactFinalizedError          logged already
@@ -86,6 +88,20 @@ class TypeTaken(UsageError):
 
 class MissingDistributedId(WherryError, TypeError):
     """An upsert or finish has neither a group nor a distributed id."""
+
+
+class BadTable(UsageError):
+    """A table's columns and rows don't fit each other, or a file is no table."""
+
+
+class BadValue(WherryError, TypeError):
+    """A value is of another type than its column's, or nothing that a table or an artifact takes."""
+
+
+class LibraryMissing(WherryError, ImportError):
+    """A call needs a library that is not installed."""
+
+    __str__ = WherryError.__str__
 
 
 class Defect(WherryError):

@@ -21,17 +21,6 @@ class LaterArtifact:
             hint="Log it here, or hand over the files' paths and build it there.",
         )
 
-    def add(self, obj: object, name: str, overwrite: bool = False) -> NoReturn:
-        """Add a ``Table`` and the like."""
-        del name, overwrite
-        raise NotYet(
-            f"Adding a {obj.__class__.__name__} is not built yet.",
-            hint="Save it to a file and use add_file.",
-        )
-
-    def __setitem__(self, name: str, obj: object) -> NoReturn:
-        self.add(obj, name)
-
     @property
     def collection(self) -> NoReturn:
         """All versions of this name, as one thing."""

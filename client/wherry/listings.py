@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from wherry import capture, references
 from wherry.contents import Contents
 from wherry.entries import ManifestEntry, Owner
-from wherry.errors import ArtifactNotLoggedError, FileChanged
+from wherry.errors import ArtifactNotLoggedError, ArtifactStateError, FileChanged
 from wherry.rows import IN_SPOOL, REFERENCES, Kind, Row
 from wherry.stored import StoredEntry, StoredVersion
 from wherry.wire.canonical import entries_digest
@@ -92,16 +92,33 @@ def entry_digest(contents: Contents, path: str, row: Row) -> str | None:
     """Hash an entry's captured bytes; of a reference what is there now, None where nobody looks."""
     if row.kind == Kind.UNCHECKED or not contents.keeps:
         return None
-    if row.kind == Kind.LOOKUP:
+    return _sha256(_bytes(contents, path, row))
+
+
+def entry_bytes(contents: Contents, path: str) -> Iterator[bytes]:
+    """Read an entry's captured bytes; of a reference to a file what is there now.
+
+    Raises ``ArtifactNotLoggedError`` where only a server has them; ``ArtifactStateError`` in disabled mode.
+    """
+    row = contents.table.get(path)
+    if row is None or not contents.keeps:
+        raise ArtifactStateError(
+            f"{contents.label} was built in disabled mode, which keeps nothing."
+        )
+    return _bytes(contents, path, row)
+
+
+def _bytes(contents: Contents, path: str, row: Row) -> Iterator[bytes]:
+    if row.kind in (Kind.LOOKUP, Kind.UNCHECKED):
         raise ArtifactNotLoggedError(
             f"{path!r} is a reference, and its server is asked after {contents.label} was logged.",
             hint="run.log_artifact(artifact).wait()",
         )
     if row.kind in IN_SPOOL:
-        return _sha256(capture.read_captured(contents.spool, row))
+        return capture.read_captured(contents.spool, row)
     origin = contents.table.origin(path, row) or ""
     local = references.locate(origin)[0] if row.kind == Kind.REFERENCE else origin
-    return _sha256(_read(local))
+    return _read(local)
 
 
 def _facts(

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from wherry import download, listings, on_disk
+from wherry.contents import Contents
 from wherry.entries import ManifestEntry
-from wherry.errors import ArtifactNotLoggedError, EntryMissing, NotYet, UsageError
+from wherry.errors import ArtifactNotLoggedError, EntryMissing, UsageError
 from wherry.life import Life
 from wherry.manifest import Manifest
 from wherry.stored import StoredVersion
 
-StrPath = str | os.PathLike[str]
+if TYPE_CHECKING:
+    from wherry.held import Held
+    from wherry.tables.partitioned import PartitionedTable
+    from wherry.tables.table import Table
 
-# What W&B's objects are called in an artifact, between their names and ".json".
-_OBJECTS = ("table", "partitioned-table", "joined-table", "image-file")
+StrPath = str | os.PathLike[str]
 
 
 class Reading:
@@ -110,17 +114,23 @@ class Reading:
 
     get_path = get_entry
 
-    def get(self, name: str) -> None:
+    def get(self, name: StrPath) -> Table | PartitionedTable | None:
         """Read back what ``add`` put in; None where ``name`` is no such thing.
 
-        Raises:
-            NotYet: it is one.
-        """
-        paths = self.manifest.entries
-        if any(f"{name}.{kind}.json" in paths for kind in _OBJECTS):
-            raise NotYet(f"Reading {name!r} back is not built yet.", hint="Use get_entry().")
+        Of a version it fetches that entry, into a temporary file; before it is logged, it gives the
+        object that was added.
 
-    def __getitem__(self, name: str) -> None:
+        Raises:
+            BadTable: the entry is no table.
+            LibraryMissing: it is Parquet, and there is no pyarrow.
+            NotYet: it is another of W&B's objects.
+            As ``download``.
+        """
+        from wherry.tables import entries
+
+        return entries.get(self, os.fspath(name))
+
+    def __getitem__(self, name: StrPath) -> Table | PartitionedTable | None:
         return self.get(name)
 
     def files(self, names: Sequence[str] | None = None, per_page: int = 50) -> list[ManifestEntry]:
@@ -154,6 +164,33 @@ class Reading:
         download.download(stored, folder, [path], allow_missing=False)
         return os.path.join(folder, path)
 
+    def has_entry(self, path: str) -> bool:
+        """Whether there is such an entry; what tables call, as the three that follow."""
+        contents = self._unlogged()
+        return path in (contents.table if contents else self._stored().entries())
+
+    def entry_sizes(self) -> dict[str, int]:
+        """List all paths with their bytes."""
+        contents = self._unlogged()
+        if contents is None:
+            return {path: entry.size or 0 for path, entry in self._stored().entries().items()}
+        rows = ((path, contents.table.get(path)) for path in contents.table.paths())
+        return {path: max(row.size, 0) for path, row in rows if row}
+
+    def hold(self, paths: Sequence[str]) -> list[Held]:
+        """Bring entries' bytes to this machine, into no folder of the user's."""
+        from wherry import held
+
+        contents = self._unlogged()
+        if contents is None:
+            return held.fetch(self._stored(), paths)
+        return [held.keep(listings.entry_bytes(contents, path)) for path in paths]
+
+    def added(self, path: str) -> object:
+        """Give the object that was added under a path; None where it is gone, or a version's."""
+        contents = self._unlogged()
+        return contents.added(path) if contents else None
+
     def entry_url(self, path: str) -> str:
         """Name an entry of this version; what ``entry.ref_url`` calls."""
         version, (_, project) = self._life.version(), self._life.owner()
@@ -165,6 +202,11 @@ class Reading:
                 f"{self._life.label} was not logged.", hint="run.log_artifact(artifact).wait()"
             )
         return self._life.stored()
+
+    def _unlogged(self) -> Contents | None:
+        """What was built here, while it is no version; None where the store has to be asked."""
+        life = self._life
+        return life.contents if life.nowhere or not life.is_logged else None
 
     def _listing(self) -> listings.BuiltListing | listings.StoredListing:
         contents = self._life.built

@@ -184,9 +184,11 @@ def upsert(): run.upsert_artifact(a, distributed_id="d")
 @case
 def finish_artifact(): run.finish_artifact(a, distributed_id="d")
 @case
-def table(): wandb.Table(columns=["a"], data=[[1]])
+def table_of_mixed_values(): wandb.Table(columns=["a"], data=[[1], ["x"]])
 @case
-def partitioned(): wandb.data_types.PartitionedTable("parts")
+def table_of_other_rows(): wandb.Table(columns=["a", "b"], data=[[1]])
+@case
+def picture(): wandb.data_types.Image("cat.png")
 @case
 def reference_bad(): a.add_reference("no uri")
 @case
@@ -233,7 +235,7 @@ tell()
 """
 
 KINDS = {
-    "taken": ("NotImplementedError", ""),
+    "taken": ("TypeError", "add_file"),
     "bad_name": ("ValueError", "a/b"),
     "bad_alias": ("ValueError", "a/b"),
     "path_taken": ("ValueError", "'x'"),
@@ -243,8 +245,9 @@ KINDS = {
     "finish_without_id": ("WherryError", ""),
     "upsert": ("NotYet", "not built yet"),
     "finish_artifact": ("NotYet", "not built yet"),
-    "table": ("NotYet", "not built yet"),
-    "partitioned": ("NotYet", "not built yet"),
+    "table_of_mixed_values": ("TypeError", "Row 1, column 'a'"),
+    "table_of_other_rows": ("ValueError", "2 columns"),
+    "picture": ("NotYet", "not built yet"),
     "reference_bad": ("ValueError", "no uri"),
     "remove_nothing": ("FileNotFoundError", "nothing"),
     "entry_nothing": ("FileNotFoundError", "nothing"),

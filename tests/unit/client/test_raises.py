@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 import wherry
-from wherry import cli, errors, wire
+from wherry import cli, errors, tables, wire
 from wherry.errors import WherryError
 
 #: What is no error of ours and reaches users, as the builtin that they know.
@@ -38,9 +38,9 @@ MET = {
 
 MODULES = sorted(
     each.name
-    for package in (wherry, wire)
+    for package in (wherry, wire, tables)
     for each in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
-    if each.name not in (cli.__name__, wire.__name__)
+    if each.name not in (cli.__name__, wire.__name__, tables.__name__)
 )
 
 

@@ -17,7 +17,7 @@ from wherry.rows import Kind, Origin, Row, packed
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 # As wandb 0.31.0 has them.
-OURS = {"Artifact.add_reference": ("keep_secrets",)}
+OURS = {"Artifact.add_reference": ("keep_secrets",), "Table": ("format",)}
 SIGNATURES = {
     "Artifact": "name type description=None metadata=None "
     "incremental=False use_as=None storage_region=None digest_algorithm=None",
@@ -51,6 +51,14 @@ SIGNATURES = {
     "use_artifact": "artifact_or_name type=None aliases=None use_as=None",
     "Artifact.save": "project=None settings=None",
     "Artifact.get": "name",
+    "Table": "columns=None data=None rows=None dataframe=None dtype=None optional=True "
+    "allow_mixed_types=False log_mode='IMMUTABLE'",
+    "Table.add_data": "*data",
+    "Table.add_column": "name data optional=False",
+    "Table.get_column": "name convert_to=None",
+    "Table.get_dataframe": "",
+    "Table.iterrows": "",
+    "data_types.PartitionedTable": "parts_path",
     "Run.log_model": "path name=None aliases=None",
     "Run.use_model": "name",
     "entries.ManifestEntry.download": "root=None",
@@ -121,6 +129,9 @@ def test_error_kinds_are_lost() -> None:
         errors.EntryMissing: KeyError,
         errors.WaitTimeoutError: TimeoutError,
         errors.NotYet: NotImplementedError,
+        errors.BadTable: ValueError,
+        errors.BadValue: TypeError,
+        errors.LibraryMissing: ImportError,
     }.items():
         raised = cls("what happened", hint="what to do")
         assert isinstance(raised, kind)
