@@ -10,20 +10,22 @@ BIN := .venv/bin
 READY := .venv/.ready
 # A server that tests run against, apart from what it can't be installed beside.
 MOTO := .cache/moto
+# Ray, which brings half a gigabyte of its own.
+RAY := .cache/ray
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 .PHONY: setup demo test soak lint bench protos
 
-setup: $(READY) $(MOTO)/.ready
+setup: $(READY) $(MOTO)/.ready $(RAY)/.ready
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-test: $(READY) $(MOTO)/.ready
+test: $(READY) $(MOTO)/.ready $(RAY)/.ready
 	$(PYTEST) $(ARGS)
 
 # The limits per test are for `make test`; full counts take as long as they take.
-soak: $(READY) $(MOTO)/.ready
+soak: $(READY) $(MOTO)/.ready $(RAY)/.ready
 	WHERRY_SOAK=1 $(PYTEST) -m soak --timeout=0 $(ARGS)
 
 lint: $(READY)
@@ -46,6 +48,11 @@ $(READY): pyproject.toml | $(BIN)/uv
 $(MOTO)/.ready: pyproject.toml | $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(MOTO)
 	$(BIN)/uv pip install --python $(MOTO)/bin/python --quiet --group moto
+	@touch $@
+
+$(RAY)/.ready: pyproject.toml | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RAY)
+	$(BIN)/uv pip install --python $(RAY)/bin/python --quiet -e '.[daemon]' --group ray --compile-bytecode
 	@touch $@
 
 $(BIN)/uv:

@@ -77,15 +77,16 @@ def not_visible(watched: Watched, group: Sequence[Ending], why: str) -> Iterator
     if not any(ending.logged.upserts for ending in group):
         return
     upserts = [state for state in watched.states.values() if state.kind == "upsert"]
-    unseen = _said(state for state in upserts if not is_visible(state))
+    missing = [state for state in upserts if not is_visible(state)]
+    unseen = _said(missing)
     if why and not upserts:
         unseen.append(_UNTOLD)
     if unseen:
         text = f" ({why})" if why else ""
-        yield UpsertNotVisible(
-            f"Not in the draft{text}: {_listed(unseen)}.",
-            hint="Others may rely on it. Look with `wherry status`; what waits goes on without the script.",
-        )
+        hint = "Others may rely on it. Look with `wherry status`; what waits goes on without the script."
+        if any(state.error == "DraftFinished" for state in missing):
+            hint = 'Use another distributed_id, for instance f"{group}-{epoch}".'
+        yield UpsertNotVisible(f"Not in the draft{text}: {_listed(unseen)}.", hint=hint)
 
 
 def tell_left(watched: Watched, group: Sequence[Ending], why: str) -> None:

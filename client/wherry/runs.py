@@ -141,6 +141,7 @@ class Run(LaterRun):
         type: str | None = None,  # noqa: A002 (W&B's name)
         aliases: Sequence[str] | str | None = None,
         distributed_id: str | None = None,
+        *,
         on_conflict: str = "fail",
     ) -> Artifact:
         """Make a draft a version: what all runs have added, and what this artifact has.

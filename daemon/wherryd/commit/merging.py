@@ -1,4 +1,4 @@
-"""What the parts of a draft come to, path by path (docs/drafts.md, "Conflicts").
+"""What the parts of a draft come to, path by path (docs/drafts.md, "What users can rely on").
 
 Owns: the rules, as pure functions of the parts. Does not own: reading them (``gathering``), what follows
 from a conflict (``drafts``).

@@ -1,7 +1,8 @@
 """Brings one upsert into its draft: the part, and the look that says whether it came in time.
 
-Owns: the order of a writer's steps (docs/drafts.md, "A writer"), pauses after store errors and while a finish
-is under way. Does not own: which upserts are worked on (``committer``), the draft's end (``finishing``).
+Owns: the order of a writer's steps (docs/drafts.md, "How it is had"), pauses after store errors and while a
+finish is under way. Does not own: which upserts are worked on (``committer``), the draft's end
+(``finishing``).
 
 The part is put before the look: either the look shows no ``sealing.json``, then every finisher's list shows
 the part; or it waits for ``sealed.json``, which says whether the part is in.

@@ -193,8 +193,6 @@ _CALLS: dict[Item, Callable[[Things], object]] = {
     Item("Artifact", "logged_by"): lambda it: it.found.logged_by(),
     Item("Artifact", "used_by"): lambda it: it.found.used_by(),
     Item("Artifact", "collection"): lambda it: it.found.collection,
-    Item("Run", "upsert_artifact"): lambda it: it.run.upsert_artifact(it.built),
-    Item("Run", "finish_artifact"): lambda it: it.run.finish_artifact(it.built),
     Item("Run", "log_code"): lambda it: it.run.log_code("."),
     Item("Run", "link_artifact"): lambda it: it.run.link_artifact(it.built, "collection"),
     Item("Run", "link_model"): lambda it: it.run.link_model("model.pt", "collection"),
@@ -288,7 +286,6 @@ _ALWAYS: dict[Item, Any] = {
     Item("Artifact", "ttl"): None,
     Item("Artifact", "url"): None,
     Item("Artifact", "incremental"): False,
-    Item("Artifact", "distributed_id"): None,
     Item("an entry", "extra"): {},
 }
 

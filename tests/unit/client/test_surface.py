@@ -17,7 +17,11 @@ from wherry.rows import Kind, Origin, Row, packed
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 # As wandb 0.31.0 has them.
-OURS = {"Artifact.add_reference": ("keep_secrets",), "Table": ("format",)}
+OURS = {
+    "Artifact.add_reference": ("keep_secrets",),
+    "Run.finish_artifact": ("on_conflict",),
+    "Table": ("format",),
+}
 SIGNATURES = {
     "Artifact": "name type description=None metadata=None "
     "incremental=False use_as=None storage_region=None digest_algorithm=None",

@@ -209,5 +209,10 @@ def test_group_is_not_asked_for(recorder: Recorder, run: wherry.Run) -> None:
         with pytest.raises(TypeError, match="distributed_id"):
             call(wherry.Artifact("a", "b"))
     grouped = wherry.init(group="g")
-    with pytest.raises(errors.NotYet):
-        grouped.upsert_artifact(wherry.Artifact("a", "b"))
+    part = grouped.upsert_artifact(wherry.Artifact("a", "b"))
+    whole = grouped.finish_artifact(
+        wherry.Artifact("a", "b"), distributed_id="d", on_conflict="newest"
+    )
+    assert (part.distributed_id, whole.distributed_id) == ("g", "d")
+    with pytest.raises(errors.UsageError, match="newest"):
+        grouped.finish_artifact(wherry.Artifact("a", "b"), on_conflict="oldest")

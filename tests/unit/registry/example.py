@@ -7,12 +7,15 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.wire.canonical import canonical
+from wherry.wire.canonical import canonical, draft_id
 from wherryd.model import (
     Alias,
+    DraftMark,
+    DraftPart,
     Manifest,
     ManifestEntry,
     RunInfo,
+    Sealed,
     Tombstone,
     VersionRecord,
 )
@@ -106,6 +109,65 @@ WRITER = Writer(
 )
 
 
+DRAFT = draft_id(PROJECT, NAME, "epoch-8")
+PART_ID = "0193e0c3-0d20-7aa1-b3c4-9e6f21d07f55"
+FINISH_ID = "0193e0c3-51b2-72c9-8d04-6a1b90e3c7d8"
+
+SEALING = DraftMark(
+    format=1, project=PROJECT, name=NAME, request=FINISH_ID, created="2026-11-23T15:00:07.002Z"
+)
+
+
+def part(manifest: Manifest) -> DraftPart:
+    """What a run has put into the draft of a next version: the files of v1."""
+    return DraftPart(
+        format=1,
+        request=PART_ID,
+        home="51c7d0a4e8b24c6f9a3e1d7b60f2c895",
+        sequence=12,
+        type="model",
+        description=None,
+        metadata={"worker": 0},
+        entries=manifest.entries,
+        size=manifest.size,
+        manifest=manifest.manifest,
+        digest=manifest.digest,
+        run=RUN,
+        inputs=["cats/pets:v3"],
+        aliases=[],
+        created="2026-11-23T15:00:01.870Z",
+        client="wherry 0.1.0",
+    )
+
+
+def sealed(manifest: Manifest) -> Sealed:
+    """What that draft is: its version has just the part's files, and is about to be written."""
+    metadata = {"worker": 0, "step": 8}
+    return Sealed(
+        format=1,
+        draft=DRAFT,
+        project=PROJECT,
+        name=NAME,
+        parts=[PART_ID],
+        finisher=FINISH_ID,
+        start=2,
+        same=False,
+        type="model",
+        description=None,
+        metadata=metadata,
+        entries=manifest.entries,
+        size=manifest.size,
+        manifest=manifest.manifest,
+        digest=manifest.digest,
+        content=digest(canonical([manifest.digest, "model", None, metadata])),
+        run=RUN,
+        inputs=["cats/pets:v3"],
+        aliases=["best"],
+        created="2026-11-23T15:00:07.002Z",
+        client="wherry 0.1.0",
+    )
+
+
 def plain_manifest() -> bytes:
     """The plain bytes of v1's manifest."""
     return b"".join(msgspec.json.encode(line) + b"\n" for line in LINES)
@@ -140,4 +202,7 @@ def objects(folder: Path) -> dict[str, bytes]:
         layout.manifest_key(PROJECT, manifest.manifest): (folder / "manifest").read_bytes(),
         layout.blob_key(PROJECT, digest(MODEL)): MODEL,
         layout.pack_key(PROJECT, PACK_NAME): PACK,
+        layout.part_key(PROJECT, DRAFT, PART_ID): records.encode(part(manifest)),
+        layout.sealing_key(PROJECT, DRAFT): records.encode(SEALING),
+        layout.sealed_key(PROJECT, DRAFT): records.encode(sealed(manifest)),
     }

@@ -59,6 +59,9 @@ def test_the_examples_are_read_by_the_code() -> None:
         "v00000000.json": records.decode_version,
         "v00000001.json": records.decode_version,
         "best.json": records.decode_alias,
+        f"{example.PART_ID}.json": records.decode_part,
+        "sealing.json": records.decode_mark,
+        "sealed.json": records.decode_sealed,
     }
     keys = [name for name in BLOCKS if name.endswith(".json")]
     read = {key: decoders[key.rpartition("/")[2]](key, BLOCKS[key].encode()) for key in keys}
@@ -66,6 +69,7 @@ def test_the_examples_are_read_by_the_code() -> None:
     assert example.TOMBSTONE in read.values()
     assert example.ALIAS in read.values()
     assert example.WRITER in read.values()
+    assert example.SEALING in read.values()
 
 
 def test_the_manifest_is_the_one_that_the_record_names(store: Store, tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_the_layout_is_that_of_the_code() -> None:
     """Each line of the page's tree is a key that the code makes."""
     hex_ = "ab" * 32
     tree = BLOCKS["layout"].replace("<hh>", "ab").replace("<hex>", hex_)
-    for name in ("project", "name", "alias", "run"):
+    for name in ("project", "name", "alias", "run", "request"):
         tree = tree.replace(f"<{name}>", name)
     assert tree.split() == [
         layout.IDENTITY,
@@ -107,7 +111,10 @@ def test_the_layout_is_that_of_the_code() -> None:
         layout.manifest_key("project", f"sha256:{hex_}"),
         layout.blob_key("project", f"sha256:{hex_}"),
         layout.pack_key("project", hex_),
-        layout.draft_prefix("project", hex_),
+        layout.part_key("project", hex_, "request"),
+        layout.sealing_key("project", hex_),
+        layout.conflict_key("project", hex_),
+        layout.sealed_key("project", hex_),
         layout.run_prefix("project", "run"),
     ]
 
