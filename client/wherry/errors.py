@@ -23,6 +23,7 @@ aiohttp, grpc, OSError) stop at the adapter that meets them.
     ├── RequestFailed                       a request ended without a version
     │   └── Cancelled, ReferenceFailed, DraftFinished, DraftConflict
     ├── ReferenceUnavailable                a reference's server, now; the daemon tries again
+    ├── UpsertsPending                      a finish waits for upserts; it goes on by itself
     ├── NotCommitted                        the end of a script
     │   └── UpsertNotVisible
     ├── NotFoundError                       no such artifact, version, alias
@@ -207,6 +208,10 @@ class DraftFinished(RequestFailed):
 
 class DraftConflict(RequestFailed):
     """Two runs have put other bytes at the same path of a draft."""
+
+
+class UpsertsPending(WherryError):
+    """A finish waits until what this machine has upserted before it is in the draft."""
 
 
 class NotCommitted(WherryError):

@@ -221,6 +221,32 @@ def test_a_finish_is_out_of_order(machine: Machine) -> None:
     assert [record["entries"] for record in found] == [1, 2, 1]
 
 
+EMPTY = """
+import os, signal, wherry
+
+run = wherry.init(project="p", group="g")
+pid = os.fork()
+if pid == 0:  # a writer that dies before its upsert
+    part = wherry.Artifact("set", "dataset")
+    with part.new_file("never") as file:
+        file.write("never upserted")
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(pid, 0)
+first = run.finish_artifact(wherry.Artifact("set", "dataset")).wait()
+again = run.finish_artifact(wherry.Artifact("set", "dataset")).wait()
+other = run.finish_artifact(wherry.Artifact("set", "dataset"), distributed_id="h").wait()
+assert [each.version for each in (first, again, other)] == ["v0", "v0", "v0"]
+run.finish()
+"""
+
+
+def test_an_empty_draft_is_none(machine: Machine) -> None:
+    """A draft without parts is a version without entries, and one of the same content is that version."""
+    machine.run(EMPTY)
+    (record,) = records(FolderObjects(machine.home / "store"), "p", "set")
+    assert record["entries"] == 0
+
+
 OFFLINE = """
 import wherry
 

@@ -180,9 +180,7 @@ def upsert_without_id(): run.upsert_artifact(a)
 @case
 def finish_without_id(): run.finish_artifact(a)
 @case
-def upsert(): run.upsert_artifact(a, distributed_id="d")
-@case
-def finish_artifact(): run.finish_artifact(a, distributed_id="d")
+def finish_artifact_badly(): run.finish_artifact(a, distributed_id="d", on_conflict="oldest")
 @case
 def table_of_mixed_values(): wandb.Table(columns=["a"], data=[[1], ["x"]])
 @case
@@ -243,8 +241,7 @@ KINDS = {
     "not_logged": ("ArtifactNotLoggedError", "wait()"),
     "upsert_without_id": ("WherryError", ""),
     "finish_without_id": ("WherryError", ""),
-    "upsert": ("NotYet", "not built yet"),
-    "finish_artifact": ("NotYet", "not built yet"),
+    "finish_artifact_badly": ("ValueError", "newest"),
     "table_of_mixed_values": ("TypeError", "Row 1, column 'a'"),
     "table_of_other_rows": ("ValueError", "2 columns"),
     "picture": ("NotYet", "not built yet"),

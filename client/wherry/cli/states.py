@@ -23,6 +23,12 @@ WORK = NOT_ENDED[1:]
 
 #: As many requests as Status has room for.
 _SHOWN = 1000
+_OF_UPSERT = {
+    "uploaded": "being put into its draft",
+    "sending": "being put into its draft",
+    "settled": "in its draft, whose finish is under way",
+    "done": "in its draft",
+}
 _RETRIED = "It is tried again by itself; mend it, and it goes on."
 _REMEDIES: dict[str, str] = {
     "AccessRefused": "Mend the credentials or the permissions, or run any program that logs with"
@@ -31,6 +37,8 @@ _REMEDIES: dict[str, str] = {
     "StoreUnavailable": "It is tried again by itself, for as long as it takes.",
     "Defect": "It is tried again by itself, with growing pauses.",
     "StoreUnfit": "Choose another store (WHERRY_STORE), and log again.",
+    "UpsertsPending": "It goes on when they are in the draft; `wherry status` shows them.",
+    "DraftConflict": "Finish the draft again, by a new Artifact; it goes on by itself.",
     "SpoolFull": "Free space on the disk of the home; it goes on by itself.",
 }
 
@@ -60,6 +68,7 @@ def request_json(state: pb.RequestState) -> dict[str, object]:
         "run": state.run_id or None,
         "place": state.place or None,
         "ahead": state.ahead,
+        "kind": state.kind or "log",
         "version": version_text(state) or None,
         "digest": state.digest or None,
         "entries": state.entries,
@@ -98,6 +107,8 @@ def headline(state: pb.RequestState) -> str:
     """Say in few words what becomes of the request."""
     if is_waiting(state):
         return f"waiting for {_waits_for(state.error)}"
+    if state.kind == "upsert" and state.state in _OF_UPSERT:
+        return _OF_UPSERT[state.state]
     if state.state == "uploaded":
         return "uploaded" if state.ahead else "committing"
     words = {
@@ -179,8 +190,10 @@ def outcome_text(state: pb.RequestState) -> str:
     """Tell in one line what became of a request, for sums at the end of a command."""
     name = artifact_text(state)
     match state.state:
-        case "done" | "settled":
+        case "done" | "settled" if state.kind != "upsert":
             return f"{name}:{version_text(state)}"
+        case "done":
+            return f"{name} is in its draft"
         case "failed":
             return f"{name} failed: {' '.join(_reason(state))} (request {state.request_id})"
         case "cancelled":
@@ -197,6 +210,10 @@ def _waits_for(error: str) -> str:
         return "the store"
     if issubclass(kind, errors.ReferenceFailed):
         return "a reference"
+    if issubclass(kind, errors.UpsertsPending):
+        return "upserts to its draft"
+    if issubclass(kind, errors.DraftConflict):
+        return "another finish of its draft"
     if issubclass(kind, errors.SpoolFull | errors.QueueError):
         return "the home's disk"
     return "better times"

@@ -14,7 +14,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from wherry.errors import BadPath, StoreDamaged, StoreUnavailable
+from wherry.errors import BadPath, StoreDamaged, StoreUnavailable, UpsertsPending
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import rfc3339
 from wherryd.commit.drafts import (
@@ -106,9 +106,21 @@ class Finisher:
             raise StoreUnavailable("sealed.json of the draft was put, and is not there")
 
     async def _await_parts(self, request: Request) -> None:
-        if await self._queue.parts_missing(request.row):
+        missing = await self._queue.parts_missing(request.row)
+        if missing:
+            count = "An upsert" if missing == 1 else f"{missing:,} upserts"
+            verb = "is" if missing == 1 else "are"
+            why = f"{count} that this machine took before {verb} not in the draft yet"
+            await self._tell(request, UpsertsPending(why))
             raise PartsMissing
+        await self._tell(request, None)
         self.memory(request).has_parts = True
+
+    async def _tell(self, request: Request, why: UpsertsPending | None) -> None:
+        """Say in the row why the finish waits; or no more."""
+        told = (public_name(why), str(why)) if why else ("", "")
+        if (request.error, request.reason) != told:
+            await self._queue.wait_until(request.row, *told, None)
 
     async def _begin_sealing(self, request: Request, store_id: str) -> None:
         """The mark counts when it was seen in this very store: writers there see it from then on."""

@@ -23,9 +23,9 @@ from tests.faults.queue.lives import ADDRESS, LIVES, PATHS, STORE_ID, lane_of
 from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
 from wherryd.log import configure
-from wherryd.model import Entry, Manifest, RunInfo, Source
+from wherryd.model import Entry, Manifest, RequestKind, RunInfo, Source
 from wherryd.news import News
-from wherryd.queue.base import Finding, Known, NewRequest, Packed, Sent
+from wherryd.queue.base import Finding, Gathered, Known, NewRequest, Packed, Sent
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.queue.streams import HELD_PER_STREAM
@@ -107,6 +107,41 @@ class Worker:
         await self.queue.stage(self.row, [Entry(path, 3, None, Source("/x")) for path in PATHS])
         request = request_for(self.id, offline)
         return (await self.queue.accept(self.row, request)).place
+
+    async def accept_upsert(self) -> int | None:
+        self.row = self.queue.new_row()
+        await self.queue.stage(self.row, [Entry(path, 3, None, Source("/x")) for path in PATHS])
+        return (await self.queue.accept(self.row, request_for(self.id))).place
+
+    accept_finish = accept_upsert
+
+    async def keep_part(self) -> None:
+        await self.queue.keep_part(self.row, b"part")
+
+    async def part_put(self) -> None:
+        await self.queue.part_put(self.row)
+
+    async def restart_with_part(self) -> None:
+        await self.queue.restart_lane(lane_of(self.id), STORE_ID, -1, "", [self.row])
+
+    async def fail_late(self) -> None:
+        await self.queue.fail_late(self.row, "DraftFinished", "finished as v5")
+
+    async def gather(self) -> None:
+        lines = [Gathered(path, part, b"{}") for path in PATHS for part in range(2)]
+        await self.queue.gather(self.row, lines)
+
+    async def forget_gathered(self) -> None:
+        await self.queue.forget_gathered(self.row)
+
+    async def keep_sealed(self) -> None:
+        await self.queue.keep_sealed(self.row, b"sealed")
+
+    async def settle_draft(self) -> None:
+        await self.queue.settle(self.row, 5, ["of the draft"])
+
+    async def done_draft(self) -> None:
+        await self.queue.done(self.row, ["of the draft"])
 
     async def accept_offline(self) -> None:
         await self.accept(offline=True)
@@ -203,7 +238,13 @@ class Worker:
 
 
 def request_for(id_: str, offline: bool = False) -> NewRequest:
-    """The request of one life."""
+    """The request of one life, whose kind its id tells."""
+    kinds = {
+        "upserted": RequestKind.UPSERT,
+        "late": RequestKind.UPSERT,
+        "finished": RequestKind.FINISH,
+    }
+    kind = kinds.get(id_.rpartition("-")[2], RequestKind.LOG)
     return NewRequest(
         id=id_,
         body=id_.encode(),
@@ -220,6 +261,8 @@ def request_for(id_: str, offline: bool = False) -> NewRequest:
         entries=len(PATHS),
         size=9,
         offline=offline,
+        kind=kind,
+        draft="" if kind is RequestKind.LOG else "ab" * 32,
     )
 
 
