@@ -85,7 +85,7 @@ def _no_waiting() -> Applied:
         yield
 
 
-@mutation("the finisher waits for the ends of earlier upserts", "not at rest", **_RACE)
+@mutation("the finisher waits for the ends of earlier upserts", "not at rest", first=135, **_RACE)
 def _waits_for_ends() -> Applied:
     async def missing(self: SqliteQueue, row: int) -> int:
         finish = await self.get(row)
@@ -107,6 +107,7 @@ def _waits_for_ends() -> Applied:
 @mutation(
     "sealed.json not in the queue before it is sent",
     "has sealed the draft and is cancelled",
+    first=45,
     **_WRITERS | {"homes": 1, "writers": 1, "cancels": 2, "lives": 0, "spread_s": 3.0},
     faults={"latency_s": 1.0},
 )
@@ -141,15 +142,15 @@ def _loser_keeps(change: Callable[[Sealed, Sealed], Sealed]) -> Applied:
         yield
 
 
-mutation("a loser goes on with its own list", "another content|became", **_RACE)(
+mutation("a loser goes on with its own list", "another content|became", first=30, **_RACE)(
     lambda: _loser_keeps(lambda _, own: own)
 )
-mutation("a loser goes on with its own from", "became", **_RACE)(
+mutation("a loser goes on with its own from", "became", first=30, **_RACE)(
     lambda: _loser_keeps(lambda there, own: msgspec.structs.replace(there, start=own.start))
 )
-mutation("a loser goes on with its own look at the number below", "was told|became", **_RACE)(
-    lambda: _loser_keeps(lambda there, own: msgspec.structs.replace(there, same=own.same))
-)
+mutation(
+    "a loser goes on with its own look at the number below", "was told|became", first=82, **_RACE
+)(lambda: _loser_keeps(lambda there, own: msgspec.structs.replace(there, same=own.same)))
 
 
 @mutation("the draft is committed under the finisher's id", "became|names what is not", **_RACE)
@@ -169,6 +170,7 @@ def _own_id() -> Applied:
 @mutation(
     "same content is asked of the latest",
     "was told|became|has two versions",
+    first=20,
     **_RACE | {"drafts": 2, "clashes": 1.0, "writers": 1, "lives": 3, "spread_s": 3.0},
 )
 def _asks_latest() -> Applied:
@@ -189,6 +191,7 @@ def _asks_latest() -> Applied:
 @mutation(
     "from is the number kept and not a listing's",
     "was not the highest|another content",
+    first=85,
     **_WRITERS | {"drafts": 4, "clashes": 1.0, "writers": 1, "logs": 3, "spread_s": 6.0},
 )
 def _from_kept() -> Applied:

@@ -97,12 +97,16 @@ class FakeDaemon:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """Close the socket; a second time nothing."""
+    def stop(self, grace_s: float = 0) -> None:
+        """Close the socket; a second time nothing.
+
+        Args:
+            grace_s: how long calls that are under way may take to their answers.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._server.stop(0).wait()
+        self._server.stop(grace_s).wait()
 
     def change(self, number: int, **fields: Any) -> None:
         """Change a request, and tell those who wait."""

@@ -94,7 +94,7 @@ def _with_pid(reply: Any, pid: int) -> Any:
 
 
 def _end(daemon: FakeDaemon, process: subprocess.Popen[bytes]) -> None:
-    daemon.stop()
+    daemon.stop(grace_s=5)  # the one that asks it to end has its answer
     process.communicate(b"\n")
 
 
