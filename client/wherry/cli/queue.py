@@ -106,8 +106,9 @@ def queue(
 
     --json gives an array, an object a line: request (id), state, project,
     name, type, store, run, place (in line), ahead (how many of its lane come
-    before it), version, digest, entries, size, bytes_done, error (class),
-    reason, next_try, accepted, acknowledged. What is not known is null.
+    before it), kind (log, upsert, finish), version, digest, entries, size,
+    bytes_done, error (class), reason, next_try, accepted, acknowledged. What is
+    not known is null.
     """
     chosen = settings()
     daemon = Daemon(chosen)

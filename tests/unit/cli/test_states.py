@@ -97,6 +97,7 @@ def test_keys_change() -> None:
         "run": "run1",
         "place": 7,
         "ahead": 0,
+        "kind": "log",
         "version": None,
         "digest": None,
         "entries": 1,
@@ -123,3 +124,26 @@ def test_sum_is_wrong() -> None:
     counts = {"held": 1, "sending": 2, "failed": 1, "done": 1200}
     assert states.counts_text(counts) == "3 not done (1 held, 2 sending), 1 failed, 1,200 done"
     assert states.counts_text({}) == "nothing was logged here yet"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"state": "sending"}, "being put into its draft"),
+        ({"state": "settled"}, "in its draft, whose finish is under way"),
+        ({"state": "done"}, "in its draft"),
+        ({"state": "accepted"}, "being hashed"),
+        ({"state": "settled", "error": "DraftConflict"}, "waiting for another finish of its draft"),
+    ],
+)
+def test_an_upsert_is_said_to_be_committed(fields: dict[str, str], said: str) -> None:
+    """What becomes of an upsert is told in words of its own: it is no version."""
+    assert states.headline(request(7, kind="upsert", **fields)) == said
+
+
+def test_a_waiting_finish_says_nothing() -> None:
+    """A finish that waits for earlier upserts says so, and that there is nothing to do."""
+    state = request(7, kind="finish", state="uploaded", error="UpsertsPending", reason="3 upserts")
+    assert states.headline(state) == "waiting for upserts to its draft"
+    assert "It goes on" in " ".join(states.sentences(state))
+    assert states.outcome_text(request(7, kind="upsert", state="done")).endswith("is in its draft")
