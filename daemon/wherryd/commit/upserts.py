@@ -164,9 +164,9 @@ class UpsertWorker:
         assert request.record is not None
         project, draft = request.lane.project, request.draft
         _BEFORE_SEND()
-        await self._registry.drafts.put_part(project, draft, request.id, request.record)
+        is_new = await self._registry.drafts.put_part(project, draft, request.id, request.record)
         _AFTER_SEND()
-        seen = await self._look(request, store_id)
+        seen = await self._look(request, store_id, is_lasting=is_new)
         if not seen.has_part:
             raise StoreUnavailable(f"the part of {request.id} was put, and is not there")
         await self._queue.part_put(request.row)
@@ -180,9 +180,12 @@ class UpsertWorker:
             raise StoreUnavailable(f"the part of {request.id} was there, and is gone")
         await self._end(request, seen)
 
-    async def _look(self, request: Request, store_id: str) -> DraftSeen:
-        project, draft = request.lane.project, request.draft
-        seen = await self._registry.drafts.look(project, draft, store_id, request.id)
+    async def _look(
+        self, request: Request, store_id: str, *, is_lasting: bool = False
+    ) -> DraftSeen:
+        place = request.lane.project, request.draft
+        drafts = self._registry.drafts
+        seen = await drafts.look(*place, store_id, request.id, is_lasting=is_lasting)
         _AFTER_LOOK()
         return seen
 

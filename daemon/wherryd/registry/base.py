@@ -95,17 +95,27 @@ class Drafts(Protocol):
     ``StoreChanged`` where another lies at the address.
     """
 
-    async def put_part(self, project: str, draft: str, request: str, part: bytes) -> None:
-        """Put what an upsert brings; again does no harm. Raises ``WriteConflict``, ``OutcomeUnknown``."""
+    async def put_part(self, project: str, draft: str, request: str, part: bytes) -> bool:
+        """Put what an upsert brings, unless it is there; whether it was not.
+
+        Raises ``WriteConflict``, ``OutcomeUnknown``.
+        """
         ...
 
     async def look(
-        self, project: str, draft: str, in_store: str, part: str | None = None
+        self,
+        project: str,
+        draft: str,
+        in_store: str,
+        part: str | None = None,
+        *,
+        is_lasting: bool = False,
     ) -> DraftSeen:
-        """How the draft stands now.
+        """How the draft stands now. On a folder, what is found survives a power loss.
 
         Args:
-            part: the request id of a part to look for. On a folder, what is found survives a power loss.
+            part: the request id of a part to look for.
+            is_lasting: whether the part is known to survive a power loss, where it is there.
         """
         ...
 

@@ -9,7 +9,6 @@ All of these are put if absent and never changed, so that each verb may be done 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 
 import msgspec
 
@@ -43,23 +42,32 @@ class ObjectDrafts:
         self._get_in = get_in
         self._sync = sync
 
-    async def put_part(self, project: str, draft: str, request: str, part: bytes) -> None:
-        await self._put_once(layout.part_key(project, draft, request), part)
+    async def put_part(self, project: str, draft: str, request: str, part: bytes) -> bool:
+        return await self._put_once(layout.part_key(project, draft, request), part)
 
     async def look(
-        self, project: str, draft: str, in_store: str, part: str | None = None
+        self,
+        project: str,
+        draft: str,
+        in_store: str,
+        part: str | None = None,
+        *,
+        is_lasting: bool = False,
     ) -> DraftSeen:
         own = [layout.part_key(project, draft, part)] if part else []
         sealing = layout.sealing_key(project, draft)
         sealed = layout.sealed_key(project, draft)
         conflict = layout.conflict_key(project, draft)
-        found = await self._get_in([*own, sealing, sealed, conflict], in_store)
+        found = dict(await self._get_in([*own, sealing], in_store))
+        if sealing in found:  # the others come after it
+            found |= await self._get_in([sealed, conflict], in_store)
         # Whoever put it may have ended before it was durable.
-        await self._make_last([key for key in (*own, sealing, sealed) if key in found], in_store)
+        unsure = (*(() if is_lasting else own), sealing, sealed)
+        await self._make_last([key for key in unsure if key in found], in_store)
         has_conflict = conflict in found and sealed not in found
         return DraftSeen(
             has_part=any(key in found for key in own),
-            is_sealing=sealing in found or sealed in found,
+            is_sealing=sealing in found,
             sealing=_mark(sealing, found[sealing]).request if sealing in found else "",
             sealed=records.decode_sealed(sealed, found[sealed].body) if sealed in found else None,
             conflict=_mark(conflict, found[conflict]).reason if has_conflict else "",
@@ -97,9 +105,12 @@ class ObjectDrafts:
     async def put_conflict(self, project: str, draft: str, mark: bytes) -> None:
         await self._put_once(layout.conflict_key(project, draft), mark)
 
-    async def _put_once(self, key: str, body: bytes) -> None:
-        with suppress(ObjectExists):
+    async def _put_once(self, key: str, body: bytes) -> bool:
+        try:
             await self._conditional.put_if_absent(key, body)
+        except ObjectExists:
+            return False
+        return True
 
     async def _make_last(self, keys: Sequence[str], in_store: str) -> None:
         if keys:

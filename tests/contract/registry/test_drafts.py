@@ -48,8 +48,8 @@ async def test_a_draft_shows_what_is_not_there(drafts: ObjectDrafts) -> None:
     """What was put is seen, in the order in which a draft comes about; putting it twice changes nothing."""
     seen = await drafts.look(*PLACE, STORE, example.PART_ID)
     assert (seen.has_part, seen.is_sealing, seen.sealed, seen.conflict) == (False, False, None, "")
-    for _ in range(2):
-        await drafts.put_part(*PLACE, example.PART_ID, PART)
+    assert await drafts.put_part(*PLACE, example.PART_ID, PART)
+    assert not await drafts.put_part(*PLACE, example.PART_ID, PART)
     seen = await drafts.look(*PLACE, STORE, example.PART_ID)
     assert seen.has_part and not seen.is_sealing
     for _ in range(2):
