@@ -106,6 +106,7 @@ class Gatherer:
             _AFTER_LIST()
             await self._read_lines(request, registry, parts)
         except StoreDamaged as error:
+            await self._queue.forget_gathered(request.row)
             finishing.conflicts(_lost(error.message))
             return
         _AFTER_LINES()

@@ -18,7 +18,7 @@ from tests.support.resolving import FakeResolver
 from wherryd.capture.streams import Streams
 from wherryd.commit.gathering import Gatherer
 from wherryd.commit.manifest_file import ManifestFile
-from wherryd.model import Entry, Lane, Lookup, Reference, RunInfo, Source, State
+from wherryd.model import Entry, Lane, Lookup, Reference, RequestKind, RunInfo, Source, State
 from wherryd.news import News
 from wherryd.opened import OpenedStores
 from wherryd.prepare.lookups import Lookups
@@ -123,6 +123,11 @@ class Bench:
         synced: bool = False,
         metadata: str = "{}",
         aliases: tuple[str, ...] = (),
+        kind: RequestKind = RequestKind.LOG,
+        draft: str = "",
+        run: str = "run1",
+        type_: str = "model",
+        newest: bool = False,
     ) -> Request:
         """Accept a request whose bytes lie back to back in one spool file."""
         folder = f"sessions/s/{uuid.uuid4().hex}"
@@ -140,13 +145,13 @@ class Bench:
             id=id_,
             body=id_.encode(),
             lane=Lane(store, "cats", name),
-            type="model",
+            type=type_,
             description=None,
             metadata=metadata,
             aliases=list(aliases),
             tags=[],
             inputs=[],
-            run=RunInfo("run1"),
+            run=RunInfo(run),
             client="test",
             folder=folder,
             entries=len(made),
@@ -154,6 +159,9 @@ class Bench:
             offline=offline,
             synced=synced,
             lookups=len(lookups),
+            kind=kind,
+            draft=draft,
+            newest=newest,
         )
         await self.queue.accept(row, request, lookups)
         return await self.queue.get(row)
