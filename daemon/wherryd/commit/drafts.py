@@ -13,7 +13,6 @@ import msgspec
 
 from wherryd.commit.lane import (
     Attempt,
-    Confirm,
     Fail,
     LookAgain,
     Memory,
@@ -22,9 +21,11 @@ from wherryd.commit.lane import (
     Step,
     Stop,
     claim,
-    is_recent,
+    confirm,
+    is_whole,
     next_number,
     settle_attempt,
+    type_taken,
 )
 from wherryd.model import Sealed, State
 from wherryd.queue.base import Request
@@ -142,10 +143,9 @@ def decide_finish(
         now: the monotonic clock, seconds.
         today: the wall clock.
     """
-    if memory.changed is not None or memory.gone is not None:
-        return Stop(memory.changed or f"v{memory.gone} was in the store and is gone")
-    if not memory.is_fresh(now):
-        return Confirm()
+    first = confirm(memory, now)
+    if first is not None:
+        return first
     if finishing.sealed is not None:
         return _follow(memory, finishing, finishing.sealed, request, store_id)
     if request.sealed is not None:
@@ -163,7 +163,7 @@ def _seal(
         return finishing.conflict if finishing.is_told else TellConflict(finishing.conflict.reason)
     if not finishing.has_parts:
         return AwaitParts()
-    if not is_recent(request.sent_since, today) and not memory.is_whole(request, now):
+    if not is_whole(memory, request, now, today):
         return (
             LookAgain()
         )  # before the mark, which lets writers wait, and again after a long gathering
@@ -182,10 +182,8 @@ def _follow(
     if not isinstance(step, Settle) or sealed.finisher == request.id:
         return step
     if sealed.type != request.type:
-        name = request.lane.name
-        return FailLate(
-            "TypeTaken", f"{name!r} belongs to type {sealed.type!r}, not {request.type!r}"
-        )
+        why = type_taken(request, sealed.type)
+        return FailLate(why.error, why.reason)
     if finishing.missing is None:
         return CompareOwn()
     if finishing.missing:

@@ -101,29 +101,32 @@ class Gatherer:
         not ``uploaded`` any more; ``SpoolFull`` or ``CaptureError`` where the manifest can't be written.
         """
         await self._queue.forget_gathered(request.row)
+        made = await self._make(request, registry, store_id)
+        await self._queue.forget_gathered(request.row)
+        if isinstance(made, Fail):
+            finishing.conflicts(made)
+        else:
+            finishing.made = encode(made)
+
+    async def _make(self, request: Request, registry: Registry, store_id: str) -> Sealed | Fail:
         try:
             parts = await self._read_parts(request, registry, store_id)
             _AFTER_LIST()
             await self._read_lines(request, registry, parts)
         except StoreDamaged as error:
-            await self._queue.forget_gathered(request.row)
-            finishing.conflicts(_lost(error.message))
-            return
+            return _lost(error.message)
         _AFTER_LINES()
         chooser = _Chooser(parts, newest=request.newest)
         async with self._writer_for(request.row) as writer:
             why = await self._merge(request, registry, store_id, chooser, writer)
             if why is not None:
-                await self._queue.forget_gathered(request.row)
-                finishing.conflicts(why)
-                return
+                return why
             manifest, body = await writer.finish()
             await registry.put_manifest(request.lane.project, manifest.manifest, body)
             await registry.sync(request.lane.project, [], [manifest.manifest], store_id)
         _AFTER_MANIFEST()
-        await self._queue.forget_gathered(request.row)
         sealed = await self._seal(request, registry, store_id, parts, manifest)
-        finishing.made = encode(msgspec.structs.replace(sealed, replaced=chooser.replaced))
+        return msgspec.structs.replace(sealed, replaced=chooser.replaced)
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────
     async def _read_parts(

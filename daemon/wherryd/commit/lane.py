@@ -263,21 +263,32 @@ def decide(memory: Memory, request: Request, store_id: str, now: float, today: f
         now: the monotonic clock, seconds.
         today: the wall clock.
     """
-    if memory.changed is not None or memory.gone is not None:
-        return Stop(memory.changed or f"v{memory.gone} was in the store and is gone")
-    if not memory.is_fresh(now):
-        return Confirm()
+    first = confirm(memory, now)
+    if first is not None:
+        return first
     if request.state is State.SENDING:
         return settle_attempt(memory, request) or _next(memory, request, store_id)
     step = claim(memory, request) or _next(memory, request, store_id)
     return step if _is_whole(memory, request, step, now, today) else LookAgain()
 
 
+def confirm(memory: Memory, now: float) -> Stop | Confirm | None:
+    """Before all else: the store is the one that is known; None: it was found to be, a moment ago."""
+    if memory.changed is not None or memory.gone is not None:
+        return Stop(memory.changed or f"v{memory.gone} was in the store and is gone")
+    return None if memory.is_fresh(now) else Confirm()
+
+
+def is_whole(memory: Memory, request: Request, now: float, today: float) -> bool:
+    """Whether the store has all that the request names, as far as that need be known (rule 6)."""
+    return is_recent(request.sent_since, today) or memory.is_whole(request, now)
+
+
 def _is_whole(memory: Memory, request: Request, step: Step, now: float, today: float) -> bool:
     """Whether the step may be done: only what is whole becomes a version (rule 6)."""
     if not isinstance(step, Attempt | Settle) or memory.version_of(request) is not None:
         return True
-    return is_recent(request.sent_since, today) or memory.is_whole(request, now)
+    return is_whole(memory, request, now, today)
 
 
 def claim(memory: Memory, request: Request) -> ReadType | Fail | None:
@@ -285,11 +296,14 @@ def claim(memory: Memory, request: Request) -> ReadType | Fail | None:
     if memory.type is None:
         return ReadType()
     if memory.type != request.type:
-        return Fail(
-            "TypeTaken",
-            f"{request.lane.name!r} belongs to type {memory.type!r}, not {request.type!r}",
-        )
+        return type_taken(request, memory.type)
     return None
+
+
+def type_taken(request: Request, there: str) -> Fail:
+    """The failure of a request whose artifact belongs to another type."""
+    name = request.lane.name
+    return Fail("TypeTaken", f"{name!r} belongs to type {there!r}, not {request.type!r}")
 
 
 def settle_attempt(memory: Memory, request: Request) -> Step | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from wherry.errors import QueueError, StoreError, WherryError
+from wherry.errors import QueueError, StoreError, StoreUnavailable, WherryError
 from wherryd.clock import Clock, full_jitter
 from wherryd.nudge import Nudge, Patience
 from wherryd.public import public_name
@@ -67,6 +67,12 @@ class Pauses:
             await self.wait_shortly()
         else:
             await self._wait(row, error, refusals - FEW)
+
+    async def wait_conflict(self, request: Request) -> None:
+        """Wait after a 409: another conditional write is under way; as ``wait_refused``."""
+        store = request.lane.store
+        refusal = StoreUnavailable(f"{store} says again and again that a write is going on")
+        await self.wait_refused(request.row, refusal)
 
     async def _wait(self, row: int, error: WherryError, failures: int) -> None:
         pause_s = full_jitter(self._clock, failures, FIRST_S, LONGEST_S)

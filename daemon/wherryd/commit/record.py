@@ -70,33 +70,30 @@ def make_draft_record(sealed: Sealed, number: int) -> bytes:
 
 
 def make_part(request: Request, home: str) -> bytes:
-    """Write what an upsert puts into its draft."""
-    return encode(part_of(request, home))
-
-
-def part_of(request: Request, home: str) -> DraftPart:
-    """What an upsert puts into its draft.
+    """Write what an upsert puts into its draft.
 
     Args:
         home: the home's id.
     """
     assert request.manifest and request.digest and request.place is not None
-    return DraftPart(
-        format=1,
-        request=request.id,
-        home=home,
-        sequence=request.place,
-        type=request.type,
-        description=request.description,
-        metadata=msgspec.json.decode(request.metadata),
-        entries=request.entries,
-        size=request.size,
-        manifest=request.manifest,
-        digest=request.digest,
-        run=request.run,
-        inputs=request.inputs,
-        aliases=worth_giving(request.aliases),
-        created=rfc3339(request.accepted),
-        client=request.client,
-        tags=request.tags,
+    return encode(
+        DraftPart(
+            format=1,
+            request=request.id,
+            home=home,
+            sequence=request.place,
+            type=request.type,
+            description=request.description,
+            metadata=msgspec.json.decode(request.metadata),
+            entries=request.entries,
+            size=request.size,
+            manifest=request.manifest,
+            digest=request.digest,
+            run=request.run,
+            inputs=request.inputs,
+            aliases=worth_giving(request.aliases),
+            created=rfc3339(request.accepted),
+            client=request.client,
+            tags=request.tags,
+        )
     )

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from wherry.errors import DraftConflict, QueueError, StoreError, StoreUnavailable, UsageError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock, full_jitter
+from wherryd.commit.claiming import claimed_type
 from wherryd.commit.drafts import late
-from wherryd.commit.lane import is_recent
+from wherryd.commit.lane import is_recent, type_taken
 from wherryd.commit.looking import Looker
 from wherryd.commit.pauses import Pauses
 from wherryd.commit.record import make_part
@@ -107,9 +108,7 @@ class UpsertWorker:
             self._broken()
             await self._pauses.wait_after(request.row, error)
         except WriteConflict:
-            store = request.lane.store
-            refusal = StoreUnavailable(f"{store} says again and again that a write is going on")
-            await self._pauses.wait_refused(request.row, refusal)
+            await self._pauses.wait_conflict(request)
         except QueueError:
             await self._pauses.wait_shortly()
         except UsageError as error:  # the store folds case, and has the name in another one
@@ -133,9 +132,8 @@ class UpsertWorker:
         """uploaded → sending."""
         there = known.type or await self._claim(request, known)
         if there != request.type:
-            name = request.lane.name
-            reason = f"{name!r} belongs to type {there!r}, not {request.type!r}"
-            await self._fail(request, "TypeTaken", reason)
+            why = type_taken(request, there)
+            await self._fail(request, why.error, why.reason)
             return
         if not is_recent(request.sent_since, self._clock.now()):
             is_whole = await self._looker.is_whole(request, self._registry, known.store_id)
@@ -147,14 +145,11 @@ class UpsertWorker:
 
     async def _claim(self, request: Request, known: Known) -> str:
         """The type is claimed by the first part: all parts of a draft are of the artifact's type."""
-        place = request.lane.project, request.lane.name
-        there = await self._registry.read_type(*place, known.store_id)
+        there = await claimed_type(self._registry, request, known.store_id)
+        _AFTER_CLAIM()
         if there is None:
-            await self._registry.claim_type(*place, request.type)
-            there = await self._registry.read_type(*place, known.store_id)
-            _AFTER_CLAIM()
-        if there is None:
-            raise StoreUnavailable(f"the claim of {place[1]!r} was put, and is not there")
+            name = request.lane.name
+            raise StoreUnavailable(f"the claim of {name!r} was put, and is not there")
         learnt = Known(known.store_id, there, known.highest, known.highest_request)
         await self._queue.learn(request.lane, learnt)
         return there

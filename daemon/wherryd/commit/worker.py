@@ -26,6 +26,7 @@ from wherry.errors import (
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.aliases import worth_giving
+from wherryd.commit.claiming import claimed_type
 from wherryd.commit.drafts import FailLate, FinishStep, decide_finish
 from wherryd.commit.finishing import Finisher, PartsMissing
 from wherryd.commit.lane import (
@@ -147,10 +148,7 @@ class LaneWorker:
             await self._pauses.wait_after(head.row, error)
             return True
         except WriteConflict:
-            refusal = StoreUnavailable(
-                f"{self._lane.store} says again and again that a write is going on"
-            )
-            await self._pauses.wait_refused(head.row, refusal)
+            await self._pauses.wait_conflict(head)
             return True
         except PartsMissing:
             raise
@@ -171,13 +169,15 @@ class LaneWorker:
             await self._pauses.wait_shortly()  # it can't be told the reason either
 
     def _decide(self, head: Request) -> FinishStep:
-        finishing = self._finisher.memory(head)
-        if self._doubts.of(self._lane.store) != self._doubted:
+        is_doubted = self._doubts.of(self._lane.store) != self._doubted
+        if is_doubted:
             self._memory.broken()
-            finishing.broken()
         store_id = self._kept.store_id if self._kept else ""
         now, today = self._clock.monotonic(), self._clock.now()
         if head.kind is RequestKind.FINISH:
+            finishing = self._finisher.memory(head)
+            if is_doubted:
+                finishing.broken()
             return decide_finish(self._memory, finishing, head, store_id, now, today)
         return decide(self._memory, head, store_id, now, today)
 
@@ -251,13 +251,9 @@ class LaneWorker:
         return await self._registry.read_versions(lane.project, lane.name, numbers, store_id)
 
     async def _claim(self, head: Request) -> None:
-        project, name = self._lane.project, self._lane.name
+        store_id = self._known.store_id
         try:
-            there = await self._registry.read_type(project, name, self._known.store_id)
-            if there is None:
-                await self._registry.claim_type(project, name, head.type)
-                there = await self._registry.read_type(project, name, self._known.store_id)
-            self._memory.type = there
+            self._memory.type = await claimed_type(self._registry, head, store_id)
         except UsageError as error:  # the store folds case, and has the name in another one
             await self._queue.fail(head.row, public_name(error), str(error))
             raise WrongState("failed") from error
