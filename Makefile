@@ -26,7 +26,7 @@ test: $(READY) $(MOTO)/.ready $(RAY)/.ready
 
 # The limits per test are for `make test`; full counts take as long as they take.
 soak: $(READY) $(MOTO)/.ready $(RAY)/.ready
-	WHERRY_SOAK=1 $(PYTEST) -m soak --timeout=0 $(ARGS)
+	WHERRY_SOAK=1 $(PYTEST) -m soak --timeout=0 -o faulthandler_timeout=0 $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check

@@ -57,10 +57,17 @@ def _gives_up() -> Applied:
 
 
 # ── the finisher ───────────────────────────────────────────────────────────────────────────────
-@mutation("no sealing.json", "and it is in it: False", **_WRITERS)
-def _no_mark() -> Applied:
+@mutation("sealing.json after the list", "and it is in it: False", **_WRITERS)
+def _late_mark() -> Applied:
+    begin_sealing, put_sealed = Finisher._begin_sealing, Finisher._put_sealed
+
     async def begin(self: Finisher, request: Request, _: str) -> None:
         self.memory(request).is_sealing = True
+
+    async def seal(self: Finisher, request: Request) -> None:
+        known = await self._queue.known(request.lane)
+        await begin_sealing(self, request, known.store_id)
+        await put_sealed(self, request)
 
     async def list_parts(self: ObjectDrafts, project: str, draft: str) -> list[str]:
         prefix = layout.parts_prefix(project, draft)
@@ -69,6 +76,7 @@ def _no_mark() -> Applied:
 
     with (
         patch.object(Finisher, "_begin_sealing", begin),
+        patch.object(Finisher, "_put_sealed", seal),
         patch.object(ObjectDrafts, "list_parts", list_parts),
     ):
         yield

@@ -19,6 +19,7 @@ from tests.simulation.daemon import Home
 from tests.simulation.plan import Plan
 from tests.simulation.promises import Promises, require
 from tests.simulation.store import World
+from tests.simulation.users import cancel
 from wherry.errors import TypeTaken
 from wherry.wire.canonical import draft_id
 from wherryd.model import (
@@ -31,7 +32,7 @@ from wherryd.model import (
     Source,
     State,
 )
-from wherryd.queue.base import Filter, NewRequest, Request, WrongState
+from wherryd.queue.base import NewRequest, Request
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.registry import layout, records
 
@@ -132,7 +133,7 @@ class Drafting:
         if there:
             chosen = self._chance.choice(there)
             home = next(home for home in self._homes if home.name == chosen.home)
-            was_cancelled = await home.ask(partial(_cancel, chosen.id))
+            was_cancelled = await home.ask(partial(cancel, chosen.id))
             chosen.cancelled = chosen.cancelled or was_cancelled
 
     async def _ask(self, n: int, home: Home, kind: RequestKind, *, is_last: bool = False) -> None:
@@ -296,12 +297,3 @@ async def _accept(request: NewRequest, queue: SqliteQueue, *, entry: Entry | Non
     if entry is not None:
         await queue.stage(row, [entry])
     await queue.accept(row, request)
-
-
-async def _cancel(request_id: str, queue: SqliteQueue) -> bool:
-    found = await queue.find(Filter(states=tuple(State), ids=(request_id,)))
-    try:
-        await queue.cancel(found[0].row)
-    except WrongState:
-        return found[0].state is State.CANCELLED
-    return True

@@ -73,7 +73,7 @@ class Users:
         await self._some_time()
         if chosen := self._some_log():
             log, home = chosen
-            was_cancelled = await home.ask(partial(_cancel, log.id))
+            was_cancelled = await home.ask(partial(cancel, log.id))
             log.cancelled = log.cancelled or was_cancelled
 
     async def _retrier(self, home: Home) -> None:
@@ -182,7 +182,8 @@ class Users:
                 await asyncio.sleep(self._chance.random())
 
 
-async def _cancel(request_id: str, queue: SqliteQueue) -> bool:
+async def cancel(request_id: str, queue: SqliteQueue) -> bool:
+    """Cancel a request; whether it is cancelled, by this or by a call whose answer was lost."""
     found = await queue.find(Filter(states=tuple(State), ids=(request_id,)))
     try:
         await queue.cancel(found[0].row)

@@ -25,12 +25,11 @@ from wherry.tables.kinds import (
     DictOf,
     from_notation,
     members_of,
-    notation,
     optional,
 )
 from wherry.tables.table import Table, library
 from wherry.tables.values import from_milliseconds, milliseconds, plain
-from wherry.tables.written import Head
+from wherry.tables.written import Head, column_types
 from wherry.wire.canonical import Json
 
 #: Rows in memory at a time, beside those of the table itself.
@@ -102,8 +101,7 @@ def _schema(arrow: Any, table: Table, head: Head) -> Any:
             _common(arrow, types[at], values, head.columns[at]) for at, values in enumerate(columns)
         ]
     fields = [(str(name), type_) for name, type_ in zip(head.columns, types, strict=True)]
-    named = DictOf(tuple((str(n), kind) for n, kind in zip(head.columns, head.kinds, strict=True)))
-    said: Json = {"columns": list(head.columns), "column_types": notation(named)}
+    said: Json = {"columns": list(head.columns), "column_types": column_types(head)}
     return arrow.schema(fields, metadata={_KEY: json.dumps(said)})
 
 

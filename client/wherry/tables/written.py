@@ -38,16 +38,21 @@ def head_of(columns: Sequence[Column], nrows: int) -> Head:
     return Head([each.name for each in columns], [each.written_kind for each in columns], nrows)
 
 
+def column_types(head: Head) -> Json:
+    """Give the columns' types in W&B's notation."""
+    fields = {str(name): kind for name, kind in zip(head.columns, head.kinds, strict=True)}
+    return notation(DictOf(tuple(fields.items())))
+
+
 def written(head: Head, rows: Iterable[list[object]]) -> Iterator[bytes]:
     """Write a table.
 
     Raises:
         BadTable, BadValue: rows were changed, other than by ``add_data``, to what can't be written.
     """
-    fields = {str(name): kind for name, kind in zip(head.columns, head.kinds, strict=True)}
     start: dict[str, Json] = {
         "_type": "table",
-        "column_types": notation(DictOf(tuple(fields.items()))),
+        "column_types": column_types(head),
         "columns": list(head.columns),
         "ncols": len(head.columns),
         "nrows": head.nrows,

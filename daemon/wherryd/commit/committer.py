@@ -96,14 +96,16 @@ class Committer:
         async with anyio.create_task_group() as tasks:
             # What is being sent at the start is found by the first look.
             tasks.start_soon(self._keep_starting, State.UPLOADED, self._start_workers)
-            tasks.start_soon(self._keep_starting, State.UPLOADED, self._start_upserts)
+            tasks.start_soon(self._keep_starting, RequestKind.UPSERT, self._start_upserts)
             await self._keep_starting(State.SETTLED, self._start_naming)
 
     async def _keep_starting(
-        self, state: State, start: Callable[[TaskGroup, Watch], Awaitable[None]]
+        self,
+        topic: State | RequestKind,
+        start: Callable[[TaskGroup, Watch], Awaitable[None]],
     ) -> None:
         async with anyio.create_task_group() as tasks:
-            with self._news.watch(state) as watch:
+            with self._news.watch(topic) as watch:
                 while True:
                     await watch.wait_news()
                     try:
@@ -187,7 +189,7 @@ class Committer:
             yield
         finally:
             self._resting[address] -= 1
-            self._news.tell(State.UPLOADED)
+            self._news.tell(State.UPLOADED, RequestKind.UPSERT)
 
     async def _start_workers(self, tasks: TaskGroup, watch: Watch) -> None:
         stopped = await self._queue.stopped()

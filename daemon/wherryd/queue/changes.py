@@ -275,9 +275,10 @@ def _in_state(db: sqlite3.Connection, row: int, state: State) -> Head | None:
 
 
 def entered(state: State, request: Head) -> Changed[None]:
-    """Tell who waits for such a request, for this one, or for its lane."""
+    """Tell who waits for such a request, for this one, for its lane, or for upserts."""
     lane = (request.lane,) if state in _MOVES_LANE else ()
-    return Changed(None, (state, request.id, *lane))
+    kind = (request.kind,) if request.kind is RequestKind.UPSERT else ()
+    return Changed(None, (state, request.id, *lane, *kind))
 
 
 def _entered_all(state: State, requests: Sequence[Head]) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.unit.daemon.bench import STORE, Bench
+from tests.unit.registry.example import SEALING
 from wherryd.commit.committer import Committer
 from wherryd.model import RequestKind, RunInfo, State
 from wherryd.queue.base import Request
@@ -108,7 +109,7 @@ async def test_a_link_settles_an_upsert_again(bench: Bench, committer: Committer
 async def test_a_restarted_lane_gives_a_part_up(bench: Bench, committer: Committer) -> None:
     """After ``wherry retry`` of a lane, a part that is in the store stays there, and can't be taken back."""
     await ended(bench, await upsert(bench, "a", x=b"1"))
-    mark = records.encode(_mark())
+    mark = records.encode(SEALING)
     await bench.registry().drafts.begin_sealing("cats", DRAFT, mark)
     late = await upsert(bench, "b", y=b"2")
     await bench.wait_state(late, State.SETTLED)
@@ -117,9 +118,3 @@ async def test_a_restarted_lane_gives_a_part_up(bench: Bench, committer: Committ
     assert (await ended(bench, await finish(bench))).version == 0
     bench.clock.advance(100)
     assert (await ended(bench, late)).state is State.DONE
-
-
-def _mark() -> records.Small:
-    from tests.unit.registry.example import SEALING
-
-    return SEALING
