@@ -1,7 +1,8 @@
 """Brings a version's files to this machine.
 
-Owns: asking for them, checking each one's digest, copying ``file://`` references. Does not own: where
-exactly they may be written (``safe_root``), references to servers (``fetching``).
+Owns: which of them come which way, what the daemon sends itself, copying ``file://`` references. Does not
+own: what lies on this machine (``taking``), where exactly they may be written (``safe_root``), references to
+servers (``fetching``).
 
 A file has its name only when all its bytes are there and their SHA-256 is the entry's.
 """
@@ -11,20 +12,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from wherry import fetching, references
+from wherry import fetching, references, taking
 from wherry import messages as pb
+from wherry.compared import write_compared, write_hashed
 from wherry.connection import connect
-from wherry.copying import WriteFailed, write_all
 from wherry.cut_off import CutOff
 from wherry.errors import (
     BadURI,
     CaptureError,
     ProtocolError,
     ReferenceFailed,
-    StoreDamaged,
     WherryError,
 )
-from wherry.safe_root import SafeRoot, refused
+from wherry.safe_root import SafeRoot
 from wherry.stored import StoredEntry, StoredVersion
 from wherry.wire.status import ConnectionLost
 
@@ -34,13 +34,19 @@ _NAMED_BYTES = 1 << 20
 
 
 def download(
-    stored: StoredVersion, root: str, paths: Iterable[str] | None, *, allow_missing: bool
+    stored: StoredVersion,
+    root: str,
+    paths: Iterable[str] | None,
+    *,
+    allow_missing: bool,
+    skip_cache: bool = False,
 ) -> None:
     """Write entries as files below ``root``; files that are there already are replaced.
 
     Args:
         paths: which entries; None for all.
         allow_missing: pass over references that can't be had.
+        skip_cache: let the bytes pass through the daemon, and leave nothing of them on this machine.
 
     Raises:
         StoreDamaged: the store gives other bytes than were logged; that file is not written.
@@ -53,13 +59,16 @@ def download(
     local, remote = fetching.split(wanted)
     with SafeRoot(root) as target:
         for names in ([],) if paths is None else _batches(wanted):
-            _fetch(stored, {path: wanted[path] for path in names or wanted}, names, target)
+            files = {path: wanted[path] for path in names or wanted if wanted[path].ref is None}
+            left = files if skip_cache else taking.take(stored, files, names, target)
+            for some in (names,) if len(left) == len(files) else _batches(left):
+                _receive_files(stored, {path: left[path] for path in some or left}, some, target)
         for path, entry in local.items():
             _copy_reference(path, entry, target, allow_missing=allow_missing)
 
         def write(path: str, data: Iterable[bytes]) -> None:
             with target.create(path) as opened:
-                _write_all(path, data, opened)
+                write_hashed(path, data, opened)
 
         for _, error in fetching.fetch(stored.home, remote, write):
             if not (allow_missing and isinstance(error, ReferenceFailed)):
@@ -79,15 +88,14 @@ def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _fetch(
-    stored: StoredVersion, wanted: dict[str, StoredEntry], names: list[str], target: SafeRoot
+def _receive_files(
+    stored: StoredVersion, left: dict[str, StoredEntry], names: list[str], target: SafeRoot
 ) -> None:
-    """Write the files ``wanted``; what came before the daemon went away is not written again."""
+    """Write files as the daemon sends them; what came before it went away is not written again."""
     record = stored.record
     request = pb.ReadFilesRequest(
         store=record.store, project=record.project, manifest=record.manifest, paths=names
     )
-    left = {path: entry for path, entry in wanted.items() if entry.ref is None}
     cut_off = CutOff(stored.home)
     while left:
         count = len(left)
@@ -112,7 +120,7 @@ def _receive(
             _pass_over(first, chunks)
             continue
         with target.create(first.path) as opened:
-            _write(first.path, entry, _data(first, chunks), opened)
+            write_compared(first.path, entry, _data(first, chunks), opened)
         del left[first.path]
 
 
@@ -133,31 +141,6 @@ def _pass_over(first: pb.FileChunk, chunks: Iterator[pb.FileChunk]) -> None:
         pass
 
 
-def _write(path: str, entry: StoredEntry, data: Iterable[bytes], opened: int) -> None:
-    """Write a file and check it. Raises ``StoreDamaged``."""
-    digest, size = _write_all(path, data, opened)
-    if digest != entry.digest or size != entry.size:
-        raise StoreDamaged(
-            f"{path!r} came with {size:,} bytes and {digest}, and was logged with {entry.size}"
-            f" and {entry.digest}; it was not written.",
-            hint="Find what is damaged in the store with: wherry verify",
-        )
-
-
-def _write_all(path: str, data: Iterable[bytes], opened: int) -> tuple[str, int]:
-    """Write and hash; return the digest and the size."""
-    sha256 = hashlib.sha256()
-    size = 0
-    for piece in data:
-        sha256.update(piece)
-        try:
-            write_all(opened, piece, size)
-        except WriteFailed as error:
-            raise refused(path, error.cause) from error
-        size += len(piece)
-    return f"sha256:{sha256.hexdigest()}", size
-
-
 def _copy_reference(
     path: str, entry: StoredEntry, target: SafeRoot, *, allow_missing: bool
 ) -> None:
@@ -167,7 +150,7 @@ def _copy_reference(
         local = _referenced_file(uri)
         with open(local, "rb", buffering=0) as source, target.create(path) as opened:
             chunks = iter(lambda: source.read(_CHUNK_BYTES), b"")
-            digest, _ = _write_all(path, chunks, opened)
+            digest, _ = write_hashed(path, chunks, opened)
             _compare(uri, entry, digest)
     except ReferenceFailed:
         if not allow_missing:

@@ -44,9 +44,9 @@ class Reading:
         Args:
             root: folder; ``./artifacts/<name>:<version>`` by default. Nothing is written outside.
             allow_missing_references: pass over references that are gone.
-            skip_cache: accepted, without effect; so is ``multipart``.
+            skip_cache: leave no copy in this machine's cache, and use none.
             path_prefix: only entries whose paths begin so.
-            multipart: see ``skip_cache``.
+            multipart: accepted, without effect: big files always come in parts.
 
         Returns:
             The folder.
@@ -55,7 +55,7 @@ class Reading:
             StoreDamaged: bytes are not those that were logged; that file is not written.
             ReferenceFailed, BadPath, DownloadError, StoreError, CommError.
         """
-        del skip_cache, multipart
+        del multipart
         if self._life.nowhere:
             folder = self._root(root)
             os.makedirs(folder, exist_ok=True)
@@ -65,7 +65,13 @@ class Reading:
             prefix = os.fspath(path_prefix)
             paths = [path for path in stored.entries() if path.startswith(prefix)]
         folder = self._root(root)
-        download.download(stored, folder, paths, allow_missing=allow_missing_references)
+        download.download(
+            stored,
+            folder,
+            paths,
+            allow_missing=allow_missing_references,
+            skip_cache=bool(skip_cache),
+        )
         return folder
 
     def checkout(self, root: StrPath | None = None) -> str:

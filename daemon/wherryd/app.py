@@ -46,6 +46,8 @@ from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.files import set_aside
 from wherryd.queue.reserve import Reserve
 from wherryd.queue.sqlite import SqliteQueue
+from wherryd.read.cache import CacheFolder
+from wherryd.read.fetching import Fetcher
 from wherryd.references.asking import Asker
 from wherryd.references.builtin import open_resolvers
 from wherryd.references.table import Resolvers
@@ -259,8 +261,12 @@ async def _wire(
 
     traffic.on_recovery = all_go_on
 
+    boot = await anyio.to_thread.run_sync(boot_id)
+    cache = CacheFolder(str(config.cache), boot, clock, config.cache_quota_bytes)
+
     def heed(changed: Config) -> None:
         traffic.bandwidth.rate = changed.max_bandwidth
+        cache.quota_bytes = changed.cache_quota_bytes
         room.heed(_wanted(changed))
 
     async def restart_lane(lane: Lane) -> None:
@@ -285,6 +291,7 @@ async def _wire(
         resolvers=resolvers,
         is_receiving=lambda: streams.are_running,
         fullness=room.fullness,
+        fetcher=Fetcher(cache),
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(partial(places.socket_path, config.home), calls.handlers())
@@ -300,7 +307,7 @@ async def _wire(
         reclaimer=Reclaimer(contacts, queue, news, clock),
         committer=committer,
         freer=freer,
-        durability=Durability(spool, await anyio.to_thread.run_sync(boot_id), queue, news, clock),
+        durability=Durability(spool, boot, queue, news, clock),
         room=room,
         upkeep=Upkeep(
             config,

@@ -37,6 +37,7 @@ class Config(msgspec.Struct, frozen=True):
     spool_quota_bytes: int | None  # None: half of what is free
     spool_quota_inodes: int | None  # likewise
     spool_timeout_s: float
+    cache_quota_bytes: int | None  # None: a quarter of what is free
     unknown: tuple[str, ...]  # names in config.toml that mean nothing to this version
     without_effect: tuple[str, ...] = ()  # settings that are set, and nothing heeds yet
 
@@ -49,6 +50,11 @@ class Config(msgspec.Struct, frozen=True):
     def manifests(self) -> Path:
         """Where manifests wait."""
         return self.spool / "manifests"
+
+    @property
+    def cache(self) -> Path:
+        """Where fetched objects stay."""
+        return self.home / places.CACHE
 
     @property
     def reserve(self) -> Path:
@@ -86,6 +92,7 @@ def read_config(home: Path, environ: Mapping[str, str] | None = None) -> Config:
         spool_quota_bytes=settings.spool_quota_bytes,
         spool_quota_inodes=settings.spool_quota_inodes,
         spool_timeout_s=settings.spool_timeout_s,
+        cache_quota_bytes=settings.cache_quota_bytes,
         unknown=settings.unknown,
         without_effect=settings.without_effect,
     )
@@ -120,6 +127,7 @@ class ConfigFile:
             spool_quota_bytes=config.spool_quota_bytes,
             spool_quota_inodes=config.spool_quota_inodes,
             spool_timeout_s=config.spool_timeout_s,
+            cache_quota_bytes=config.cache_quota_bytes,
         )
         self._changed(config)
 

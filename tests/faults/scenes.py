@@ -546,6 +546,34 @@ run.finish()
     ),
 )
 
+# ── what was fetched ───────────────────────────────────────────────────────────────────────────
+FETCHED = Scene(
+    program="""
+run = wherry.init(project="p")
+made = artifact("model", 0, **{f"{n:02}": str(n) for n in range(40)})
+Path("large.bin").write_bytes(random.Random(0).randbytes(17 << 20))
+made.add_file("large.bin")
+run.log_artifact(made).wait()
+for n in range(3):
+    got = Path(made.download(f"got {n}"))
+    assert (got / "large.bin").read_bytes() == Path("large.bin").read_bytes()
+    assert {path.name for path in got.iterdir()} == {"large.bin", *(f"{n:02}" for n in range(40))}
+    command("cache", "cleanup", "0")
+    held = json.loads(command("cache", "status", "--json"))
+    assert held["files"] == 0, held
+run.finish()
+""",
+    requests=1,
+    expected={"model": [{f"{n:02}": b"%d" % n for n in range(40)} | {"large.bin": _large(0)}]},
+    store="s3",
+    places=(
+        "read.cache.after-range",
+        "read.cache.before-keep",
+        "read.cache.after-keep",
+        "read.cache.before-remove",
+    ),
+)
+
 # ── an upload in parts that is not wanted any more ─────────────────────────────────────────────
 GIVEN_UP = Scene(
     program="""
@@ -660,6 +688,7 @@ SCENES = (
     BUCKET,
     GOOGLE,
     ALONE,
+    FETCHED,
     GIVEN_UP,
 )
 

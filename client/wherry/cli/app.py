@@ -40,6 +40,7 @@ WHERRY = Group(
         "drain": "waits",
         "gc": "collecting",
         "doctor": "doctor",
+        "cache": "cache",
         "daemon": "daemon",
     },
     [

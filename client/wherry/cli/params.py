@@ -18,6 +18,7 @@ from wherry.cli.words import read_span
 from wherry.errors import UsageError
 from wherry.wire.address import normalize_store
 from wherry.wire.names import check_alias, check_name, parse_artifact_ref
+from wherry.wire.settings import read_bytes
 
 _Value = TypeVar("_Value")
 _REQUEST = re.compile("[0-9a-fA-F-]{1,36}")
@@ -126,6 +127,17 @@ def check_span(text: str) -> str:
     """Refuse what is no span of time."""
     read_span(text)
     return text
+
+
+@reads
+def read_size(text: str) -> int:
+    """Read a number of bytes, which may be 0."""
+    if text == "0":
+        return 0
+    try:
+        return read_bytes(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not {error}") from error
 
 
 class Target(NamedTuple):

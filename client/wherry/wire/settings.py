@@ -37,6 +37,7 @@ class Settings(NamedTuple):
     spool_quota_bytes: int | None  # None: half of what is free
     spool_quota_inodes: int | None  # likewise
     spool_timeout_s: float
+    cache_quota_bytes: int | None  # None: a quarter of what is free
     reference_timeout_s: float
     max_transfers: int
     max_bandwidth: int | None  # bytes per second; None: no limit
@@ -193,7 +194,8 @@ def _count(value: object) -> int:
     return int(text)
 
 
-def _bytes(value: object) -> int:
+def read_bytes(value: object) -> int:
+    """Read a number of bytes, such as 20000000 or "1.5 GiB". ``ValueError`` says what is allowed."""
     import re
     from decimal import Decimal
 
@@ -208,7 +210,7 @@ def _bytes(value: object) -> int:
 
 def _bytes_a_second(value: object) -> int:
     try:
-        return _bytes(str(value).removesuffix("/s"))
+        return read_bytes(str(value).removesuffix("/s"))
     except ValueError as error:
         raise ValueError("bytes a second above 0, such as 20000000 or '200 MB/s'") from error
 
@@ -226,9 +228,10 @@ _SETTINGS = {
     "finish_timeout": _Setting(_seconds, 3600.0, in_environment=True),
     "daemon": _Setting(_text, in_environment=True),
     "capture": _Setting(_one_of("auto", "copy"), "auto"),
-    "spool_quota_bytes": _Setting(_bytes),
+    "spool_quota_bytes": _Setting(read_bytes),
     "spool_quota_inodes": _Setting(_count),
     "spool_timeout_s": _Setting(_seconds, 60.0),
+    "cache_quota_bytes": _Setting(read_bytes),
     "reference_timeout_s": _Setting(_seconds, 1800.0),
     "max_transfers": _Setting(_count, 16),
     "max_bandwidth": _Setting(_bytes_a_second),

@@ -583,6 +583,64 @@ class ReadFilesRequest(_message.Message):
     paths: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class FetchFilesRequest(_message.Message):
+    __slots__ = ("store", "project", "manifest", "paths", "after")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    project: str
+    manifest: str
+    paths: _containers.RepeatedScalarFieldContainer[str]
+    after: str
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., after: _Optional[str] = ...) -> None: ...
+
+class FetchReply(_message.Message):
+    __slots__ = ("files", "last", "more")
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedCompositeFieldContainer[FetchedFile]
+    last: bool
+    more: bool
+    def __init__(self, files: _Optional[_Iterable[_Union[FetchedFile, _Mapping]]] = ..., last: bool = ..., more: bool = ...) -> None: ...
+
+class FetchedFile(_message.Message):
+    __slots__ = ("path", "file", "offset", "checked", "data")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    file: str
+    offset: int
+    checked: bool
+    data: bytes
+    def __init__(self, path: _Optional[str] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., checked: bool = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class TrimCacheRequest(_message.Message):
+    __slots__ = ("most_bytes",)
+    MOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    most_bytes: int
+    def __init__(self, most_bytes: _Optional[int] = ...) -> None: ...
+
+class TrimCacheReply(_message.Message):
+    __slots__ = ("bytes", "files", "removed_bytes", "removed_files", "quota_bytes")
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FILES_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_BYTES_FIELD_NUMBER: _ClassVar[int]
+    bytes: int
+    files: int
+    removed_bytes: int
+    removed_files: int
+    quota_bytes: int
+    def __init__(self, bytes: _Optional[int] = ..., files: _Optional[int] = ..., removed_bytes: _Optional[int] = ..., removed_files: _Optional[int] = ..., quota_bytes: _Optional[int] = ...) -> None: ...
+
 class ReadReferencesRequest(_message.Message):
     __slots__ = ("references", "check_only")
     REFERENCES_FIELD_NUMBER: _ClassVar[int]

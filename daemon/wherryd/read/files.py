@@ -18,18 +18,15 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from wherry.errors import NotFoundError
 from wherryd.closing import closing, in_batches
 from wherryd.model import ManifestEntry
+from wherryd.read.stretches import STRETCH_BYTES, Stretch
 from wherryd.registry.base import Registry
 from wherryd.together import all_of
 
 BATCH = 1000
 #: Files up to this size are read ahead, whole; or so much of a pack in which several follow each other.
-SMALL_BYTES = 1 << 20
+SMALL_BYTES = STRETCH_BYTES
 #: So many at once; their product is what a call may hold in memory.
 AHEAD = 16
-#: Bytes between two files of a pack that are read, and dropped, rather than asked for apart.
-GAP_BYTES = 32 << 10
-#: Entries that wait for one read.
-RUN_ENTRIES = 1000
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -122,7 +119,6 @@ class Reader:
             run: _Run | None = None
             async for entry in wanted_entries:
                 if run is not None and run.takes(entry):
-                    run.entries.append(entry)
                     continue
                 if run is not None:
                     await self._begin(run, tasks, sender)
@@ -172,21 +168,16 @@ class _Run:
 
     def __init__(self, entry: ManifestEntry) -> None:
         self.first = entry
-        self.entries = [entry]
         self.is_small = entry.ref is None and (entry.size or 0) <= SMALL_BYTES
         self.is_there = anyio.Event()
         self.data: list[bytes] = []
-        self._begin = entry.offset or 0
-        self._end = self._begin + (entry.size or 0)
+        self._stretch = Stretch(entry)
+
+    @property
+    def entries(self) -> list[ManifestEntry]:
+        """In order."""
+        return self._stretch.entries
 
     def takes(self, entry: ManifestEntry) -> bool:
-        """Whether the next entry lies where this stretch of the pack ends, or in it; it is made longer."""
-        if entry.pack is None or entry.pack != self.first.pack or not self.is_small:
-            return False
-        begin = entry.offset or 0
-        end = max(self._end, begin + (entry.size or 0))
-        is_near = self._begin <= begin <= self._end + GAP_BYTES
-        if not is_near or end - self._begin > SMALL_BYTES or len(self.entries) >= RUN_ENTRIES:
-            return False
-        self._end = end
-        return True
+        """Whether the next entry is read with these; then it is one of them."""
+        return self.is_small and self._stretch.takes(entry)

@@ -310,6 +310,25 @@ class Registry(Protocol):
         """
         ...
 
+    def open_object(
+        self, project: str, named: Named, offset: int = 0, size: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """A stretch of a blob's or a pack's bytes in chunks, as they are: nothing is compared.
+
+        Args:
+            size: of the stretch; None: up to the end.
+
+        Raises ``StoreDamaged`` if the object is missing, or ends before the stretch does.
+        """
+        ...
+
+    def local_file(self, project: str, named: Named) -> str | None:
+        """The file in which a blob or a pack lies, where the store is a folder of this machine's.
+
+        Whether it is there, and what is in it, is not looked at.
+        """
+        ...
+
     async def read_packed(self, project: str, entries: Sequence[ManifestEntry]) -> list[bytes]:
         """The bytes of entries that lie near each other in one pack, read in one go, into memory.
 

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from wherry.errors import BadName, StoreDamaged, StoreUnavailable
+from wherry.wire.address import split_store
 from wherryd.model import Alias, ManifestEntry, Tombstone
 from wherryd.registry import layout, records
 from wherryd.registry.base import Identity, Kind, Lost, Named, Stamp, StoredAlias, StoredVersion
@@ -276,6 +277,23 @@ class ObjectRegistry:
                     yield entry
         except ObjectMissing as exc:
             raise damaged(key, "it is missing, and a version names it") from exc
+
+    async def open_object(
+        self, project: str, named: Named, offset: int = 0, size: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """A stretch of a blob's or a pack's bytes in chunks, as they are."""
+        key = _key_of(project, named)
+        try:
+            async with _closing(self._store.stream(key, offset, size)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ObjectMissing as exc:
+            raise damaged(key, "it is missing, and a version names it") from exc
+
+    def local_file(self, project: str, named: Named) -> str | None:
+        """The file in which a blob or a pack lies, where the store is a folder of this machine's."""
+        place = split_store(self._store.address)
+        return f"{place.path}/{_key_of(project, named)}" if place.scheme == "file" else None
 
     async def read_packed(self, project: str, entries: Sequence[ManifestEntry]) -> list[bytes]:
         """The bytes of entries that lie near each other in one pack, read in one go, into memory."""

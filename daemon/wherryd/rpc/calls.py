@@ -20,9 +20,11 @@ from wherryd.news import News
 from wherryd.opened import OpenedStores
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue
+from wherryd.read.fetching import Fetcher
 from wherryd.references.table import Resolvers
 from wherryd.rpc.choosing import ChoosingCalls, RestartLane
 from wherryd.rpc.collecting import CollectingCalls
+from wherryd.rpc.fetching import FetchingCalls
 from wherryd.rpc.log import LogCalls
 from wherryd.rpc.meeting import Identity, MeetingCalls
 from wherryd.rpc.reading import ReadingCalls
@@ -51,6 +53,7 @@ class Calls(msgspec.Struct, frozen=True):
     resolvers: Resolvers
     is_receiving: Callable[[], bool]
     fullness: Callable[[], Fullness]
+    fetcher: Fetcher
 
     def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
         """The handlers that a server needs."""
@@ -73,6 +76,7 @@ class Calls(msgspec.Struct, frozen=True):
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
         choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
         reading = ReadingCalls(self.stores, self.default_store, self.resolvers, self.clock)
+        fetching = FetchingCalls(self.stores, self.default_store, self.fetcher, self.clock)
         collecting = CollectingCalls(self.stores, self.queue, self.default_store, self.clock)
         return {
             "Hello": meeting.hello,
@@ -94,5 +98,7 @@ class Calls(msgspec.Struct, frozen=True):
             "ReadReferences": reading.read_references,
             "ListSchemes": reading.list_schemes,
             "ReadFiles": reading.read_files,
+            "FetchFiles": fetching.fetch_files,
+            "TrimCache": fetching.trim_cache,
             "CollectUploads": collecting.collect_uploads,
         }

@@ -34,6 +34,7 @@ from wherryd.model import (
 )
 from wherryd.public import public_name
 from wherryd.queue.base import Request
+from wherryd.read.delivery import Place
 from wherryd.read.files import Chunk
 from wherryd.read.references import Piece, Wanted
 from wherryd.read.versions import FoundVersion
@@ -339,3 +340,14 @@ def chunk_message(chunk: Chunk) -> pb.FileChunk:
         return pb.FileChunk(data=chunk.data, last=chunk.last)
     entry = entry_message(chunk.entry)
     return pb.FileChunk(path=chunk.entry.path, data=chunk.data, last=chunk.last, entry=entry)
+
+
+def fetched_message(place: Place) -> pb.FetchedFile:
+    """Where the bytes of an entry are."""
+    return pb.FetchedFile(
+        path=place.path,
+        file=place.file,
+        offset=place.offset,
+        checked=place.is_checked,
+        data=place.data,
+    )

@@ -212,6 +212,12 @@ class FakeDaemon:
             found.removed = asked.remove
             yield found
 
+    def trim_cache(self, asked: pb.TrimCacheRequest) -> pb.TrimCacheReply:
+        reply = pb.TrimCacheReply(bytes=3 << 30, files=1_000, quota_bytes=20 << 30)
+        if asked.most_bytes >= 0:
+            reply.removed_bytes, reply.removed_files = 1 << 30, 1
+        return reply
+
     def list_artifacts(self, _: pb.ListArtifactsRequest) -> Iterator[pb.ArtifactName]:
         yield from self.artifacts
 

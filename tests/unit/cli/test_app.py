@@ -39,6 +39,7 @@ _COMMANDS = [
             "doctor",
         ]
     ),
+    *(f"cache {name}" for name in ("status", "cleanup")),
     *(f"daemon {name}" for name in ("start", "stop", "status", "logs")),
 ]
 _LATER = ("verify", "lineage", "alias")
@@ -99,6 +100,7 @@ def test_exit_code_is_wrong(
         ("daemon logs -n -1", "--lines: '-1' is no number from 0 on"),
         ("cancel", "name requests, or say --all; one of these\n  `wherry cancel --help`"),
         ("gc", "say what to look for: --uploads"),
+        ("cache cleanup much", "SIZE: 'much' is not a number of bytes above 0, such as"),
     ],
 )
 def test_wrong_usage_is_a_riddle(wherry: Wherry, args: str, said: str) -> None:
@@ -234,7 +236,7 @@ def test_command_is_missing(wherry: Wherry) -> None:
     """The list has what is built, and nothing of what comes later."""
     shown = wherry("--help").stdout.partition("Commands:")[2]
     listed = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
-    assert listed == [*(name for name in _COMMANDS if " " not in name), "daemon"]
+    assert listed == [*(name for name in _COMMANDS if " " not in name), "cache", "daemon"]
     assert not set(listed) & set(_LATER)
 
 
@@ -251,6 +253,8 @@ def test_command_is_missing(wherry: Wherry) -> None:
         ("drain", ()),
         ("cancel", ("--all",)),
         ("gc", ("--uploads",)),
+        ("cache status", ()),
+        ("cache cleanup", ("0",)),
     ],
 )
 def test_key_is_not_documented(

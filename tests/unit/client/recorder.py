@@ -56,6 +56,8 @@ class Recorder:
         self.versions: list[pb.Version] = []
         self.manifest: list[pb.Entry] = []
         self.chunks: list[pb.FileChunk] = []
+        self.places: list[pb.FetchReply] = []
+        self.asked_places: list[pb.FetchFilesRequest] = []
         self.asked_files: list[pb.ReadFilesRequest] = []
         self.read: dict[str, bytes] = {}  # captured bytes by path, as they were at the answer
         self._states: dict[str, pb.RequestState] = {}
@@ -212,6 +214,12 @@ class Recorder:
         del request
         yield pb.EntryBatch(entries=self.manifest)
 
+    def fetch_files(self, request: pb.FetchFilesRequest) -> Iterator[pb.FetchReply]:
+        self.asked_places.append(request)
+        for reply in self.places or [self._nowhere(request), pb.FetchReply(last=True)]:
+            kept = [file for file in reply.files if file.path in (request.paths or [file.path])]
+            yield pb.FetchReply(files=kept, last=reply.last, more=reply.more)
+
     def read_files(self, request: pb.ReadFilesRequest) -> Iterator[pb.FileChunk]:
         self.asked_files.append(request)
         wanted = False
@@ -220,6 +228,11 @@ class Recorder:
                 wanted = not request.paths or chunk.path in request.paths
             if wanted:
                 yield chunk
+
+    def _nowhere(self, request: pb.FetchFilesRequest) -> pb.FetchReply:
+        """No entry lies on this machine."""
+        paths = [entry.path for entry in self.manifest if not entry.HasField("reference")]
+        return pb.FetchReply(files=[pb.FetchedFile(path=path) for path in request.paths or paths])
 
     # ── inside ─────────────────────────────────────────────────────────────────────────────────
     def _look_again(self) -> None:

@@ -19,6 +19,7 @@ from tests.unit.client.recorder import Recorder
 from tests.unit.client.wandb_surface import SURFACE
 from wherry import data_types, later
 from wherry.cli.app import WHERRY
+from wherry.cli.command import Group
 from wherry.data_types import LaterType
 from wherry.entries import ManifestEntry
 from wherry.errors import NotYet
@@ -130,7 +131,11 @@ def _slots(kind: str) -> tuple[str, ...]:
 
 
 def _commands() -> set[str]:
-    return {*WHERRY.commands}
+    found = {name: WHERRY.find(name) for name in WHERRY.commands}
+    groups = {name: group for name, group in found.items() if isinstance(group, Group)}
+    return {*found} | {
+        f"{name} {word}" for name, group in groups.items() for word in group.commands
+    }
 
 
 def test_stub_stands_outside_later() -> None:
@@ -207,13 +212,11 @@ _CALLS: dict[Item, Callable[[Things], object]] = {
     Item("module", "data_types.JoinedTable"): lambda _: data_types.JoinedTable("a", "b", "key"),
     Item("module", "data_types.Image"): lambda _: data_types.Image("cat.png"),
 }
-#: What is no call of a program.
-_ELSEWHERE = {Item("command line", "cache cleanup")}
 
 
 def test_what_comes_later_is_not_called() -> None:
     """Each item of the column is called by this test, and each stub stands in the column."""
-    assert set(LATER) == {*_CALLS, *_ELSEWHERE}
+    assert set(LATER) == {*_CALLS}
     for kind, cls in _CLASSES.items():
         assert {Item(kind, name) for name in _stubs(cls)} - {*LATER, *_facts(kind)} == set()
 
@@ -245,11 +248,6 @@ def test_object_of_another_type_is_nothing(things: Things, recorder: Recorder, n
     with pytest.raises(NotYet, match="not built yet"):
         things.found.get(name)
     assert things.found.get("b") is None
-
-
-def test_cache_has_a_command() -> None:
-    """The table says what the command line lacks."""
-    assert "cache" not in _commands()
 
 
 # ── what is without effect ─────────────────────────────────────────────────────────────────────

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,24 +13,20 @@ import pytest
 
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import HandClock, digest
+from tests.unit.daemon.stored import Ranges, put_files, put_packed
 from wherry.errors import NotFoundError, StoreDamaged, TypeTaken
 from wherryd.model import (
     Alias,
-    Entry,
-    Manifest,
     ManifestEntry,
-    Reference,
     RunInfo,
-    Source,
     Tombstone,
     VersionRecord,
 )
-from wherryd.read.files import AHEAD, GAP_BYTES, SMALL_BYTES, Chunk, Reader, Wanted, batches
+from wherryd.read.files import AHEAD, SMALL_BYTES, Chunk, Reader, Wanted, batches
+from wherryd.read.stretches import GAP_BYTES
 from wherryd.read.versions import Versions, list_artifacts
-from wherryd.registry.manifest import ManifestWriter
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.registry.records import encode
-from wherryd.stores.base import FileBody, PackBody
 
 
 @pytest.fixture
@@ -144,29 +139,6 @@ async def test_artifacts_of_other_types_are_listed(
 
 
 # ── files ──────────────────────────────────────────────────────────────────────────────────────
-async def _put(registry: ObjectRegistry, folder: Path, files: dict[str, bytes]) -> str:
-    """Put files and their manifest; return the manifest's digest."""
-    entries = []
-    for number, (path, data) in enumerate(sorted(files.items())):
-        file = folder / str(number)
-        file.write_bytes(data)
-        sha256 = hashlib.sha256(data).digest()
-        await registry.put_blob("cats", digest(data), FileBody(str(file), 0, len(data), sha256))
-        entries.append(Entry(path, len(data), digest(data), Source(str(file))))
-    entries.append(Entry("zzz", 5, "etag:1", reference=Reference("s3://b/zzz")))
-    manifest = await anyio.to_thread.run_sync(_write_manifest, str(folder / "manifest"), entries)
-    packed = (folder / "manifest").read_bytes()
-    body = FileBody(str(folder / "manifest"), 0, len(packed), hashlib.sha256(packed).digest())
-    await registry.put_manifest("cats", manifest.manifest, body)
-    return manifest.manifest
-
-
-def _write_manifest(path: str, entries: list[Entry]) -> Manifest:
-    with ManifestWriter(path) as writer:
-        writer.add_batch(entries)
-        return writer.finish()
-
-
 async def _read(registry: ObjectRegistry, manifest: str, wanted: Wanted) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     path, is_open = "", False
@@ -190,13 +162,15 @@ async def test_files_come_out_of_order(registry: ObjectRegistry, tmp_path: Path)
     """Small and large files come whole and in order of their paths; references without bytes."""
     files = {f"{number:03d}": b"%d" % number for number in range(50)}
     files |= {"020-large": b"x" * (3 * SMALL_BYTES), "empty": b""}
-    manifest = await _put(registry, tmp_path, files)
+    manifest = await put_files(registry, tmp_path, files)
     assert await _read(registry, manifest, Wanted()) == {**files, "zzz": b""}
 
 
 async def test_manifest_comes_in_another_order(registry: ObjectRegistry, tmp_path: Path) -> None:
     """A manifest's entries come in batches, by path, references among them."""
-    manifest = await _put(registry, tmp_path, {"data/x": b"1", "data/y": b"2", "database/z": b"3"})
+    manifest = await put_files(
+        registry, tmp_path, {"data/x": b"1", "data/y": b"2", "database/z": b"3"}
+    )
     found = [batch async for batch in batches(registry, "cats", manifest, Wanted())]
     paths = [entry.path for batch in found for entry in batch]
     assert paths == ["data/x", "data/y", "database/z", "zzz"]
@@ -204,7 +178,7 @@ async def test_manifest_comes_in_another_order(registry: ObjectRegistry, tmp_pat
 
 async def test_named_paths_are_left_out(registry: ObjectRegistry, tmp_path: Path) -> None:
     """Paths that are asked for come alone; one that is not there is an error that names it."""
-    manifest = await _put(registry, tmp_path, {"a": b"1", "b": b"2", "c": b"3"})
+    manifest = await put_files(registry, tmp_path, {"a": b"1", "b": b"2", "c": b"3"})
     assert await _read(registry, manifest, Wanted(paths=["c", "a"])) == {"a": b"1", "c": b"3"}
     with pytest.raises(NotFoundError, match="'nope'"):
         await _read(registry, manifest, Wanted(paths=["a", "nope"]))
@@ -214,7 +188,9 @@ async def test_missing_blob_reads_as_empty(
     registry: ObjectRegistry, store: MemoryStore, tmp_path: Path
 ) -> None:
     """Bytes that are gone from the store are an error, small and large alike."""
-    manifest = await _put(registry, tmp_path, {"small": b"1", "large": b"2" * (SMALL_BYTES + 1)})
+    manifest = await put_files(
+        registry, tmp_path, {"small": b"1", "large": b"2" * (SMALL_BYTES + 1)}
+    )
     for path, data in (("small", b"1"), ("large", b"2" * (SMALL_BYTES + 1))):
         await store.delete(f"cats/blobs/sha256/{digest(data)[7:9]}/{digest(data)[7:]}")
         with pytest.raises(StoreDamaged):
@@ -224,7 +200,7 @@ async def test_missing_blob_reads_as_empty(
 async def test_slow_reader_fills_memory(registry: ObjectRegistry, tmp_path: Path) -> None:
     """However slow the reader, no more than a bounded number of files is read ahead."""
     files = {f"{number:03d}": b"%d" % number for number in range(100)}
-    manifest = await _put(registry, tmp_path, files)
+    manifest = await put_files(registry, tmp_path, files)
     opened: list[str] = []
 
     class Counting(ObjectRegistry):
@@ -251,62 +227,17 @@ async def test_slow_reader_fills_memory(registry: ObjectRegistry, tmp_path: Path
 
 
 # ── packs ──────────────────────────────────────────────────────────────────────────────────────
-class Ranges(MemoryStore):
-    """Notes which bytes of packs are asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(HandClock())
-        self.asked: list[tuple[int, int | None]] = []
-
-    async def stream(
-        self, key: str, offset: int = 0, size: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        if "/packs/" in key:
-            self.asked.append((offset, size))
-        async with aclosing(super().stream(key, offset, size)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-
-async def _put_packed(
-    registry: ObjectRegistry, folder: Path, files: dict[str, bytes], packs: list[list[str]]
-) -> str:
-    """Put files into packs, each given by its paths, and the manifest; return the manifest's digest."""
-    places: dict[str, tuple[str, int]] = {}
-    for paths in packs:
-        whole = b"".join(files[path] for path in paths)
-        name = hashlib.sha256(whole).hexdigest()
-        file = folder / name
-        file.write_bytes(whole)
-        sha256 = bytes.fromhex(name)
-        body = FileBody(str(file), 0, len(whole), sha256)
-        await registry.put_pack("cats", name, PackBody((body,), len(whole), sha256))
-        offset = 0
-        for path in paths:
-            places[path] = name, offset
-            offset += len(files[path])
-    entries = [
-        Entry(path, len(data), digest(data), Source("gone"), None, *places[path])
-        for path, data in sorted(files.items())
-    ]
-    manifest = await anyio.to_thread.run_sync(_write_manifest, str(folder / "manifest"), entries)
-    packed = (folder / "manifest").read_bytes()
-    made = FileBody(str(folder / "manifest"), 0, len(packed), hashlib.sha256(packed).digest())
-    await registry.put_manifest("cats", manifest.manifest, made)
-    return manifest.manifest
-
-
 async def test_each_packed_file_is_asked_for(tmp_path: Path) -> None:
     """Files that lie together in a pack are read in one go, up to 1 MiB at a time."""
     store = Ranges()
     registry = ObjectRegistry(store)
     files = {f"{number:04d}": b"%04d" % number * 64 for number in range(10_000)}
-    manifest = await _put_packed(registry, tmp_path, files, [sorted(files)])
+    manifest = await put_packed(registry, tmp_path, files, [sorted(files)])
     assert await _read(registry, manifest, Wanted()) == files
     assert len(store.asked) == 10  # 1000 entries each, 256 bytes
     store.asked.clear()
     large = {f"{number:02d}": bytes([number]) * 300_000 for number in range(10)}
-    manifest = await _put_packed(registry, tmp_path, large, [sorted(large)])
+    manifest = await put_packed(registry, tmp_path, large, [sorted(large)])
     assert await _read(registry, manifest, Wanted()) == large
     assert store.asked == [(900_000 * n, 900_000) for n in range(3)] + [(2_700_000, 300_000)]
 
@@ -327,7 +258,7 @@ async def test_far_files_are_read_together(tmp_path: Path) -> None:
         "g": b"a" * 10,
         "h": b"h",
     }
-    manifest = await _put_packed(registry, tmp_path, files, [[*"abcdef"], [*"gh"]])
+    manifest = await put_packed(registry, tmp_path, files, [[*"abcdef"], [*"gh"]])
     assert await _read(registry, manifest, Wanted()) == files
     assert len(store.asked) == 2
     store.asked.clear()
@@ -344,7 +275,7 @@ async def test_damaged_pack_is_handed_out(tmp_path: Path, damage: str) -> None:
     store = Ranges()
     registry = ObjectRegistry(store)
     files = {"a": b"a" * 10, "b": b"b" * 10}
-    manifest = await _put_packed(registry, tmp_path, files, [["a", "b"]])
+    manifest = await put_packed(registry, tmp_path, files, [["a", "b"]])
     (key,) = [key for key in store._objects if "/packs/" in key]
     if damage == "gone":
         await store.delete(key)

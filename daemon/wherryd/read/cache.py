@@ -1,0 +1,321 @@
+"""Objects of stores that this machine has, whole and checked, for programs to copy from.
+
+Owns: the folder ``cache`` of a home: what is in it, how much that may be, what leaves it first; objects that
+are on their way into it. Does not own: fetching them (``fetching``), what they are to a version
+(``delivery``). All but the constructor blocks.
+
+An object is named by the SHA-256 of its bytes, so that one of two stores, or of two projects, is one. It
+has its name only when all its bytes are there and have been compared. What came in during another boot was
+perhaps not on the disk when the power went: it is compared again before its first use.
+
+::
+
+    cache/since-BOOT/ab/…  objects that were compared in this boot, by the first two digits of their names
+    cache/partial/…        on their way: their bytes, and a byte for each range that tells whether it is there
+
+A kill leaves at most a partial one, which goes on with the ranges that are missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from wherry.wire.failpoints import failpoint
+from wherryd.clock import Clock
+
+#: Objects are fetched in ranges of so many bytes, and counted as there by them.
+RANGE_BYTES = 8 << 20
+#: Without a setting: so much of what is free, with what the cache has.
+FREE_SHARE = 0.25
+#: When something has to leave, so much more does: not at each object again.
+_SLACK = 0.1
+_PIECE_BYTES = 1 << 20
+_BOOT, _PARTIAL = "since-", "partial"
+
+_AFTER_RANGE = failpoint("read.cache.after-range")
+_BEFORE_KEEP = failpoint("read.cache.before-keep")
+_AFTER_KEEP = failpoint("read.cache.after-keep")
+_BEFORE_REMOVE = failpoint("read.cache.before-remove")
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What the cache holds."""
+
+    bytes: int
+    files: int
+
+
+class CacheFolder:
+    """The folder.
+
+    Args:
+        root: where it is; made when it is first needed.
+        boot: tells this boot from all others; "" where the system has no such thing.
+        clock: tells when something was used.
+        quota_bytes: that it may hold; None: a part of what is free. May be set at any time.
+    """
+
+    def __init__(self, root: str, boot: str, clock: Clock, quota_bytes: int | None = None) -> None:
+        self._root = root
+        self._objects = _BOOT + (boot or clock.token())
+        self._clock = clock
+        self.quota_bytes = quota_bytes
+        self._held: int | None = None  # bytes, once they were counted
+
+    def find(self, name: str, size: int | None) -> str | None:
+        """Where an object is, which counts as used now; None where the cache does not have it.
+
+        Args:
+            name: ``<hex>``, the SHA-256 of its bytes.
+            size: of it, in bytes; None where only the store knows.
+        """
+        path = self._path(self._objects, name)
+        if not _is_whole(path, size) and not self._has_earlier(name, size, path):
+            return None
+        with contextlib.suppress(OSError):  # removed meanwhile, by hand
+            self._note_use(path)
+        return path
+
+    def open_partial(self, name: str, size: int | None) -> Partial:
+        """Go on with an object that is to come in; the caller closes it."""
+        path = os.path.join(self._root, _PARTIAL, name)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return Partial(path, size)
+
+    def keep(self, name: str, partial: Partial) -> str:
+        """Give an object that is whole and compared its name; return where it is."""
+        partial.cut()
+        path = self._path(self._objects, name)
+        _BEFORE_KEEP()
+        _move(partial.path, path)
+        _AFTER_KEEP()
+        partial.protect()
+        self._note_use(path)
+        if self._held is not None:
+            self._held += partial.size_now()
+        return path
+
+    def fits(self, size: int) -> bool:
+        """Whether an object of this size may come in at all."""
+        return size <= self.quota()
+
+    def make_room(self, size: int, in_use: Collection[str]) -> None:
+        """Remove what was not used for the longest time, so that ``size`` more bytes have room.
+
+        What is in use stays, even where there is no room then.
+
+        Args:
+            in_use: names.
+        """
+        quota = self.quota()
+        if self._held_bytes() + size > quota:
+            self.trim(max(0, int(quota * (1 - _SLACK)) - size), in_use)
+
+    def trim(self, most_bytes: int, in_use: Collection[str]) -> Held:
+        """Remove what was not used for the longest time, down to ``most_bytes``; return what was removed."""
+        found = sorted(self._stats(), key=lambda each: each[1].st_atime_ns)
+        held = sum(seen.st_size for _, seen in found)
+        removed = files = 0
+        for path, seen in found:
+            if held - removed <= most_bytes:
+                break
+            if os.path.basename(path) not in in_use:
+                _BEFORE_REMOVE()
+                self._remove(path)
+                removed, files = removed + seen.st_size, files + 1
+        self._held = held - removed
+        return Held(removed, files)
+
+    def count(self) -> Held:
+        """Look how much there is."""
+        sizes = [seen.st_size for _, seen in self._stats()]
+        self._held = sum(sizes)
+        return Held(self._held, len(sizes))
+
+    def quota(self) -> int:
+        """How many bytes the cache may hold now."""
+        if self.quota_bytes is not None:
+            return self.quota_bytes
+        held = self._held_bytes()
+        try:
+            free = shutil.disk_usage(os.path.dirname(self._root)).free
+        except OSError:
+            return held
+        return int((free + held) * FREE_SHARE)
+
+    def _held_bytes(self) -> int:
+        return self.count().bytes if self._held is None else self._held
+
+    def _path(self, kind: str, name: str) -> str:
+        return os.path.join(self._root, kind, name[:2], name)
+
+    def _has_earlier(self, name: str, size: int | None, path: str) -> bool:
+        """Whether another boot has left the object, as it was; it is this one's from now on."""
+        for folder in self._folders():
+            earlier = self._path(folder, name)
+            if folder != self._objects and _is_whole(earlier, size):
+                if _sha256_of(earlier) == name:
+                    _move(earlier, path)
+                    return True
+                self._remove(earlier)
+        return False
+
+    def _note_use(self, path: str) -> None:
+        now_ns = int(self._clock.now() * 1e9)
+        os.utime(path, ns=(now_ns, now_ns))
+
+    def _folders(self) -> list[str]:
+        """Of this boot, and of those before."""
+        try:
+            return [name for name in os.listdir(self._root) if name.startswith(_BOOT)]
+        except OSError:
+            return []
+
+    def _stats(self) -> Iterator[tuple[str, os.stat_result]]:
+        for kind in (*self._folders(), _PARTIAL):
+            for folder, _, names in os.walk(os.path.join(self._root, kind)):
+                for path in (os.path.join(folder, name) for name in names):
+                    with contextlib.suppress(OSError):
+                        yield path, os.stat(path, follow_symlinks=False)
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        below = os.path.dirname(path)
+        folder = os.path.dirname(below)
+        if os.path.basename(folder) in {*self._folders()} - {self._objects}:
+            with contextlib.suppress(OSError):  # another boot's go with the last that was in them
+                os.rmdir(below)
+                os.rmdir(folder)
+
+
+class Partial:
+    """An object on its way into the cache.
+
+    Its file is as long as the object, and a byte for each range longer; a range that is there has a one. Of
+    an object whose size is not known nothing is kept for later: it is begun anew.
+    """
+
+    def __init__(self, path: str, size: int | None) -> None:
+        self.path = path
+        self._size = size
+        self._count = -(-size // RANGE_BYTES) if size else 0
+        #: Whether bytes of an earlier try count as there.
+        self.is_resumed = False
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self._marks = self._read_marks()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Offset and size of each range, in order."""
+        size = self._size or 0
+        return [(at, min(RANGE_BYTES, size - at)) for at in range(0, size, RANGE_BYTES)]
+
+    def has(self, index: int) -> bool:
+        """Whether a range is there."""
+        return bool(self._marks[index])
+
+    def write(self, pieces: list[bytes], offset: int) -> None:
+        """Write pieces back to back."""
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                count = os.pwrite(self._file, view, offset)
+                view, offset = view[count:], offset + count
+
+    def note(self, index: int) -> None:
+        """A range is there."""
+        assert self._size is not None
+        os.pwrite(self._file, b"\1", self._size + index)
+        self._marks[index] = 1
+        _AFTER_RANGE()
+
+    def feed(self, update: Callable[[memoryview], object], offset: int, size: int) -> None:
+        """Give bytes that were written to a hash."""
+        buffer = memoryview(bytearray(min(_PIECE_BYTES, size)))
+        while size:
+            count = os.preadv(self._file, [buffer[:size]], offset)
+            if not count:
+                raise OSError(errno.EIO, "a file of the cache was cut off", self.path)
+            update(buffer[:count])
+            offset, size = offset + count, size - count
+
+    def begin_anew(self) -> None:
+        """Nothing of what is there counts."""
+        self.is_resumed = False
+        os.ftruncate(self._file, 0)
+        self._marks = self._read_marks()
+
+    def cut(self) -> None:
+        """All is there: take off what is not the object's."""
+        if self._size is not None:
+            os.ftruncate(self._file, self._size)
+
+    def protect(self) -> None:
+        """Nobody is to write to it from now on."""
+        os.fchmod(self._file, 0o400)
+
+    def size_now(self) -> int:
+        """How many bytes the file has."""
+        return os.fstat(self._file).st_size
+
+    def _read_marks(self) -> bytearray:
+        if self._size is None:
+            os.ftruncate(self._file, 0)
+            return bytearray()
+        whole, there = self._size + self._count, os.fstat(self._file).st_size
+        if there == self._size and there:  # cut, and not renamed
+            os.ftruncate(self._file, whole)
+            self.is_resumed = True
+            os.pwrite(self._file, b"\1" * self._count, self._size)
+        elif there != whole:
+            os.ftruncate(self._file, 0)
+            os.ftruncate(self._file, whole)
+        marks = bytearray(os.pread(self._file, self._count, self._size))
+        self.is_resumed = self.is_resumed or any(marks)
+        return marks
+
+
+def _is_whole(path: str, size: int | None) -> bool:
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return False
+    return size is None or seen.st_size == size
+
+
+def _move(path: str, target: str) -> None:
+    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    os.rename(path, target)
+
+
+def _sha256_of(path: str) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

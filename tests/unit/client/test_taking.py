@@ -1,0 +1,190 @@
+"""Files that lie on this machine already: copied out, compared where nobody has, else asked for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import wherry
+from tests.unit.client.recorder import Recorder, Refusal
+from tests.unit.client.test_download import files_below, put
+from wherry import errors
+from wherry.wire import wherry_pb2 as pb
+
+SMALL, LARGE = os.urandom(5_000), os.urandom(3_000_000)
+FILES = {"deep/large": LARGE, "empty": b"", "small": SMALL, "tiny": b"t"}
+#: Everything but ``deep/large`` in one file, with gaps.
+PACK = b"--" + SMALL + b"-" + b"t" + b"---"
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    """A folder with what the daemon has brought here."""
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    (folder / "large").write_bytes(LARGE)
+    (folder / "pack").write_bytes(PACK)
+    return folder
+
+
+def place(recorder: Recorder, objects: Path, *, checked: bool = True) -> None:
+    """Let the daemon have the version, and tell where its bytes are."""
+    put(recorder, FILES)
+
+    def at(path: str, file: str, offset: int = 0) -> pb.FetchedFile:
+        return pb.FetchedFile(path=path, file=str(objects / file), offset=offset, checked=checked)
+
+    recorder.places = [
+        pb.FetchReply(files=[at("deep/large", "large")]),
+        pb.FetchReply(
+            files=[
+                at("empty", "pack", 2),
+                at("small", "pack", 2),
+                at("tiny", "pack", 3 + len(SMALL)),
+            ]
+        ),
+        pb.FetchReply(last=True),
+    ]
+
+
+def artifact() -> wherry.Artifact:
+    return wherry.Api({"project": "cats"}).artifact("data:v0")
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_what_is_here_is_sent(
+    recorder: Recorder, objects: Path, tmp_path: Path, checked: bool
+) -> None:
+    """Files are copied out of those that the daemon names, whole or in part, and none of it is sent."""
+    place(recorder, objects, checked=checked)
+    artifact().download(tmp_path / "there")
+    assert files_below(tmp_path / "there") == FILES
+    assert recorder.asked_files == []
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_copy_is_the_original(
+    recorder: Recorder, objects: Path, tmp_path: Path, checked: bool
+) -> None:
+    """What the user does to a copy is not done to what it was copied from; a copy may be written to."""
+    place(recorder, objects, checked=checked)
+    os.chmod(objects / "large", 0o400)
+    artifact().download(tmp_path / "there")
+    copied = tmp_path / "there" / "deep" / "large"
+    assert stat.S_IMODE(copied.stat().st_mode) & stat.S_IWUSR
+    copied.write_bytes(b"other")
+    assert (objects / "large").read_bytes() == LARGE
+
+
+def test_damaged_object_is_copied(recorder: Recorder, objects: Path, tmp_path: Path) -> None:
+    """What nobody has compared is compared while it is copied: other bytes are an error, and no file."""
+    place(recorder, objects, checked=False)
+    (objects / "pack").write_bytes(PACK.replace(b"-t-", b"-u-"))
+    with pytest.raises(errors.StoreDamaged, match="'tiny'"):
+        artifact().download(tmp_path / "there")
+    assert files_below(tmp_path / "there") == {
+        name: FILES[name] for name in FILES if name != "tiny"
+    }
+
+
+@pytest.mark.parametrize("lost", ["gone", "short", "unreadable"])
+@pytest.mark.parametrize("checked", [True, False])
+def test_object_that_is_not_there_is_the_end(
+    recorder: Recorder, objects: Path, tmp_path: Path, lost: str, checked: bool
+) -> None:
+    """What can't be had where the daemon says, it is asked to send."""
+    place(recorder, objects, checked=checked)
+    pack, large = objects / "pack", objects / "large"
+    match lost:
+        case "gone":
+            pack.unlink()
+        case "short":
+            pack.write_bytes(PACK[:100])
+            large.write_bytes(LARGE[:-1])
+        case "unreadable":
+            pack.unlink()
+            pack.mkdir()
+    artifact().download(tmp_path / "there")
+    assert files_below(tmp_path / "there") == FILES
+    (asked,) = recorder.asked_files
+    expected = {"small", "tiny"} | ({"deep/large"} if lost == "short" else set())
+    assert expected <= set(asked.paths) <= expected | {"empty"}
+
+
+def test_bytes_in_the_answer_are_asked_for_again(
+    recorder: Recorder, objects: Path, tmp_path: Path
+) -> None:
+    """A few small files may come in the answer itself; they are compared, too."""
+    place(recorder, objects)
+    recorder.places[1] = pb.FetchReply(
+        files=[
+            pb.FetchedFile(path="empty"),
+            pb.FetchedFile(path="small", data=SMALL),
+            pb.FetchedFile(path="tiny", data=b"t"),
+        ]
+    )
+    artifact().download(tmp_path / "there")
+    assert files_below(tmp_path / "there") == FILES
+    assert recorder.asked_files == []
+    recorder.places[1].files[1].data = SMALL[::-1]
+    with pytest.raises(errors.StoreDamaged, match="'small'"):
+        artifact().download(tmp_path / "again")
+
+
+def test_too_much_for_the_cache_is_not_fetched(
+    recorder: Recorder, objects: Path, tmp_path: Path
+) -> None:
+    """Where the daemon has no room for more at once, it is asked again for what is behind."""
+    place(recorder, objects)
+    first, second, last = recorder.places
+    asked = recorder.asked_places
+    recorder.places = [first, pb.FetchReply(last=True, more=True)]
+
+    def go_on(request: pb.FetchFilesRequest) -> list[pb.FetchReply]:
+        asked.append(request)
+        return [first, pb.FetchReply(last=True, more=True)] if not request.after else [second, last]
+
+    recorder.fetch_files = lambda request: iter(go_on(request))  # type: ignore[method-assign]
+    artifact().download(tmp_path / "there")
+    assert files_below(tmp_path / "there") == FILES
+    assert [request.after for request in asked] == ["", "deep/large"]
+
+
+def test_a_daemon_that_ends_begins_again(recorder: Recorder, objects: Path, tmp_path: Path) -> None:
+    """After a cut the next daemon is asked for what is missing, by name or by what it is behind."""
+    place(recorder, objects)
+    first, second, last = recorder.places
+    asked: list[pb.FetchFilesRequest] = []
+
+    def cut(request: pb.FetchFilesRequest) -> object:
+        asked.append(request)
+        if len(asked) % 2:
+            yield first
+            raise Refusal("ConnectionLost")
+        yield from (second, last)
+
+    recorder.fetch_files = cut  # type: ignore[method-assign, assignment]
+    artifact().download(tmp_path / "all")
+    artifact().download(tmp_path / "some", path_prefix="")
+    assert files_below(tmp_path / "all") == files_below(tmp_path / "some") == FILES
+    assert [request.after for request in asked] == ["", "deep/large", "", ""]
+    assert list(asked[3].paths) == ["empty", "small", "tiny"]
+
+
+def test_a_daemon_that_tells_too_little(recorder: Recorder, objects: Path, tmp_path: Path) -> None:
+    """An entry of which nothing is told is an error, not a file less."""
+    place(recorder, objects)
+    del recorder.places[1]
+    with pytest.raises(errors.ProtocolError, match="3 files"):
+        artifact().download(tmp_path / "there")
+
+
+def test_skipping_the_cache_asks_for_it(recorder: Recorder, objects: Path, tmp_path: Path) -> None:
+    """``skip_cache`` has the bytes sent, and asks for no place."""
+    place(recorder, objects)
+    artifact().download(tmp_path / "there", skip_cache=True)
+    assert files_below(tmp_path / "there") == FILES
+    assert (recorder.asked_places, len(recorder.asked_files)) == ([], 1)
