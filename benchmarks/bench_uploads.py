@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -23,8 +26,8 @@ from tests.support.servers import Seaweed
 from wherry.wire import places
 
 BUCKET = "bench"
-_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
-_FILES = Path("files")
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+FILES = Path("files")
 _ROUNDS = times(3, 1)
 #: The way to a server that is far.
 _ROUND_TRIP_S, _CUT = 0.05, 0.01
@@ -37,29 +40,29 @@ class Load:
         self.count, self.size = count, size
 
     def __str__(self) -> str:
-        big = self.size >= _MIB
-        amount = f"{self.size // _MIB} MiB" if big else f"{self.size // _KIB} KiB"
+        big = self.size >= MIB
+        amount = f"{self.size // MIB} MiB" if big else f"{self.size // KIB} KiB"
         return f"{self.count:,} × {amount}"
 
     @property
     def gib(self) -> float:
         """The size of them all."""
-        return self.count * self.size / _GIB
+        return self.count * self.size / GIB
 
     def make(self) -> None:
         """New files, in the page cache and on the disk."""
-        shutil.rmtree(_FILES, ignore_errors=True)
-        _FILES.mkdir()
+        shutil.rmtree(FILES, ignore_errors=True)
+        FILES.mkdir()
         for number in range(self.count):
-            with (_FILES / f"{number:06d}.bin").open("wb") as file:
-                for begin in range(0, self.size, _MIB):
-                    file.write(os.urandom(min(_MIB, self.size - begin)))
+            with (FILES / f"{number:06d}.bin").open("wb") as file:
+                for begin in range(0, self.size, MIB):
+                    file.write(os.urandom(min(MIB, self.size - begin)))
         os.sync()
 
 
-_SMALL = Load(times(10_000, 10), 4 * _KIB)
-_BIG = Load(1, times(2048, 20) * _MIB)
-_MANY = Load(times(100, 2), times(64, 17) * _MIB)
+_SMALL = Load(times(10_000, 10), 4 * KIB)
+_BIG = Load(1, times(2048, 20) * MIB)
+_MANY = Load(times(100, 2), times(64, 17) * MIB)
 
 
 def main() -> None:
@@ -84,7 +87,7 @@ def main() -> None:
 
 
 def _near(figures: Figures, server: Seaweed, wanted: set[str]) -> None:
-    with _Ours(server.endpoint) as ours:
+    with Ours(server.endpoint) as ours:
         if "small" in wanted:
             found = _race(ours, server, _SMALL)
             found.show(figures, f"{_SMALL}", 0.2, _SMALL.gib)
@@ -105,33 +108,33 @@ def _near(figures: Figures, server: Seaweed, wanted: set[str]) -> None:
 
 
 def _far(figures: Figures, server: Seaweed, endpoint: str) -> None:
-    with _Ours(endpoint) as ours:
+    with Ours(endpoint) as ours:
         for load in (_SMALL, _BIG, _MANY):
             found = _race(ours, server, load, endpoint)
             found.show(figures, f"{load}", 1.0, load.gib)
 
 
-def _race(ours: _Ours, server: Seaweed, load: Load, endpoint: str = "") -> Race:
+def _race(ours: Ours, server: Seaweed, load: Load, endpoint: str = "") -> Race:
     def mine() -> Cost:
         load.make()
         return ours.log()
 
     def theirs(peer: Peer) -> Cost:
         load.make()
-        return peer.upload(server, endpoint or server.endpoint, BUCKET, _FILES)
+        return peer.upload(server, endpoint or server.endpoint, BUCKET, FILES)
 
     return race(mine, theirs, _ROUNDS)
 
 
-class _Ours:
-    """A run whose store is an endpoint, and the daemon's costs."""
+class Ours:
+    """A run whose store is an endpoint, and the costs of it and of the daemon."""
 
     def __init__(self, endpoint: str) -> None:
         store = f"s3://{BUCKET}/ours?endpoint_url={endpoint}&region=us-east-1"
         self._run = wherry.init(project="bench", settings={"store": store})
 
     def __enter__(self) -> Self:
-        Load(1, _KIB).make()
+        Load(1, KIB).make()
         self.log()  # the daemon's start, and first contact
         return self
 
@@ -140,12 +143,31 @@ class _Ours:
 
     def log(self) -> Cost:
         """Log what lies in the folder, and wait until it is committed."""
+
+        def log() -> None:
+            artifact = wherry.Artifact("files", type="t", metadata={"at": time.time_ns()})
+            artifact.add_dir(str(FILES), policy="immutable" if _biggest() >= MIB else "mutable")
+            self._run.log_artifact(artifact).wait()
+
+        return self._cost_of(log)
+
+    def download(self, target: Path) -> Cost:
+        """Download what was logged last."""
+        return self._cost_of(lambda: self._run.use_artifact("files:latest").download(target))
+
+    def empty_cache(self) -> None:
+        """Let the daemon have nothing of what it was asked for."""
+        subprocess.run(
+            [sys.executable, "-m", "wherry.cli", "cache", "cleanup", "0"],
+            check=True,
+            capture_output=True,
+        )
+
+    def _cost_of(self, work: Callable[[], object]) -> Cost:
         if pid := _daemon():
             Path(f"/proc/{pid}/clear_refs").write_text("5")  # its peak of memory begins anew
         before, begin = self._cpu_s(), time.perf_counter()
-        artifact = wherry.Artifact("files", type="t", metadata={"at": time.time_ns()})
-        artifact.add_dir(str(_FILES), policy="immutable" if _biggest() >= _MIB else "mutable")
-        self._run.log_artifact(artifact).wait()
+        work()
         took = time.perf_counter() - begin
         return Cost(took, self._cpu_s() - before, peak_of(_daemon() or os.getpid()))
 
@@ -159,7 +181,7 @@ class _Ours:
 
 
 def _biggest() -> int:
-    return max(file.stat().st_size for file in _FILES.iterdir())
+    return max(file.stat().st_size for file in FILES.iterdir())
 
 
 def _daemon() -> int | None:

@@ -1,4 +1,4 @@
-"""Other programs that upload: each as its users run it, in an environment of its own.
+"""Other programs that upload and download: each as its users run it, in an environment of its own.
 
 Owns: their installation, their command lines, what they cost, and the race. Does not own: the data, the
 server, how ours is measured.
@@ -54,7 +54,7 @@ os._exit(0)  # its threads have been seen to abort an interpreter that ends as u
 
 @dataclass(frozen=True)
 class Cost:
-    """What an upload took.
+    """What an upload, or a download, took.
 
     Attributes:
         time_s: from the program's start to its end.
@@ -69,17 +69,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Peer:
-    """A program that uploads a folder.
+    """A program that uploads a folder, and perhaps downloads one.
 
     Attributes:
         name: what the table calls it.
         package: on PyPI; None where it comes with the development packages.
         words: its command; {endpoint}, {bucket}, {prefix}, {source} and {bin}, its environment, are put in.
+        back: likewise, to download into {target}; () where it is not asked to.
     """
 
     name: str
     package: str | None
     words: Sequence[str]
+    back: Sequence[str] = ()
 
     def install(self) -> None:
         """Make its environment, if it is not there: packages that want different botocores stay apart."""
@@ -90,14 +92,32 @@ class Peer:
         into = ["--python", str(self._bin / "python")]
         subprocess.run([uv, "pip", "install", "--quiet", *into, self.package], check=True)
 
-    def upload(self, server: Seaweed, endpoint: str, bucket: str, source: Path) -> Cost:
-        """Upload all files of a folder below a new prefix."""
+    def upload(
+        self, server: Seaweed, endpoint: str, bucket: str, source: Path, prefix: str = ""
+    ) -> Cost:
+        """Upload all files of a folder below a prefix, a new one by default."""
+        prefix = prefix or f"{self.name.replace(' ', '-')}/{time.monotonic_ns()}"
+        return self._run(self.words, server, endpoint, bucket, prefix, source=str(source))
+
+    def download(self, server: Seaweed, bucket: str, prefix: str, target: Path) -> Cost:
+        """Download all below a prefix into a new folder."""
+        return self._run(self.back, server, server.endpoint, bucket, prefix, target=str(target))
+
+    def _run(
+        self,
+        words: Sequence[str],
+        server: Seaweed,
+        endpoint: str,
+        bucket: str,
+        prefix: str,
+        **more: str,
+    ) -> Cost:
         places = {
             "endpoint": endpoint,
             "bucket": bucket,
-            "prefix": f"{self.name.replace(' ', '-')}/{time.monotonic_ns()}",
-            "source": str(source),
+            "prefix": prefix,
             "bin": str(self._bin),
+            **more,
         }
         environment = {
             **os.environ,
@@ -107,7 +127,7 @@ class Peer:
         }
         begin = time.perf_counter()
         program = subprocess.Popen(
-            [_filled(word, places) for word in self.words],
+            [_filled(word, places) for word in words],
             env=environment,
             stdout=subprocess.DEVNULL,
         )
@@ -151,15 +171,21 @@ def peak_of(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def race(ours: Callable[[], Cost], theirs: Callable[[Peer], Cost], rounds: int) -> Race:
+def race(
+    ours: Callable[[], Cost],
+    theirs: Callable[[Peer], Cost],
+    rounds: int,
+    peers: Sequence[Peer] | None = None,
+) -> Race:
     """Measure ours and each peer in turn; after the first round only s5cmd and the fastest two.
 
     Args:
-        ours: uploads, and says what it took.
-        theirs: lets a peer upload the same amount.
+        ours: uploads or downloads, and says what it took.
+        theirs: lets a peer do the same with as much.
         rounds: how often ours is measured.
+        peers: all of them by default.
     """
-    runners = list(PEERS[: times(len(PEERS), 2)])
+    runners = list((PEERS if peers is None else peers)[: times(len(PEERS), 2)])
     costs: dict[str, list[Cost]] = {peer.name: [] for peer in runners}
     mine: list[Cost] = []
     for peer in runners:
@@ -201,7 +227,7 @@ class Race:
 
         Args:
             figures: the table.
-            what: what was uploaded.
+            what: what was uploaded or downloaded.
             most: the goal of the ratio.
             gib: its size.
         """
@@ -229,6 +255,14 @@ PEERS = (
             "{source}/",
             "s3://{bucket}/{prefix}/",
         ],
+        [
+            "{bin}/s5cmd",
+            "--endpoint-url",
+            "{endpoint}",
+            "cp",
+            "s3://{bucket}/{prefix}/*",
+            "{target}/",
+        ],
     ),
     Peer(
         "obstore",
@@ -250,6 +284,17 @@ PEERS = (
             "--s3-no-check-bucket",
             "{source}",
             ":s3,provider=SeaweedFS,env_auth=true,endpoint='{endpoint}':{bucket}/{prefix}",
+        ],
+        [
+            "{bin}/rclone",
+            "copy",
+            "--config=/dev/null",
+            "--quiet",
+            "--transfers=32",
+            "--no-check-dest",
+            "--ignore-checksum",
+            ":s3,provider=SeaweedFS,env_auth=true,endpoint='{endpoint}':{bucket}/{prefix}",
+            "{target}",
         ],
     ),
     Peer(

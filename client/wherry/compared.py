@@ -32,7 +32,7 @@ def write_compared(path: str, entry: StoredEntry, data: Iterable[bytes], opened:
         raise StoreDamaged(
             f"{path!r} came with {size:,} bytes and {digest}, and was logged with {entry.size}"
             f" and {entry.digest}; it was not written.",
-            hint="Find what is damaged in the store with: wherry verify",
+            hint="The store's object is damaged: put it back from a copy of the store.",
         )
 
 

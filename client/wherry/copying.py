@@ -70,29 +70,6 @@ def copy(source: int, target: int, seen: os.stat_result) -> None:
     os.ftruncate(target, seen.st_size)
 
 
-def copy_part(source: int, offset: int, size: int, target: int) -> None:
-    """Make ``target``, an empty file, hold a part of ``source``, in bytes. Raises as ``copy``."""
-    done = 0
-    while done < size:
-        try:
-            count = _part_by_range(
-                source, target, offset + done, done, min(size - done, _STEP_BYTES)
-            )
-        except OSError as error:
-            if error.errno not in _NOT_THIS_WAY:
-                raise
-            count = 0
-        if not count:
-            break
-        done += count
-    while done < size:
-        data = os.pread(source, min(size - done, _BUFFER_BYTES), offset + done)
-        if not data:
-            raise EndedEarly
-        write_all(target, data, done)
-        done += len(data)
-
-
 def write_all(target: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``. Raises ``WriteFailed``."""
     left = memoryview(data)
@@ -164,12 +141,6 @@ def _go_on(way: Way, source: int, target: int, offset: int, end: int) -> int:
 
 def _by_range(source: int, target: int, offset: int, count: int) -> int:
     return os.copy_file_range(source, target, count, offset, offset)
-
-
-def _part_by_range(source: int, target: int, offset: int, to: int, count: int) -> int:
-    if not hasattr(os, "copy_file_range"):
-        return 0
-    return os.copy_file_range(source, target, count, offset, to)
 
 
 def _by_sendfile(source: int, target: int, offset: int, count: int) -> int:

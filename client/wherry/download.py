@@ -4,12 +4,13 @@ Owns: which of them come which way, what the daemon sends itself, copying ``file
 own: what lies on this machine (``taking``), where exactly they may be written (``safe_root``), references to
 servers (``fetching``).
 
-A file has its name only when all its bytes are there and their SHA-256 is the entry's.
+A file has its name only when all its bytes are there, and are those of the entry's digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from wherry import fetching, references, taking
@@ -24,6 +25,7 @@ from wherry.errors import (
     ReferenceFailed,
     WherryError,
 )
+from wherry.progress import Coming
 from wherry.safe_root import SafeRoot
 from wherry.stored import StoredEntry, StoredVersion
 from wherry.wire.status import ConnectionLost
@@ -60,7 +62,7 @@ def download(
     with SafeRoot(root) as target:
         for names in ([],) if paths is None else _batches(wanted):
             files = {path: wanted[path] for path in names or wanted if wanted[path].ref is None}
-            left = files if skip_cache else taking.take(stored, files, names, target)
+            left = files if skip_cache else _take(stored, files, names, target)
             for some in (names,) if len(left) == len(files) else _batches(left):
                 _receive_files(stored, {path: left[path] for path in some or left}, some, target)
         for path, entry in local.items():
@@ -73,6 +75,17 @@ def download(
         for _, error in fetching.fetch(stored.home, remote, write):
             if not (allow_missing and isinstance(error, ReferenceFailed)):
                 raise error
+
+
+def _take(
+    stored: StoredVersion, files: Mapping[str, StoredEntry], names: list[str], target: SafeRoot
+) -> dict[str, StoredEntry]:
+    record, total = stored.record, sum(entry.size or 0 for entry in files.values())
+    coming = Coming(f"{record.name}:v{record.version}", total, sys.stderr)
+    try:
+        return taking.take(stored, files, names, target, coming.note)
+    finally:
+        coming.clear()
 
 
 def _batches(paths: Iterable[str]) -> Iterator[list[str]]:

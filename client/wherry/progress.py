@@ -5,7 +5,8 @@ Does not own: the states (``finishing``), when waiting ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from wherry.notices import is_terminal, width, write
@@ -76,6 +77,44 @@ class Pace:
             return ""
         rate = moved / passed_s
         return f", {size_text(int(rate))}/s, {duration_text((total - sent) / rate)} left"
+
+
+class Coming:
+    """The line that tells how far a download is.
+
+    Args:
+        what: is downloaded.
+        total: bytes in all.
+        out: usually stderr.
+        monotonic: tells the time.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        out: TextIO | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._what = what
+        self._total = total
+        self._monotonic = monotonic
+        self._line = Line(out, monotonic())
+        self._pace = Pace()
+        self._here = 0
+
+    def note(self, here: int) -> None:
+        """So many bytes are on this machine; fewer than before say nothing."""
+        self._here = min(max(here, self._here), self._total)
+        now_s = self._monotonic()
+        if self._line.is_due(now_s):
+            amount = f"{size_text(self._here)} of {size_text(self._total)}"
+            left = self._pace.describe(self._here, self._total, now_s)
+            self._line.show(f"wherry: {self._what}: {amount} downloaded{left}", now_s)
+
+    def clear(self) -> None:
+        """Leave the terminal's line empty for what follows."""
+        self._line.clear()
 
 
 def describe(states: Iterable[pb.RequestState], pace: Pace, now_s: float) -> str:

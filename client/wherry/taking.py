@@ -3,29 +3,31 @@
 Owns: asking the daemon where the bytes are, copying them, going on where it ended. Does not own: where
 exactly they may be written (``safe_root``), what can't be had this way (``download`` has the daemon send it).
 
-The daemon keeps what it names until this side ends the call. What comes out of its cache was compared with
-its digest on the way in; what lies in a store's folder is compared here, while it is copied.
+The daemon keeps what it names until this side ends the call. Only a whole file of its cache that bears the
+entry's digest is copied as it is; everything else is compared on its way.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 from wherry import messages as pb
 from wherry.compared import write_compared
 from wherry.connection import connect
-from wherry.copying import EndedEarly, WriteFailed, copy, copy_part, write_all
+from wherry.copying import EndedEarly, WriteFailed, copy
 from wherry.cut_off import CutOff
-from wherry.errors import ProtocolError
+from wherry.errors import DaemonLeaving, ProtocolError
 from wherry.safe_root import SafeRoot, refused
 from wherry.stored import StoredEntry, StoredVersion
 from wherry.wire.status import ConnectionLost
 
 _READ_BYTES = 1 << 20
-#: Below this a read and a write cost less than what asks the kernel to copy.
-_SMALL_BYTES = 64 << 10
+#: Errors of a copy that can only be the source's.
+_OF_SOURCES = (errno.EIO, errno.ESTALE)
 
 
 def take(
@@ -33,39 +35,79 @@ def take(
     wanted: Mapping[str, StoredEntry],
     names: Sequence[str],
     target: SafeRoot,
+    note: Callable[[int], object],
 ) -> dict[str, StoredEntry]:
     """Write entries as files; return those whose bytes lie nowhere on this machine.
 
     Args:
         wanted: no references.
         names: of all of them, to be asked for by name; none: they are all that the version has.
+        note: told now and then how many of their bytes are on this machine.
 
     Raises:
         StoreDamaged: the store gives other bytes than were logged; that file is not written.
         BadPath, DownloadError, StoreError, CommError.
     """
-    left, elsewhere = dict(wanted), dict[str, StoredEntry]()
+    taking = _Taking(wanted, target, note)
     cut_off = CutOff(stored.home)
-    after, has_more = "", True
+    has_more = True
     with _Sources() as sources:
-        while left and has_more:
-            count = len(left)
+        while taking.left and has_more:
+            before, has_more = taking.progress, False
             try:
-                for reply in _ask(stored, [name for name in names if name in left], after):
-                    for file in reply.files:
-                        after = file.path
-                        entry = left.pop(file.path, None)
-                        if entry is not None and not _take_one(file, entry, sources, target):
-                            elsewhere[file.path] = entry
+                for reply in _ask(
+                    stored, [name for name in names if name in taking.left], taking.after
+                ):
+                    taking.take(reply, sources)
                     has_more = reply.more
-            except ConnectionLost as error:
+            except (ConnectionLost, DaemonLeaving) as error:
                 has_more = True
-                if len(left) < count:
+                if taking.progress > before:
                     cut_off.note_progress()
                 cut_off.wait_again(error)
-    if left:
-        raise ProtocolError(f"The daemon did not tell of {len(left):,} files.")
-    return elsewhere
+            else:
+                has_more = has_more and taking.progress > before
+    if taking.left:
+        raise ProtocolError(f"The daemon did not tell of {len(taking.left):,} files.")
+    return taking.elsewhere
+
+
+class _Taking:
+    """What is to be taken, and how far that is."""
+
+    def __init__(
+        self,
+        wanted: Mapping[str, StoredEntry],
+        target: SafeRoot,
+        note: Callable[[int], object],
+    ) -> None:
+        self.left = dict(wanted)
+        self.elsewhere: dict[str, StoredEntry] = {}
+        self.after = ""
+        """The last path that was told of."""
+        self._target = target
+        self._note = note
+        self._taken = 0  # bytes
+        self._fetched = 0  # bytes that the daemon has, at most
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Grows with each file that is taken, and with what the daemon has fetched."""
+        return -len(self.left), self._fetched
+
+    def take(self, reply: pb.FetchReply, sources: _Sources) -> None:
+        """Take what an answer names."""
+        self._fetched = max(self._fetched, reply.bytes)
+        self._note(reply.bytes)
+        for file in reply.files:
+            self.after = file.path
+            entry = self.left.pop(file.path, None)
+            if entry is None:
+                continue
+            if not _take_one(file, entry, sources, self._target):
+                self.elsewhere[file.path] = entry
+            self._taken += entry.size or 0
+            self._note(self._taken)
 
 
 def _ask(stored: StoredVersion, names: Sequence[str], after: str) -> Iterator[pb.FetchReply]:
@@ -102,9 +144,12 @@ class _Sources:
         """Open a file; its descriptor is good until another is opened. Raises ``_NotThere``."""
         if name != self._name:
             try:
-                file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+                file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError as error:
                 raise _NotThere from error
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                os.close(file)
+                raise _NotThere
             if self._file >= 0:
                 os.close(self._file)
             self._name, self._file = name, file
@@ -123,8 +168,8 @@ def _take_one(
         with target.create(file.path) as opened:
             if source < 0:
                 write_compared(file.path, entry, (file.data,), opened)
-            elif file.checked:
-                _copy(source, file.offset, size, opened)
+            elif file.checked and _is_of(file, entry):
+                _copy(source, size, opened)
             else:
                 pieces = _read(source, file.offset, size)
                 write_compared(file.path, entry, pieces, opened)
@@ -135,19 +180,24 @@ def _take_one(
     return True
 
 
-def _copy(source: int, offset: int, size: int, opened: int) -> None:
+def _is_of(file: pb.FetchedFile, entry: StoredEntry) -> bool:
+    """Whether the file is named by the entry's digest, and so all of it is the entry's."""
+    return not file.offset and f"sha256:{os.path.basename(file.file)}" == entry.digest
+
+
+def _copy(source: int, size: int, opened: int) -> None:
+    """Copy all of a file, by whatever is fastest."""
     seen = os.fstat(source)
-    if size < _SMALL_BYTES:
-        for data in _read(source, offset, size):
-            write_all(opened, data, 0)
-        return
+    if seen.st_size != size:
+        raise _NotThere
     try:
-        if size == seen.st_size:
-            copy(source, opened, seen)
-        else:
-            copy_part(source, offset, size, opened)
+        copy(source, opened, seen)
     except EndedEarly as error:
         raise _NotThere from error
+    except OSError as error:
+        if error.errno in _OF_SOURCES:
+            raise _NotThere from error
+        raise
 
 
 class _NotThere(Exception):
@@ -158,7 +208,7 @@ def _read(source: int, offset: int, size: int) -> Iterator[bytes]:
     while size:
         try:
             data = os.pread(source, min(size, _READ_BYTES), offset)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise _NotThere from error
         if not data:
             raise _NotThere

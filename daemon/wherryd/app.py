@@ -262,11 +262,15 @@ async def _wire(
     traffic.on_recovery = all_go_on
 
     boot = await anyio.to_thread.run_sync(boot_id)
-    cache = CacheFolder(str(config.cache), boot, clock, config.cache_quota_bytes)
+    fetcher = Fetcher(
+        lambda is_in_use: CacheFolder(
+            str(config.cache), boot, clock, is_in_use, config.cache_quota_bytes
+        )
+    )
 
     def heed(changed: Config) -> None:
         traffic.bandwidth.rate = changed.max_bandwidth
-        cache.quota_bytes = changed.cache_quota_bytes
+        fetcher.folder.quota_bytes = changed.cache_quota_bytes
         room.heed(_wanted(changed))
 
     async def restart_lane(lane: Lane) -> None:
@@ -291,7 +295,7 @@ async def _wire(
         resolvers=resolvers,
         is_receiving=lambda: streams.are_running,
         fullness=room.fullness,
-        fetcher=Fetcher(cache),
+        fetcher=fetcher,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(partial(places.socket_path, config.home), calls.handlers())

@@ -152,7 +152,7 @@ class Daemon:
 
     def trim_cache(self, most_bytes: int | None) -> pb.TrimCacheReply:
         """Tell what the cache holds, after it was made to hold no more than so much; None: as it is."""
-        wanted = pb.TrimCacheRequest(most_bytes=-1 if most_bytes is None else most_bytes)
+        wanted = pb.TrimCacheRequest(most_bytes=most_bytes)
         return self._connection.unary("TrimCache", wanted, pb.TrimCacheReply, timeout_s=600.0)
 
     def versions(self, project: str, name: str, type_: str = "") -> Iterator[pb.Version]:

@@ -16,9 +16,9 @@ from typing import NamedTuple, TypeVar
 from wherry.cli.command import option
 from wherry.cli.words import read_span
 from wherry.errors import UsageError
+from wherry.wire import settings
 from wherry.wire.address import normalize_store
 from wherry.wire.names import check_alias, check_name, parse_artifact_ref
-from wherry.wire.settings import read_bytes
 
 _Value = TypeVar("_Value")
 _REQUEST = re.compile("[0-9a-fA-F-]{1,36}")
@@ -132,10 +132,8 @@ def check_span(text: str) -> str:
 @reads
 def read_size(text: str) -> int:
     """Read a number of bytes, which may be 0."""
-    if text == "0":
-        return 0
     try:
-        return read_bytes(text)
+        return settings.read_size(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is not {error}") from error
 

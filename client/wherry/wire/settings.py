@@ -208,6 +208,11 @@ def read_bytes(value: object) -> int:
     return size
 
 
+def read_size(value: object) -> int:
+    """Read a number of bytes likewise, which may be 0."""
+    return 0 if str(value) == "0" else read_bytes(value)
+
+
 def _bytes_a_second(value: object) -> int:
     try:
         return read_bytes(str(value).removesuffix("/s"))
@@ -231,7 +236,7 @@ _SETTINGS = {
     "spool_quota_bytes": _Setting(read_bytes),
     "spool_quota_inodes": _Setting(_count),
     "spool_timeout_s": _Setting(_seconds, 60.0),
-    "cache_quota_bytes": _Setting(read_bytes),
+    "cache_quota_bytes": _Setting(read_size),
     "reference_timeout_s": _Setting(_seconds, 1800.0),
     "max_transfers": _Setting(_count, 16),
     "max_bandwidth": _Setting(_bytes_a_second),

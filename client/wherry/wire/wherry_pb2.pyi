@@ -598,14 +598,16 @@ class FetchFilesRequest(_message.Message):
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., after: _Optional[str] = ...) -> None: ...
 
 class FetchReply(_message.Message):
-    __slots__ = ("files", "last", "more")
+    __slots__ = ("files", "last", "more", "bytes")
     FILES_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedCompositeFieldContainer[FetchedFile]
     last: bool
     more: bool
-    def __init__(self, files: _Optional[_Iterable[_Union[FetchedFile, _Mapping]]] = ..., last: bool = ..., more: bool = ...) -> None: ...
+    bytes: int
+    def __init__(self, files: _Optional[_Iterable[_Union[FetchedFile, _Mapping]]] = ..., last: bool = ..., more: bool = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class FetchedFile(_message.Message):
     __slots__ = ("path", "file", "offset", "checked", "data")

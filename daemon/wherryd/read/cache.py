@@ -23,7 +23,8 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+import threading
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +37,10 @@ from wherryd.clock import Clock
 RANGE_BYTES = 8 << 20
 #: Without a setting: so much of what is free, with what the cache has.
 FREE_SHARE = 0.25
+#: With one, so much stays free for the queue and the spool.
+LEFT_BYTES = 1 << 30
+#: A sparse file counts for what it takes, in these units.
+_BLOCK_BYTES = 512
 #: When something has to leave, so much more does: not at each object again.
 _SLACK = 0.1
 _PIECE_BYTES = 1 << 20
@@ -54,36 +59,62 @@ class Held(msgspec.Struct, frozen=True):
     files: int
 
 
+IsInUse = Callable[[str], bool]
+
+
 class CacheFolder:
-    """The folder.
+    """The folder. Threads may share it.
 
     Args:
         root: where it is; made when it is first needed.
         boot: tells this boot from all others; "" where the system has no such thing.
         clock: tells when something was used.
+        is_in_use: whether an object, by its name, has to stay; asked in any thread.
         quota_bytes: that it may hold; None: a part of what is free. May be set at any time.
     """
 
-    def __init__(self, root: str, boot: str, clock: Clock, quota_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        boot: str,
+        clock: Clock,
+        is_in_use: IsInUse,
+        quota_bytes: int | None = None,
+    ) -> None:
         self._root = root
         self._objects = _BOOT + (boot or clock.token())
         self._clock = clock
+        self._is_in_use = is_in_use
         self.quota_bytes = quota_bytes
         self._held: int | None = None  # bytes, once they were counted
+        self._changing = threading.Lock()  # whoever is told of an object finds it, or it is gone
 
     def find(self, name: str, size: int | None) -> str | None:
-        """Where an object is, which counts as used now; None where the cache does not have it.
+        """Where an object is, which counts as used now; None where this boot has none.
 
         Args:
             name: ``<hex>``, the SHA-256 of its bytes.
             size: of it, in bytes; None where only the store knows.
         """
         path = self._path(self._objects, name)
-        if not _is_whole(path, size) and not self._has_earlier(name, size, path):
-            return None
-        with contextlib.suppress(OSError):  # removed meanwhile, by hand
-            self._note_use(path)
-        return path
+        with self._changing:
+            if not _is_whole(path, size):
+                return None
+            with contextlib.suppress(OSError):  # removed just now, by hand
+                self._note_use(path)
+            return path
+
+    def adopt(self, name: str, size: int | None) -> str | None:
+        """The same of what another boot has left: it is compared, and this one's from now on."""
+        for folder in self._folders():
+            earlier = self._path(folder, name)
+            if folder != self._objects and _is_whole(earlier, size):
+                if _sha256_of(earlier) == name:
+                    _move(earlier, self._path(self._objects, name))
+                    self._tidy(earlier)
+                    break
+                self._remove(earlier)
+        return self.find(name, size)
 
     def open_partial(self, name: str, size: int | None) -> Partial:
         """Go on with an object that is to come in; the caller closes it."""
@@ -100,74 +131,79 @@ class CacheFolder:
         _AFTER_KEEP()
         partial.protect()
         self._note_use(path)
-        if self._held is not None:
-            self._held += partial.size_now()
+        with self._changing:
+            if self._held is not None:
+                self._held += partial.size_now()
         return path
 
-    def fits(self, size: int) -> bool:
-        """Whether an object of this size may come in at all."""
-        return size <= self.quota()
+    def drop(self, name: str) -> None:
+        """Forget what has come of an object: there is no room for it."""
+        self._remove(os.path.join(self._root, _PARTIAL, name))
 
-    def make_room(self, size: int, in_use: Collection[str]) -> None:
-        """Remove what was not used for the longest time, so that ``size`` more bytes have room.
+    def make_room(self, size: int) -> bool:
+        """Remove what was not used for the longest time, until there is room for ``size`` more bytes.
 
-        What is in use stays, even where there is no room then.
-
-        Args:
-            in_use: names.
+        False where there is none: it is more than the quota, or what is in use takes too much of it.
         """
         quota = self.quota()
+        if size > quota:
+            return False
         if self._held_bytes() + size > quota:
-            self.trim(max(0, int(quota * (1 - _SLACK)) - size), in_use)
+            self.trim(max(0, int(quota * (1 - _SLACK)) - size))
+        return self._held_bytes() + size <= quota
 
-    def trim(self, most_bytes: int, in_use: Collection[str]) -> Held:
-        """Remove what was not used for the longest time, down to ``most_bytes``; return what was removed."""
+    def trim(self, most_bytes: int) -> Held:
+        """Remove what was not used for the longest time, down to ``most_bytes``; return what was removed.
+
+        What is in use stays, even where there is more of it.
+        """
         found = sorted(self._stats(), key=lambda each: each[1].st_atime_ns)
-        held = sum(seen.st_size for _, seen in found)
+        held = sum(_bytes_of(path, seen) for path, seen in found)
         removed = files = 0
         for path, seen in found:
             if held - removed <= most_bytes:
                 break
-            if os.path.basename(path) not in in_use:
+            with self._changing:
+                if self._is_in_use(os.path.basename(path)):
+                    continue
                 _BEFORE_REMOVE()
                 self._remove(path)
-                removed, files = removed + seen.st_size, files + 1
-        self._held = held - removed
+            removed, files = removed + _bytes_of(path, seen), files + 1
+        with self._changing:
+            self._held = held - removed
         return Held(removed, files)
 
     def count(self) -> Held:
         """Look how much there is."""
-        sizes = [seen.st_size for _, seen in self._stats()]
-        self._held = sum(sizes)
-        return Held(self._held, len(sizes))
+        sizes = [_bytes_of(path, seen) for path, seen in self._stats()]
+        with self._changing:
+            self._held = sum(sizes)
+        return Held(sum(sizes), len(sizes))
 
     def quota(self) -> int:
-        """How many bytes the cache may hold now."""
-        if self.quota_bytes is not None:
-            return self.quota_bytes
+        """How many bytes the cache may hold now; some of the disk is always left to others."""
         held = self._held_bytes()
         try:
-            free = shutil.disk_usage(os.path.dirname(self._root)).free
+            free = shutil.disk_usage(self._root if self._exists() else self._home).free
         except OSError:
-            return held
-        return int((free + held) * FREE_SHARE)
+            return 0
+        if self.quota_bytes is None:
+            return int((free + held) * FREE_SHARE)
+        return max(0, min(self.quota_bytes, held + free - LEFT_BYTES))
+
+    @property
+    def _home(self) -> str:
+        return os.path.dirname(self._root)
+
+    def _exists(self) -> bool:
+        return os.path.isdir(self._root)
 
     def _held_bytes(self) -> int:
-        return self.count().bytes if self._held is None else self._held
+        held = self._held
+        return self.count().bytes if held is None else held
 
     def _path(self, kind: str, name: str) -> str:
         return os.path.join(self._root, kind, name[:2], name)
-
-    def _has_earlier(self, name: str, size: int | None, path: str) -> bool:
-        """Whether another boot has left the object, as it was; it is this one's from now on."""
-        for folder in self._folders():
-            earlier = self._path(folder, name)
-            if folder != self._objects and _is_whole(earlier, size):
-                if _sha256_of(earlier) == name:
-                    _move(earlier, path)
-                    return True
-                self._remove(earlier)
-        return False
 
     def _note_use(self, path: str) -> None:
         now_ns = int(self._clock.now() * 1e9)
@@ -190,10 +226,14 @@ class CacheFolder:
     def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+        self._tidy(path)
+
+    def _tidy(self, path: str) -> None:
+        """Another boot's folders go with the last that was in them."""
         below = os.path.dirname(path)
         folder = os.path.dirname(below)
-        if os.path.basename(folder) in {*self._folders()} - {self._objects}:
-            with contextlib.suppress(OSError):  # another boot's go with the last that was in them
+        if os.path.basename(folder).startswith(_BOOT) and not folder.endswith(self._objects):
+            with contextlib.suppress(OSError):
                 os.rmdir(below)
                 os.rmdir(folder)
 
@@ -208,7 +248,13 @@ class Partial:
     def __init__(self, path: str, size: int | None) -> None:
         self.path = path
         self._size = size
-        self._count = -(-size // RANGE_BYTES) if size else 0
+        self.ranges = (
+            [(at, min(RANGE_BYTES, size - at)) for at in range(0, size, RANGE_BYTES)]
+            if size
+            else []
+        )
+        """Offset and size of each range, in order."""
+        self._count = len(self.ranges)
         #: Whether bytes of an earlier try count as there.
         self.is_resumed = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -228,12 +274,6 @@ class Partial:
         trace: TracebackType | None,
     ) -> None:
         os.close(self._file)
-
-    @property
-    def ranges(self) -> list[tuple[int, int]]:
-        """Offset and size of each range, in order."""
-        size = self._size or 0
-        return [(at, min(RANGE_BYTES, size - at)) for at in range(0, size, RANGE_BYTES)]
 
     def has(self, index: int) -> bool:
         """Whether a range is there."""
@@ -313,9 +353,11 @@ def _move(path: str, target: str) -> None:
     os.rename(path, target)
 
 
+def _bytes_of(path: str, seen: os.stat_result) -> int:
+    is_partial = os.path.basename(os.path.dirname(path)) == _PARTIAL
+    return min(seen.st_size, seen.st_blocks * _BLOCK_BYTES) if is_partial else seen.st_size
+
+
 def _sha256_of(path: str) -> str:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

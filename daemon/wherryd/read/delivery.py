@@ -9,6 +9,7 @@ entry. A store that is a folder needs no errands at all: the client copies from 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
@@ -19,7 +20,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from wherryd.closing import closing
 from wherryd.model import ManifestEntry
-from wherryd.read.fetching import CacheUnusable, Fetcher, Hold, Source
+from wherryd.read.bringing import Source
+from wherryd.read.fetching import PACK_BYTES, CacheUnusable, Fetcher, Hold, Room
 from wherryd.read.files import Wanted, entries
 from wherryd.read.stretches import stretches
 from wherryd.registry.base import Kind, Named
@@ -27,10 +29,14 @@ from wherryd.together import all_of
 
 #: Errands that are under way or wait for their turn, beside the one whose turn it is.
 AHEAD = 16
-#: Entries of a pack that are one errand, and are told at once.
+#: Of a pack that are one errand, and are told at once: entries, and bytes of their paths.
 ERRAND_ENTRIES = 2000
-#: A pack that the cache does not have is fetched whole for so many entries, or so many bytes.
+_PATH_BYTES = 1 << 20
+#: A pack that the cache does not have is fetched whole for so many bytes, entries, or errands …
 WHOLE_BYTES = 1 << 20
+WHOLE_ERRANDS = 8
+#: … or where what is wanted is so much of its beginning, and may be all of it.
+_WHOLE_SHARE = 0.5
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -39,7 +45,9 @@ class Place(msgspec.Struct, frozen=True):
     path: str  # of the entry
     file: str = ""  # absolute; "": nowhere that the client could copy from
     offset: int = 0
-    is_checked: bool = False  # its bytes are those of the entry's digest
+    is_checked: bool = (
+        False  # the file is whole, and was compared with its name, the SHA-256 of its bytes
+    )
     data: bytes = b""  # the bytes, of a small entry that lies nowhere
 
 
@@ -59,19 +67,20 @@ class Delivery:
 
     Args:
         send: what it waits, the fetching waits.
-        most_bytes: of objects that are in use at once.
+        room: how much fits into the cache.
     """
 
     def __init__(
-        self, source: Source, fetcher: Fetcher, hold: Hold, send: Send, most_bytes: int
+        self, source: Source, fetcher: Fetcher, hold: Hold, send: Send, room: Room
     ) -> None:
         self._source = source
         self._fetcher = fetcher
         self._hold = hold
         self._send = send
-        self._most_bytes = most_bytes
+        self._room = room
+        self._used = dict[str, int]()  # bytes of objects that take room, by name
+        self._packs = _Packs()
         self._has_more = False
-        self._whole = set[str]()  # packs that are fetched whole
 
     async def deliver(self, manifest: str, wanted: Wanted, after: str = "") -> None:
         """Tell of all wanted entries that are no references, or of as many as fit.
@@ -99,18 +108,14 @@ class Delivery:
         sender: MemoryObjectSendStream[_Errand],
     ) -> None:
         """Begin the errands, a few ahead, as long as there is room for what they bring."""
-        used = 0
         async with sender, closing(self._errands(manifest, wanted, after)) as errands:
             async for errand in errands:
-                if self._file_of(errand) is None:
-                    if used and used + errand.size > self._most_bytes:
-                        self._has_more = True
-                        return
-                    used += errand.size
-                if errand.is_much:
-                    self._whole.add(errand.named.name)
+                begin = self._way(errand)
+                if begin is None:
+                    self._has_more = True
+                    return
                 await sender.send(errand)
-                tasks.start_soon(self._run, errand)
+                tasks.start_soon(self._run, errand, begin)
 
     async def _errands(
         self, manifest: str, wanted: Wanted, after: str
@@ -122,7 +127,6 @@ class Delivery:
                 if entry.ref is not None or entry.path.encode() <= after.encode():
                     continue
                 if errand is not None and errand.takes(entry):
-                    errand.entries.append(entry)
                     continue
                 if errand is not None:
                     yield errand
@@ -130,43 +134,79 @@ class Delivery:
         if errand is not None:
             yield errand
 
+    def _way(self, errand: _Errand) -> Callable[[], Awaitable[list[Place]]] | None:
+        """How an errand is done; None where there is no room for it any more."""
+        local = self._source.registry.local_file(self._source.project, errand.named)
+        if local is not None:
+            return partial(_done, errand.placed(local, is_checked=False))
+        if errand.named.kind is Kind.PACK and not self._packs.is_whole(errand):
+            return partial(self._few, errand)
+        size = PACK_BYTES if errand.named.size is None else errand.named.size
+        if size > self._room.most_bytes:
+            return partial(_done, errand.nowhere())
+        used = sum(self._used.values()) if errand.named.name not in self._used else 0
+        if used and used + size > self._room.at_once_bytes:
+            return None
+        self._used[errand.named.name] = size
+        return partial(self._fetch, errand)
+
+    async def _run(self, errand: _Errand, way: Callable[[], Awaitable[list[Place]]]) -> None:
+        errand.places = await way()
+        self._hold.bytes += errand.size
+        errand.is_over.set()
+
     async def _tell_in_order(self, receiver: MemoryObjectReceiveStream[_Errand]) -> None:
         async with receiver:
             async for errand in receiver:
                 await errand.is_over.wait()
                 await self._send(Told(errand.places))
 
-    async def _run(self, errand: _Errand) -> None:
-        errand.places = await self._places(errand)
-        errand.is_over.set()
-
-    async def _places(self, errand: _Errand) -> list[Place]:
-        local = self._file_of(errand)
-        if local is not None:
-            return errand.placed(local, is_checked=False)
+    async def _fetch(self, errand: _Errand) -> list[Place]:
         try:
-            if errand.named.kind is Kind.PACK and errand.named.name not in self._whole:
-                return await self._few(errand)
             file = await self._fetcher.fetch(self._source, errand.named, self._hold)
         except CacheUnusable:
-            return [Place(entry.path) for entry in errand.entries]
+            return errand.nowhere()
         return errand.placed(file, is_checked=True)
-
-    def _file_of(self, errand: _Errand) -> str | None:
-        return self._source.registry.local_file(self._source.project, errand.named)
 
     async def _few(self, errand: _Errand) -> list[Place]:
         """A few entries of a pack: out of the pack if it is here, else their bytes alone."""
-        file = await self._fetcher.find(errand.named.name, None, self._hold)
+        file = await self._fetcher.find(errand.named.name, self._hold)
         if file is not None:
             return errand.placed(file, is_checked=True)
         registry, project, places = self._source.registry, self._source.project, list[Place]()
         for stretch in stretches(errand.entries):
-            data = await registry.read_packed(project, stretch)
+            async with self._fetcher.streams(self._source):
+                data = await registry.read_packed(project, stretch)
             places += [
                 Place(entry.path, data=each) for entry, each in zip(stretch, data, strict=True)
             ]
         return places
+
+
+async def _done(places: list[Place]) -> list[Place]:
+    return places
+
+
+class _Packs:
+    """What was wanted so far of each pack."""
+
+    def __init__(self) -> None:
+        self._errands = Counter[str]()
+        self._bytes = Counter[str]()
+        self._entries = Counter[str]()
+
+    def is_whole(self, errand: _Errand) -> bool:
+        """Whether a pack is to be fetched whole, for what an errand wants beside all that was before."""
+        name = errand.named.name
+        self._errands[name] += 1
+        self._bytes[name] += errand.size
+        self._entries[name] += len(errand.entries)
+        return (
+            self._bytes[name] >= WHOLE_BYTES
+            or self._entries[name] >= ERRAND_ENTRIES
+            or self._errands[name] > WHOLE_ERRANDS
+            or errand.is_most()
+        )
 
 
 class _Errand:
@@ -177,24 +217,32 @@ class _Errand:
         blob = Named(Kind.BLOB, entry.digest, entry.size)
         self.named = blob if entry.pack is None else Named(Kind.PACK, entry.pack)
         self.entries = [entry]
+        self.size = entry.size or 0
+        """Bytes of the entries."""
         self.places: list[Place] = []
         self.is_over = anyio.Event()
-
-    @property
-    def size(self) -> int:
-        """Bytes of the entries."""
-        return sum(entry.size or 0 for entry in self.entries)
-
-    @property
-    def is_much(self) -> bool:
-        """Whether the entries are worth a whole pack."""
-        return self.size >= WHOLE_BYTES or len(self.entries) >= ERRAND_ENTRIES
+        self._path_bytes = len(entry.path)
 
     def takes(self, entry: ManifestEntry) -> bool:
-        """Whether another entry is fetched by the same errand."""
+        """Whether another entry is fetched by the same errand; then it is one of its entries."""
         is_here = entry.pack is not None and entry.pack == self.named.name
-        return is_here and len(self.entries) < ERRAND_ENTRIES
+        if not is_here or len(self.entries) >= ERRAND_ENTRIES or self._path_bytes > _PATH_BYTES:
+            return False
+        self.entries.append(entry)
+        self.size += entry.size or 0
+        self._path_bytes += len(entry.path)
+        return True
+
+    def is_most(self) -> bool:
+        """Whether the entries are most of what is known to be in the pack, from its beginning on."""
+        begin = min(entry.offset or 0 for entry in self.entries)
+        end = max((entry.offset or 0) + (entry.size or 0) for entry in self.entries)
+        return begin == 0 and len(self.entries) > 1 and self.size >= _WHOLE_SHARE * end
 
     def placed(self, file: str, *, is_checked: bool) -> list[Place]:
         """The entries' places in the object's file."""
         return [Place(entry.path, file, entry.offset or 0, is_checked) for entry in self.entries]
+
+    def nowhere(self) -> list[Place]:
+        """The entries, which lie in no file here."""
+        return [Place(entry.path) for entry in self.entries]

@@ -1,53 +1,43 @@
-"""Brings objects of stores into the cache: each once, for all who ask at the same time.
+"""Who wants which objects of stores on this machine: each is fetched once, for all who ask at the same time.
 
-Owns: who fetches and who waits for it, ranges side by side, comparing what came; what is in use and stays.
-Does not own: the folder (``cache``), who wants which (``delivery``), short faults (stores around the store).
+Owns: who fetches and who waits for it; what is in use, and so stays; room for what is on its way. Does not
+own: how an object comes (``bringing``), where it is kept (``cache``), which ones a version needs
+(``delivery``).
 
 Whoever asks first fetches; where that call ends, the next one that waits goes on with what is there.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from functools import partial as partial_call
-from typing import TypeVar
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import anyio
-import anyio.to_thread
 import msgspec
 
-from wherry.errors import StoreDamaged, WherryError
-from wherryd.closing import closing
-from wherryd.read.cache import CacheFolder, Held, Partial
-from wherryd.registry.base import Named, Registry
-from wherryd.together import all_of
+from wherry.errors import WherryError
+from wherryd.read.bringing import Bringing, Source, Threads
+from wherryd.read.cache import CacheFolder, Held, IsInUse
+from wherryd.registry.base import Named
 
-#: Ranges of one object that are under way at once …
-RANGES_AT_ONCE = 8
-#: … and of all.
+#: Objects of one store, and ranges of them, that are read at once.
 STREAMS_AT_ONCE = 16
-#: Written in one go.
-_WRITE_BYTES = 1 << 20
-#: What a pack may have, whose size only the store knows.
-_PACK_BYTES = 16 << 20
-
-_T = TypeVar("_T")
-Take = Callable[[int, int], Awaitable[None]]
+_THREADS = 8
+#: What a pack most likely has at most, whose size only the store knows.
+PACK_BYTES = 16 << 20
 
 
 class CacheUnusable(Exception):
-    """The cache takes no object of this size, or its disk none at all: it has to be read in passing."""
+    """The cache has no room for an object, or its disk takes none at all: it has to be read in passing."""
 
 
-class Source(msgspec.Struct, frozen=True):
-    """Where objects come from."""
+class Room(msgspec.Struct, frozen=True):
+    """How much fits into the cache."""
 
-    store: str  # address
-    project: str
-    registry: Registry
+    most_bytes: int  # of one object
+    at_once_bytes: int  # of what one call uses; it then lets go of that, and goes on
 
 
 class Hold:
@@ -55,13 +45,16 @@ class Hold:
 
     def __init__(self) -> None:
         self.names: set[str] = set()
+        self.bytes = 0
+        """Of what has come for the call, as far as it has been told."""
 
 
 class _Going:
     """An object that is being fetched."""
 
-    def __init__(self, source: Source) -> None:
-        self.origin = source.store, source.project
+    def __init__(self, source: Source, named: Named, bringing: Bringing) -> None:
+        self.origin = source.store, source.project, named
+        self.bringing = bringing
         self.is_over = anyio.Event()
         self.error: WherryError | CacheUnusable | None = None
 
@@ -70,14 +63,19 @@ class Fetcher:
     """The one for a home.
 
     Args:
-        folder: takes the objects.
+        open_folder: makes the folder that takes the objects; is given what tells which have to stay.
     """
 
-    def __init__(self, folder: CacheFolder) -> None:
-        self._folder = folder
-        self._going: dict[str, _Going] = {}
+    def __init__(self, open_folder: Callable[[IsInUse], CacheFolder]) -> None:
         self._in_use = Counter[str]()
-        self._streams = anyio.CapacityLimiter(STREAMS_AT_ONCE)
+        self.folder = open_folder(self._in_use.__contains__)
+        self._going: dict[str, _Going] = {}
+        self._coming = 0  # bytes of those
+        self._admitting = anyio.Lock()
+        self._threads = Threads(_THREADS)
+        self._streams = defaultdict[str, anyio.CapacityLimiter](
+            partial(anyio.CapacityLimiter, STREAMS_AT_ONCE)
+        )
 
     @contextmanager
     def holding(self) -> Iterator[Hold]:
@@ -86,26 +84,40 @@ class Fetcher:
         try:
             yield hold
         finally:
-            self._in_use.subtract(hold.names)
-            self._in_use += Counter()  # drops those that nobody uses
+            for name in hold.names:
+                self._in_use[name] -= 1
+                if not self._in_use[name]:
+                    del self._in_use[name]
 
-    async def room_bytes(self) -> int:
-        """How much one call may use at once; it then lets go of that, and goes on."""
-        return max(1, await _in_thread(self._folder.quota) // 2)
+    def streams(self, source: Source) -> anyio.CapacityLimiter:
+        """What limits how many objects, or parts of them, are read from a store at once."""
+        return self._streams[source.store]
+
+    def bytes_of(self, hold: Hold) -> int:
+        """How many bytes have come of what a call wants."""
+        going = (self._going[name].bringing.bytes for name in hold.names if name in self._going)
+        return hold.bytes + sum(going)
+
+    async def room(self) -> Room:
+        """How much fits into the cache."""
+        quota = await self._threads.run(self.folder.quota)
+        return Room(quota, quota // 2)
 
     async def trim(self, most_bytes: int) -> Held:
         """Remove what was not used for the longest time; return what was removed."""
-        in_use = frozenset(self._in_use)
-        return await _in_thread(lambda: self._folder.trim(most_bytes, in_use))
+        return await self._threads.run(partial(self.folder.trim, most_bytes))
 
     async def holds(self) -> tuple[Held, int]:
         """What the cache holds, and how many bytes that may be."""
-        return await _in_thread(self._folder.count), await _in_thread(self._folder.quota)
+        held = await self._threads.run(self.folder.count)
+        return held, await self._threads.run(self.folder.quota)
 
-    async def find(self, name: str, size: int | None, hold: Hold) -> str | None:
-        """Where an object is that the cache has; None for all others."""
+    async def find(self, name: str, hold: Hold) -> str | None:
+        """Where a pack is that the cache has, or that is coming; None for all others."""
         self._use(name, hold)
-        return await _in_thread(lambda: self._folder.find(name, size))
+        if name in self._going:
+            await self._going[name].is_over.wait()
+        return await self._threads.run(partial(self.folder.find, name, None))
 
     async def fetch(self, source: Source, named: Named, hold: Hold) -> str:
         """Bring an object here unless it is; return the path of its file, which must not be written to.
@@ -118,17 +130,14 @@ class Fetcher:
         name = named.name.removeprefix("sha256:")
         self._use(name, hold)
         while True:
-            try:
-                found = await _in_thread(lambda: self._folder.find(name, named.size))
-            except OSError as error:
-                raise CacheUnusable(str(error)) from error
+            found = await self._threads.run(partial(self.folder.find, name, named.size))
             if found is not None:
                 return found
             going = self._going.get(name)
             if going is None:
-                return await self._begin(source, named, name)
+                return await self._bring(source, named, name)
             await going.is_over.wait()
-            if going.error and going.origin == (source.store, source.project):
+            if going.error and going.origin == (source.store, source.project, named):
                 raise going.error
 
     def _use(self, name: str, hold: Hold) -> None:
@@ -136,10 +145,16 @@ class Fetcher:
             hold.names.add(name)
             self._in_use[name] += 1
 
-    async def _begin(self, source: Source, named: Named, name: str) -> str:
-        going = self._going[name] = _Going(source)
+    async def _bring(self, source: Source, named: Named, name: str) -> str:
+        bringing = Bringing(source, named, name, self.folder, self.streams(source), self._threads)
+        going = self._going[name] = _Going(source, named, bringing)
         try:
-            return await self._bring(source, named, name)
+            # Another call may have brought it just now, or another boot.
+            found = await self._threads.run(partial(self.folder.adopt, name, named.size))
+            if found is not None:
+                return found
+            async with self._admitted(PACK_BYTES if named.size is None else named.size):
+                return await bringing.run()
         except (WherryError, CacheUnusable) as error:
             going.error = error
             raise
@@ -150,101 +165,14 @@ class Fetcher:
             del self._going[name]
             going.is_over.set()
 
-    async def _bring(self, source: Source, named: Named, name: str) -> str:
-        size = _PACK_BYTES if named.size is None else named.size
-        if not await _in_thread(lambda: self._folder.fits(size)):
-            raise CacheUnusable(f"the cache has no room for {size:,} bytes")
-        in_use = frozenset(self._in_use)
-        await _in_thread(lambda: self._folder.make_room(size, in_use))
-        partial = await _in_thread(lambda: self._folder.open_partial(name, named.size))
-        with partial:
-            found = await self._fill(source, named, partial)
-            if found != name and partial.is_resumed:
-                # The power may have gone since, and with it bytes that were noted as there.
-                await _in_thread(partial.begin_anew)
-                found = await self._fill(source, named, partial)
-            if found != name:
-                await _in_thread(partial.begin_anew)
-                raise StoreDamaged(
-                    f"the {named.kind} {name} is damaged: its bytes have the SHA-256 {found}"
-                )
-            return await _in_thread(lambda: self._folder.keep(name, partial))
-
-    async def _fill(self, source: Source, named: Named, partial: Partial) -> str:
-        """Fetch what is missing; return the SHA-256 of the whole, as hex."""
-        sha256 = hashlib.sha256()
-        if len(partial.ranges) < 2 and not partial.is_resumed:
-            await self._take(source, named, 0, None, partial, sha256.update)
-            if partial.ranges:
-                await _in_thread(lambda: partial.note(0))
-        else:
-            await _Ranges(partial, sha256.update).run(
-                lambda at, size: self._take(source, named, at, size, partial)
-            )
-        return sha256.hexdigest()
-
-    async def _take(
-        self,
-        source: Source,
-        named: Named,
-        offset: int,
-        size: int | None,
-        partial: Partial,
-        update: Callable[[bytes], object] | None = None,
-    ) -> None:
-        """Write one stretch of an object, and perhaps hash it on the way."""
-        waiting, held = list[bytes](), 0
-
-        def put(pieces: list[bytes], at: int) -> None:
-            partial.write(pieces, at)
-            if update is not None:
-                for piece in pieces:
-                    update(piece)
-
-        async with self._streams:
-            stream = source.registry.open_object(source.project, named, offset, size)
-            async with closing(stream) as chunks:
-                async for chunk in chunks:
-                    waiting.append(chunk)
-                    held += len(chunk)
-                    if held >= _WRITE_BYTES:
-                        full, at = waiting, offset
-                        waiting, offset, held = [], offset + held, 0
-                        await _in_thread(partial_call(put, full, at))
-        if waiting:
-            await _in_thread(partial_call(put, waiting, offset))
-
-
-class _Ranges:
-    """The ranges of one object: some are fetched side by side, and all are hashed in order behind them."""
-
-    def __init__(self, partial: Partial, update: Callable[[memoryview], object]) -> None:
-        self._partial = partial
-        self._update = update
-        self._there = [anyio.Event() for _ in partial.ranges]
-        self._missing = [n for n in range(len(self._there)) if not partial.has(n)]
-        for index, event in enumerate(self._there):
-            if partial.has(index):
-                event.set()
-
-    async def run(self, take: Take) -> None:
-        """Fetch what is missing."""
-        left = iter(self._missing)
-
-        async def work() -> None:
-            for index in left:
-                await take(*self._partial.ranges[index])
-                await _in_thread(partial_call(self._partial.note, index))
-                self._there[index].set()
-
-        workers = min(RANGES_AT_ONCE, len(self._missing))
-        await all_of(self._hash, *[work] * workers)
-
-    async def _hash(self) -> None:
-        for event, (offset, size) in zip(self._there, self._partial.ranges, strict=True):
-            await event.wait()
-            await _in_thread(partial_call(self._partial.feed, self._update, offset, size))
-
-
-async def _in_thread(call: Callable[[], _T]) -> _T:
-    return await anyio.to_thread.run_sync(call)
+    @asynccontextmanager
+    async def _admitted(self, size: int) -> AsyncIterator[None]:
+        """Make room for an object, and keep it until it is here, or given up. Raises ``CacheUnusable``."""
+        async with self._admitting:
+            if not await self._threads.run(partial(self.folder.make_room, self._coming + size)):
+                raise CacheUnusable(f"the cache has no room for {size:,} bytes")
+            self._coming += size
+        try:
+            yield
+        finally:
+            self._coming -= size

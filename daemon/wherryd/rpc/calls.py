@@ -76,7 +76,9 @@ class Calls(msgspec.Struct, frozen=True):
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
         choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
         reading = ReadingCalls(self.stores, self.default_store, self.resolvers, self.clock)
-        fetching = FetchingCalls(self.stores, self.default_store, self.fetcher, self.clock)
+        fetching = FetchingCalls(
+            self.stores, self.default_store, self.fetcher, self.clock, self.life
+        )
         collecting = CollectingCalls(self.stores, self.queue, self.default_store, self.clock)
         return {
             "Hello": meeting.hello,

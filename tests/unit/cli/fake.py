@@ -214,7 +214,7 @@ class FakeDaemon:
 
     def trim_cache(self, asked: pb.TrimCacheRequest) -> pb.TrimCacheReply:
         reply = pb.TrimCacheReply(bytes=3 << 30, files=1_000, quota_bytes=20 << 30)
-        if asked.most_bytes >= 0:
+        if asked.HasField("most_bytes"):
             reply.removed_bytes, reply.removed_files = 1 << 30, 1
         return reply
 

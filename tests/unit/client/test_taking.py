@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 
 import wherry
 from tests.unit.client.recorder import Recorder, Refusal
-from tests.unit.client.test_download import files_below, put
+from tests.unit.client.test_download import digest, files_below, put
 from wherry import errors
+from wherry.progress import Coming
 from wherry.wire import wherry_pb2 as pb
 
-SMALL, LARGE = os.urandom(5_000), os.urandom(3_000_000)
+SMALL, LARGE = os.urandom(5_000), os.urandom(300_000)
 FILES = {"deep/large": LARGE, "empty": b"", "small": SMALL, "tiny": b"t"}
 #: Everything but ``deep/large`` in one file, with gaps.
 PACK = b"--" + SMALL + b"-" + b"t" + b"---"
@@ -172,6 +174,85 @@ def test_a_daemon_that_ends_begins_again(recorder: Recorder, objects: Path, tmp_
     assert files_below(tmp_path / "all") == files_below(tmp_path / "some") == FILES
     assert [request.after for request in asked] == ["", "deep/large", "", ""]
     assert list(asked[3].paths) == ["empty", "small", "tiny"]
+
+
+@pytest.mark.parametrize("harm", ["offset", "name", "size"])
+def test_a_wrong_place_is_copied(
+    recorder: Recorder, objects: Path, tmp_path: Path, harm: str
+) -> None:
+    """What the daemon has compared is a file as a whole: any other place is compared here."""
+    place(recorder, objects)
+    name = objects / digest(LARGE)[7:]
+    (objects / "large").rename(name)
+    first = recorder.places[0].files[0]
+    first.file = str(name)
+    match harm:
+        case "offset":
+            recorder.places[1].files[1].offset += 1
+        case "name":
+            name.write_bytes(LARGE[::-1])
+            first.file = str(name.rename(objects / ("0" * 64)))
+        case "size":
+            name.write_bytes(LARGE + b"x")
+    if harm == "size":  # then it is not the entry's file, and the daemon is asked to send that
+        artifact().download(tmp_path / "there")
+        assert files_below(tmp_path / "there") == FILES
+        assert [*recorder.asked_files[0].paths] == ["deep/large"]
+        return
+    with pytest.raises(errors.StoreDamaged, match="small" if harm == "offset" else "deep/large"):
+        artifact().download(tmp_path / "there")
+
+
+@pytest.mark.parametrize("odd", ["fifo", "folder"])
+def test_something_else_than_a_file_is_waited_for(
+    recorder: Recorder, objects: Path, tmp_path: Path, odd: str
+) -> None:
+    """What is no file where the daemon says there is one is asked for."""
+    place(recorder, objects)
+    (objects / "large").unlink()
+    (os.mkfifo if odd == "fifo" else os.mkdir)(objects / "large")
+    artifact().download(tmp_path / "there")
+    assert files_below(tmp_path / "there") == FILES
+
+
+def test_a_daemon_that_says_nothing_is_asked_for_ever(
+    recorder: Recorder, objects: Path, tmp_path: Path
+) -> None:
+    """A daemon that says that there is more, and tells of nothing, is an error."""
+    place(recorder, objects)
+    recorder.places = [pb.FetchReply(last=True, more=True)]
+    with pytest.raises(errors.ProtocolError, match="4 files"):
+        artifact().download(tmp_path / "there")
+
+
+def test_a_leaving_daemon_fails_a_download(
+    recorder: Recorder, objects: Path, tmp_path: Path
+) -> None:
+    """Where the daemon leaves, the next one is asked for the rest."""
+    place(recorder, objects)
+    recorder.refusals["FetchFiles"] = [Refusal("DaemonLeaving")] * 2
+    artifact().download(tmp_path / "there")
+    assert files_below(tmp_path / "there") == FILES
+
+
+def test_a_download_goes_on_in_silence(
+    recorder: Recorder, objects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that takes long says how far it is, in a line every ten seconds."""
+    out, now_s = io.StringIO(), [0.0]
+    coming = Coming("data:v0", 4 << 20, out, lambda: now_s[0])
+    for second in range(25):
+        now_s[0] = float(second)
+        coming.note(second * 100_000)
+        coming.note(0)  # nothing goes back
+    coming.clear()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "wherry: data:v0: 976.6 KiB of 4.0 MiB downloaded"
+    assert lines[1].startswith("wherry: data:v0: 1.9 MiB of 4.0 MiB downloaded, 97.7 KiB/s, ")
+    assert len(lines) == 2
+    place(recorder, objects)
+    artifact().download(tmp_path / "there")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_daemon_that_tells_too_little(recorder: Recorder, objects: Path, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import HandClock, digest
 from tests.unit.daemon.stored import Ranges, put_files, put_packed
 from wherry.errors import NotFoundError, StoreDamaged, StoreUnavailable
-from wherryd.read import cache
+from wherryd.read import bringing, cache
+from wherryd.read.bringing import Source
 from wherryd.read.cache import CacheFolder
-from wherryd.read.delivery import AHEAD, WHOLE_BYTES, Delivery, Told
-from wherryd.read.fetching import CacheUnusable, Fetcher, Source
+from wherryd.read.delivery import AHEAD, WHOLE_BYTES, WHOLE_ERRANDS, Delivery, Told
+from wherryd.read.fetching import CacheUnusable, Fetcher, Room
 from wherryd.read.files import Wanted
 from wherryd.registry.base import Kind, Named
 from wherryd.registry.objects import ObjectRegistry
@@ -38,9 +39,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def folder(root: Path, boot: str = "boot", quota_bytes: int | None = ROOM) -> CacheFolder:
-    """The cache, as a daemon that starts finds it."""
-    return CacheFolder(str(root), boot, HandClock(), quota_bytes)
+def fetching(root: Path, boot: str = "boot", quota_bytes: int | None = ROOM) -> Fetcher:
+    """Who fetches, as a daemon that starts has it."""
+    clock = HandClock()
+    return Fetcher(lambda is_in_use: CacheFolder(str(root), boot, clock, is_in_use, quota_bytes))
+
+
+def _nobody(_: str) -> bool:
+    return False
 
 
 class Counting(Ranges):
@@ -101,12 +107,12 @@ async def test_object_is_fetched_twice(
 ) -> None:
     """An object comes whole, however many ranges it has; the second time it is there."""
     await put(source, tmp_path, data)
-    fetcher = Fetcher(folder(root))
+    fetcher = fetching(root)
     assert await fetch(fetcher, source, blob(data)) == data
     asked = len(store.blobs)
     assert asked == max(1, -(-len(data) // 1000))
     assert await fetch(fetcher, source, blob(data)) == data
-    assert await fetch(Fetcher(folder(root)), source, blob(data)) == data  # the next daemon's
+    assert await fetch(fetching(root), source, blob(data)) == data  # the next daemon's
     assert len(store.blobs) == asked
     assert not any((root / "partial").iterdir())
 
@@ -116,7 +122,7 @@ async def test_each_who_asks_fetches(
 ) -> None:
     """Twenty who ask for an object at once have it fetched once."""
     await put(source, tmp_path, BIG)
-    fetcher, got = Fetcher(folder(root)), list[bytes]()
+    fetcher, got = fetching(root), list[bytes]()
 
     async def ask() -> None:
         got.append(await fetch(fetcher, source, blob(BIG)))
@@ -133,7 +139,7 @@ async def test_who_waits_fails_with_who_leaves(
 ) -> None:
     """Where the call that fetches is ended, another that waits goes on with what is there."""
     await put(source, tmp_path, BIG)
-    fetcher, got = Fetcher(folder(root)), list[bytes]()
+    fetcher, got = fetching(root), list[bytes]()
     store.go_on = anyio.Event()
 
     async def ask() -> None:
@@ -158,9 +164,9 @@ async def test_a_fault_begins_anew(
     await put(source, tmp_path, BIG)
     store.breaks_at = {9000}
     with pytest.raises(StoreUnavailable):
-        await fetch(Fetcher(folder(root)), source, blob(BIG))
+        await fetch(fetching(root), source, blob(BIG))
     store.breaks_at, before = set(), len(store.blobs)
-    assert await fetch(Fetcher(folder(root)), source, blob(BIG)) == BIG
+    assert await fetch(fetching(root), source, blob(BIG)) == BIG
     again = store.blobs[before:]
     assert 9000 in {offset for offset, _ in again}
     assert len(again) < 9
@@ -176,7 +182,7 @@ async def test_bytes_that_power_took_are_given_out(
     (root / "partial").mkdir(parents=True)
     wrong = b"\0" * len(BIG) + (b"\1" * 9 + b"\0" if is_noted else b"")
     (root / "partial" / name).write_bytes(wrong)  # or: cut, and not renamed
-    assert await fetch(Fetcher(folder(root)), source, blob(BIG)) == BIG
+    assert await fetch(fetching(root), source, blob(BIG)) == BIG
     assert len(store.blobs) == (11 if is_noted else 10)
 
 
@@ -188,26 +194,69 @@ async def test_rubbish_is_gone_on_with(
     await put(source, tmp_path, BIG)
     (root / "partial").mkdir(parents=True)
     (root / "partial" / hashlib.sha256(BIG).hexdigest()).write_bytes(b"\1" * length)
-    assert await fetch(Fetcher(folder(root)), source, blob(BIG)) == BIG
+    assert await fetch(fetching(root), source, blob(BIG)) == BIG
 
 
-@pytest.mark.parametrize("stored", [BIG[:-1] + b"x", BIG + b"x", BIG[:-1], None])
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("harm", ["gone", "cut", "changed"])
+@pytest.mark.parametrize("data", [BIG, BIG[:500]], ids=["ranges", "one range"])
 async def test_damaged_object_is_kept(
-    source: Source, store: Counting, root: Path, tmp_path: Path, stored: bytes | None, times: int
+    source: Source, store: Counting, root: Path, tmp_path: Path, harm: str, data: bytes
 ) -> None:
     """An object that is gone, cut or changed is an error each time, and no file of the cache."""
-    await put(source, tmp_path, BIG)
-    hex_ = digest(BIG)[7:]
+    await put(source, tmp_path, data)
+    hex_ = digest(data)[7:]
     key = f"cats/blobs/sha256/{hex_[:2]}/{hex_}"
-    await (store.delete(key) if stored is None else store.put(key, stored))
-    if stored == BIG + b"x":  # its first bytes are the object's
-        assert await fetch(Fetcher(folder(root)), source, blob(BIG)) == BIG
-        return
-    for _ in range(times):
+    changed = {"cut": data[:-1], "changed": data[:-1] + bytes([data[-1] ^ 1])}
+    await (store.delete(key) if harm == "gone" else store.put(key, changed[harm]))
+    for _ in range(2):
         with pytest.raises(StoreDamaged, match=hex_):
-            await fetch(Fetcher(folder(root)), source, blob(BIG))
-    assert not [*root.glob("since-*/*/*")]
+            await fetch(fetching(root), source, blob(data))
+    assert not _names(root)
+
+
+@pytest.mark.parametrize("data", [BIG, BIG[:500]], ids=["ranges", "one range"])
+@pytest.mark.parametrize("size", [0, 5, 499])
+async def test_a_part_has_the_name_of_the_whole(
+    source: Source, root: Path, tmp_path: Path, data: bytes, size: int
+) -> None:
+    """A line that says less of a blob than there is leads to an error, and not to a file that is cut."""
+    await put(source, tmp_path, data)
+    fetcher = fetching(root)
+    with pytest.raises(StoreDamaged):
+        await fetch(fetcher, source, Named(Kind.BLOB, digest(data), size))
+    assert not _names(root)
+    assert await fetch(fetcher, source, blob(data)) == data
+
+
+async def test_an_endless_pack_fills_the_disk(
+    source: Source, store: Counting, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pack ends where no pack is longer, whatever the store sends."""
+    monkeypatch.setattr(bringing, "MOST_PACK_BYTES", 3 << 20)
+    await store.put(f"cats/packs/sha256/ab/{'ab' * 32}", b"x" * (9 << 20))
+    with pytest.raises(StoreDamaged, match="more bytes"):
+        await fetch(fetching(root), source, Named(Kind.PACK, "ab" * 32))
+    assert sum(file.stat().st_size for file in (root / "partial").iterdir()) <= 4 << 20
+
+
+async def test_one_line_fails_anothers(
+    source: Source, store: Counting, root: Path, tmp_path: Path
+) -> None:
+    """Who waits for an object that another asks for wrongly gets it all the same."""
+    await put(source, tmp_path, BIG)
+    fetcher, store.go_on = fetching(root), anyio.Event()
+
+    async def ask_wrongly() -> None:
+        with pytest.raises(StoreDamaged):
+            await fetch(fetcher, source, Named(Kind.BLOB, digest(BIG), 5))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_wrongly)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(fetch, fetcher, source, blob(BIG))
+        await anyio.wait_all_tasks_blocked()
+        store.go_on.set()
+    assert await fetch(fetcher, source, blob(BIG)) == BIG
 
 
 # ── what is there ──────────────────────────────────────────────────────────────────────────────
@@ -218,12 +267,12 @@ async def test_another_boots_bytes_are_trusted(
     good, bad = BIG, BIG[::-1]
     await put(source, tmp_path, good, bad)
     for data in (good, bad):
-        await fetch(Fetcher(folder(root, "first")), source, blob(data))
+        await fetch(fetching(root, "first"), source, blob(data))
     damaged = root / "since-first" / digest(bad)[7:9] / digest(bad)[7:]
     damaged.chmod(0o600)
     damaged.write_bytes(b"\0" * len(bad))
     before = len(store.blobs)
-    second = Fetcher(folder(root, "second"))
+    second = fetching(root, "second")
     assert await fetch(second, source, blob(good)) == good
     assert len(store.blobs) == before
     assert await fetch(second, source, blob(bad)) == bad
@@ -236,13 +285,32 @@ async def test_an_object_of_another_size_is_given_out(
 ) -> None:
     """A file of the cache that was cut off, by hand or by a loss of power, is fetched again."""
     await put(source, tmp_path, BIG)
-    fetcher = Fetcher(folder(root))
+    fetcher = fetching(root)
     await fetch(fetcher, source, blob(BIG))
     (file,) = root.glob("since-*/*/*")
     assert file.stat().st_mode & 0o777 == 0o400
     file.chmod(0o600)
     file.write_bytes(BIG[:-1])
     assert await fetch(fetcher, source, blob(BIG)) == BIG
+
+
+async def test_an_old_object_is_taken_over_twice(
+    source: Source, store: Counting, root: Path, tmp_path: Path
+) -> None:
+    """Many who ask at once for what another boot has left get it, and it is not fetched."""
+    await put(source, tmp_path, BIG)
+    await fetch(fetching(root, "first"), source, blob(BIG))
+    before, got = len(store.blobs), list[bytes]()
+    second = fetching(root, "second")
+
+    async def ask() -> None:
+        got.append(await fetch(second, source, blob(BIG)))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(ask)
+    assert (got, len(store.blobs)) == ([BIG] * 20, before)
+    assert [path.name for path in root.glob("since-*")] == ["since-second"]
 
 
 def _names(root: Path) -> set[str]:
@@ -263,32 +331,38 @@ def _fill(cached: CacheFolder, clock: HandClock, *objects: bytes) -> list[str]:
 
 def test_the_wrong_one_leaves(root: Path) -> None:
     """What was not used for the longest time leaves first; what is in use stays; so does what fits."""
-    clock = HandClock()
-    cached = CacheFolder(str(root), "boot", clock, 4_000)
+    clock, in_use = HandClock(), set[str]()
+    cached = CacheFolder(str(root), "boot", clock, in_use.__contains__, 4_000)
     one, two, three = _fill(cached, clock, b"1" * 1000, b"2" * 1000, b"3" * 1000)
     clock.advance(10)
     assert cached.find(one, 1000)
-    cached.make_room(1000, ())
+    assert cached.make_room(1000)
     assert _names(root) == {one, two, three}
     (four,) = _fill(cached, clock, b"4" * 1000)
-    cached.make_room(1000, {three})  # a tenth of the quota more than is needed
+    in_use.add(three)
+    assert cached.make_room(1000)  # a tenth of the quota more than is needed
     assert _names(root) == {three, four}
-    cached.make_room(5_000, {three})
+    assert not cached.make_room(5_000)
+    assert _names(root) == {three, four}
+    assert not cached.make_room(3_500)
     assert _names(root) == {three}
     assert (cached.count().bytes, cached.count().files) == (1000, 1)
 
 
 def test_what_nobody_goes_on_with_stays(root: Path) -> None:
-    """Partial files count, and leave like others; so do the folders of other boots."""
-    clock = HandClock()
-    (old,) = _fill(CacheFolder(str(root), "old", clock, ROOM), clock, b"1" * 1000)
-    cached = CacheFolder(str(root), "new", clock, 4_000)
-    with cached.open_partial("ab" * 32, 2_000) as partial:
+    """Partial files count, for what they take, and leave like others; so do the folders of other boots."""
+    clock, in_use = HandClock(), set[str]()
+    (old,) = _fill(CacheFolder(str(root), "old", clock, _nobody, ROOM), clock, b"1" * 1000)
+    cached = CacheFolder(str(root), "new", clock, in_use.__contains__, ROOM)
+    with cached.open_partial("ab" * 32, 1 << 30) as partial:
         partial.write([b"x" * 10], 0)
     assert cached.count().files == 2
-    removed = cached.trim(0, {old})
+    assert cached.count().bytes < 100_000
+    in_use.add(old)
+    removed = cached.trim(0)
     assert (removed.files, cached.count().files) == (1, 1)
-    assert cached.trim(0, ()).bytes == 1000
+    in_use.clear()
+    assert cached.trim(0).bytes == 1000
     assert [path.name for path in root.iterdir()] == ["partial"]
 
 
@@ -298,12 +372,17 @@ def test_a_cache_without_a_quota_fills_the_disk(
     """Without a setting it is a quarter of what is free, with what the cache has."""
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 7_000}))
     clock = HandClock()
-    cached = CacheFolder(str(root), "boot", clock)
+    cached = CacheFolder(str(root), "boot", clock, _nobody)
     assert cached.quota() == 1750
     _fill(cached, clock, b"1" * 1000)
     assert cached.quota() == 2000
-    assert cached.fits(2000)
-    assert not cached.fits(2001)
+    assert cached.make_room(2000)
+    assert not cached.make_room(2001)
+    monkeypatch.setattr(cache, "LEFT_BYTES", 6_500)
+    cached.quota_bytes = 1_800
+    assert cached.quota() == 500  # with what the cache has had no more is free
+    cached.quota_bytes = 0
+    assert cached.quota() == 0
 
 
 @pytest.mark.parametrize("trouble", ["quota", "disk"])
@@ -314,12 +393,46 @@ async def test_a_cache_that_takes_nothing_is_the_end(
     await put(source, tmp_path, BIG)
     if trouble == "disk":
         root.write_bytes(b"in the way")
-    fetcher = Fetcher(folder(root, quota_bytes=9_000 if trouble == "quota" else ROOM))
+    fetcher = fetching(root, quota_bytes=9_000 if trouble == "quota" else ROOM)
     with pytest.raises(CacheUnusable):
         await fetch(fetcher, source, blob(BIG))
-    manifest = await put_files(source.registry, tmp_path, {"a": BIG})  # type: ignore[arg-type]
+    files = dict.fromkeys("abc", BIG)
+    manifest = await put_files(source.registry, tmp_path, files)  # type: ignore[arg-type]
     told = await deliver(fetcher, source, manifest)
-    assert [(place.path, place.file) for place in told[0].places] == [("a", "")]
+    places = [(place.path, place.file) for one in told for place in one.places]
+    assert (places, told[-1].has_more) == ([("a", ""), ("b", ""), ("c", "")], False)
+
+
+async def test_many_calls_overrun_the_cache(
+    source: Source, store: Counting, root: Path, tmp_path: Path
+) -> None:
+    """What is on its way and in use never takes more than the quota: the rest is read in passing."""
+    objects = [bytes([number]) * 3_000 for number in range(5)]
+    await put(source, tmp_path, *objects)
+    fetcher, store.go_on = fetching(root, quota_bytes=10_000), anyio.Event()
+    refused = list[bytes]()
+
+    async def ask(data: bytes) -> None:
+        with fetcher.holding() as hold:
+            try:
+                await fetcher.fetch(source, blob(data), hold)
+            except CacheUnusable:
+                refused.append(data)
+            await done.wait()
+
+    done = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        for data in objects:
+            tasks.start_soon(ask, data)
+            await anyio.wait_all_tasks_blocked()
+        store.go_on.set()
+        while len(_names(root)) < 3:
+            await anyio.sleep(0.01)
+        assert len(refused) == 2
+        done.set()
+    assert len(_names(root)) == 3
+    assert await fetch(fetcher, source, blob(refused[0])) == refused[0]  # what is not used leaves
+    assert (await fetcher.holds())[0].bytes <= 10_000
 
 
 # ── delivering ─────────────────────────────────────────────────────────────────────────────────
@@ -329,7 +442,7 @@ async def deliver(
     manifest: str,
     paths: Iterator[str] | list[str] | tuple[()] = (),
     after: str = "",
-    most_bytes: int = ROOM,
+    at_once_bytes: int = ROOM,
 ) -> list[Told]:
     """All that is told, in order."""
     told = list[Told]()
@@ -338,7 +451,8 @@ async def deliver(
         told.append(one)
 
     with fetcher.holding() as hold:
-        delivery = Delivery(source, fetcher, hold, send, most_bytes)
+        room = Room((await fetcher.room()).most_bytes, at_once_bytes)
+        delivery = Delivery(source, fetcher, hold, send, room)
         await delivery.deliver(manifest, Wanted(paths), after)
     return told
 
@@ -361,7 +475,7 @@ async def test_each_packed_file_is_asked_for(
     """10,001 small files of one pack are one request, and the second time none."""
     files = {f"{number:05}": b"%04d" % number * 64 for number in range(10_001)}
     manifest = await put_packed(source.registry, tmp_path, files, [sorted(files)])  # type: ignore[arg-type]
-    fetcher = Fetcher(folder(root))
+    fetcher = fetching(root)
     told = await deliver(fetcher, source, manifest)
     assert read(told, files) == files
     assert list(read(told, files)) == sorted(files)
@@ -377,7 +491,7 @@ async def test_a_whole_pack_is_fetched_for_a_file(
     """A few files of a pack come alone; out of the pack where that is here."""
     files = {f"{number:02}": bytes([number]) * 200_000 for number in range(20)}
     manifest = await put_packed(source.registry, tmp_path, files, [sorted(files)])  # type: ignore[arg-type]
-    fetcher = Fetcher(folder(root))
+    fetcher = fetching(root)
     few = ["03", "17"]
     told = await deliver(fetcher, source, manifest, few)
     assert read(told, files) == {path: files[path] for path in few}
@@ -389,13 +503,38 @@ async def test_a_whole_pack_is_fetched_for_a_file(
     assert len(store.asked) == 3
 
 
+async def test_interleaved_packs_come_file_by_file(
+    source: Source, store: Counting, root: Path, tmp_path: Path
+) -> None:
+    """Packs whose entries alternate are fetched whole, after a few requests for single files."""
+    files = {f"{number:04}": b"%04d" % number * 64 for number in range(400)}
+    packs = [sorted(files)[which::2] for which in range(2)]
+    manifest = await put_packed(source.registry, tmp_path, files, packs)  # type: ignore[arg-type]
+    told = await deliver(fetching(root), source, manifest)
+    assert read(told, files) == files
+    assert store.asked.count((0, None)) == 2
+    assert len(store.asked) <= 2 * (WHOLE_ERRANDS + 1)
+
+
+async def test_a_small_version_is_never_kept(
+    source: Source, store: Counting, root: Path, tmp_path: Path
+) -> None:
+    """All of a small pack is fetched whole, and is here the next time."""
+    files = {f"{number:04}": b"%04d" % number * 64 for number in range(100)}
+    manifest = await put_packed(source.registry, tmp_path, files, [sorted(files)])  # type: ignore[arg-type]
+    fetcher = fetching(root)
+    for _ in range(2):
+        assert read(await deliver(fetcher, source, manifest), files) == files
+    assert store.asked == [(0, None)]
+
+
 async def test_references_are_fetched(
     source: Source, store: Counting, root: Path, tmp_path: Path
 ) -> None:
     """References lie elsewhere, and are not told; a path that is not there is an error."""
     files = {"a": b"a", "b": BIG}
     manifest = await put_files(source.registry, tmp_path, files)  # type: ignore[arg-type]
-    fetcher = Fetcher(folder(root))
+    fetcher = fetching(root)
     assert read(await deliver(fetcher, source, manifest), files) == files
     assert read(await deliver(fetcher, source, manifest, after="a"), files) == {"b": BIG}
     with pytest.raises(NotFoundError, match="'nope'"):
@@ -408,12 +547,12 @@ async def test_more_than_the_cache_holds_comes_at_once(
     """What one call uses is bounded: it stops there, and says so; one object may always come."""
     files = {path: path.encode() * 3_000 for path in "abcde"}
     manifest = await put_files(source.registry, tmp_path, files)  # type: ignore[arg-type]
-    fetcher = Fetcher(folder(root))
-    told = await deliver(fetcher, source, manifest, most_bytes=7_000)
+    fetcher = fetching(root)
+    told = await deliver(fetcher, source, manifest, at_once_bytes=7_000)
     assert ([*read(told, files)], told[-1].has_more) == ([*"ab"], True)
-    told = await deliver(fetcher, source, manifest, after="b", most_bytes=1)
+    told = await deliver(fetcher, source, manifest, after="b", at_once_bytes=1)
     assert ([*read(told, files)], told[-1].has_more) == ([*"c"], True)
-    told = await deliver(fetcher, source, manifest, after="c", most_bytes=6_000)
+    told = await deliver(fetcher, source, manifest, after="c", at_once_bytes=6_000)
     assert ([*read(told, files)], told[-1].has_more) == ([*"de"], False)
 
 
@@ -421,8 +560,7 @@ async def test_what_was_told_leaves_the_cache(source: Source, root: Path, tmp_pa
     """What a call has told of stays as long as the call lasts, and may leave after it."""
     files = {path: path.encode() * 3_000 for path in "abc"}
     manifest = await put_files(source.registry, tmp_path, files)  # type: ignore[arg-type]
-    cached = folder(root, quota_bytes=5_000)
-    fetcher = Fetcher(cached)
+    fetcher = fetching(root, quota_bytes=7_000)
     with fetcher.holding() as hold:
         await fetcher.fetch(source, blob(files["a"]), hold)
         await deliver(fetcher, source, manifest, ["b"])
@@ -445,10 +583,10 @@ async def test_slow_client_has_all_fetched_ahead(
         await go_on.wait()
         told.append(one)
 
-    fetcher = Fetcher(folder(root))
+    fetcher = fetching(root)
     with fetcher.holding() as hold:
         async with anyio.create_task_group() as tasks:
-            delivery = Delivery(source, fetcher, hold, send, ROOM)
+            delivery = Delivery(source, fetcher, hold, send, Room(ROOM, ROOM))
             tasks.start_soon(delivery.deliver, manifest, Wanted())
             while len(store.blobs) < AHEAD:
                 await anyio.sleep(0.01)
@@ -461,13 +599,13 @@ async def test_slow_client_has_all_fetched_ahead(
 async def test_one_damaged_object_is_passed_over(
     source: Source, store: Counting, root: Path, tmp_path: Path
 ) -> None:
-    """What is before a damaged object is told; then the call fails, and names it."""
+    """A damaged object fails the call, whatever else there is, and the error names it."""
     files = {"a": b"a", "b": BIG, "c": b"c"}
     manifest = await put_files(source.registry, tmp_path, files)  # type: ignore[arg-type]
     hex_ = digest(BIG)[7:]
     await store.delete(f"cats/blobs/sha256/{hex_[:2]}/{hex_}")
     with pytest.raises(StoreDamaged, match=hex_):
-        await deliver(Fetcher(folder(root)), source, manifest)
+        await deliver(fetching(root), source, manifest)
 
 
 async def test_a_folders_files_are_fetched(root: Path, tmp_path: Path) -> None:
@@ -475,7 +613,7 @@ async def test_a_folders_files_are_fetched(root: Path, tmp_path: Path) -> None:
     registry = ObjectRegistry(MemoryStore(HandClock(), f"file://{tmp_path}/store%20x"))
     manifest = await put_files(registry, tmp_path, {"a": b"abc"})
     source = Source("file:", "cats", registry)
-    (told, last) = await deliver(Fetcher(folder(root)), source, manifest, most_bytes=1)
+    (told, last) = await deliver(fetching(root), source, manifest, at_once_bytes=1)
     hex_ = digest(b"abc")[7:]
     (place,) = told.places
     assert place.file == f"{tmp_path}/store x/cats/blobs/sha256/{hex_[:2]}/{hex_}"
