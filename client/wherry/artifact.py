@@ -22,6 +22,7 @@ from wherry.wire.names import check_name
 
 PENDING = "PENDING"
 COMMITTED = "COMMITTED"
+DELETED = "DELETED"
 
 
 class Artifact(Building, LaterArtifact):
@@ -90,14 +91,35 @@ class Artifact(Building, LaterArtifact):
         return self
 
     def save(self, project: str | None = None, settings: object = None) -> None:
-        """Log the artifact by the active run, or by one made for it.
+        """Write what was changed of a version into the store; log what is none by the active run.
+
+        Of a version, ``description``, ``metadata``, ``tags`` and ``aliases`` may be changed; what somebody
+        else has saved meanwhile of the others stays. Without an active run one is made to log it.
 
         Raises:
-            NotYet: it was logged already, and changing a version is not built yet.
+            BadName, BadMetadata: choose another one; ``latest`` can't be moved.
+            NotFoundError: the version was deleted.
+            StoreError: the store can't be written now; save it again.
+            As ``wait``.
         """
         if self._life.is_logged:
-            raise NotYet("Changing a version that was logged is not built yet.")
-        active.log_alone(self, project, settings)
+            self._life.save()
+        else:
+            active.log_alone(self, project, settings)
+
+    def delete(self, delete_aliases: bool = False) -> None:
+        """Delete this version: nobody finds it any more, and its number is not used again.
+
+        Its bytes stay in the store, where other versions may name them.
+
+        Args:
+            delete_aliases: also where it has aliases, which then name nothing; else that is an error.
+
+        Raises:
+            UsageError: it has aliases.
+            NotFoundError, StoreError; as ``wait``.
+        """
+        self._life.delete(with_aliases=delete_aliases)
 
     @property
     def is_logged(self) -> bool:
@@ -132,12 +154,14 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def state(self) -> str:
-        """``PENDING`` until it is a version, then ``COMMITTED``."""
+        """``PENDING`` until it is a version, then ``COMMITTED``; ``DELETED`` after ``delete``."""
+        if self._life.is_deleted:
+            return DELETED
         return COMMITTED if self._life.version_if_known() else PENDING
 
     @property
     def aliases(self) -> list[str]:
-        """Its aliases; before the commit those it was given."""
+        """Its aliases; before the commit those it was given. Change the list, then ``save``."""
         self._life.stored_if_known()
         return self._life.aliases
 
@@ -147,12 +171,16 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def tags(self) -> list[str]:
-        """Its tags."""
+        """Its tags. Change the list, then ``save``."""
         return self._life.tags
+
+    @tags.setter
+    def tags(self, tags: Sequence[str]) -> None:
+        self._life.tags = [names.check_name("tag", tag) for tag in tags]
 
     @property
     def metadata(self) -> dict[str, Json]:
-        """Its metadata; may be changed until it is logged."""
+        """Its metadata; what is changed of a version counts when ``save`` has written it."""
         self._life.look_at_draft()
         return self._life.metadata
 
@@ -162,7 +190,7 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def description(self) -> str | None:
-        """Its description; may be changed until it is logged."""
+        """Its description; what is changed of a version counts when ``save`` has written it."""
         self._life.look_at_draft()
         return self._life.description
 
@@ -210,8 +238,9 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def updated_at(self) -> str | None:
-        """When the version was last edited; edits are not built yet, so as ``created_at``."""
-        return self.created_at
+        """When something of the version was saved last, else when it was made; as ``created_at``."""
+        stored = self._life.stored_if_known()
+        return (stored.record.edited or stored.record.created) if stored else None
 
     @property
     def project(self) -> str:

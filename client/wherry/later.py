@@ -34,11 +34,6 @@ class LaterArtifact:
             "new_draft() is not built yet.", hint="Make a new Artifact and add what it shall have."
         )
 
-    def delete(self, delete_aliases: bool = False) -> NoReturn:
-        """Delete this version."""
-        del delete_aliases
-        raise NotYet("Deleting versions is not built yet.")
-
     def link(self, target_path: str, aliases: list[str] | None = None) -> NoReturn:
         """Link this version to another collection."""
         del target_path, aliases

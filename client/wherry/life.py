@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from wherry import edits, recent, stored
 from wherry import messages as pb
-from wherry import recent, stored
 from wherry.connection import connect
 from wherry.contents import Contents
 from wherry.errors import (
@@ -74,6 +74,8 @@ class Life:
         self._was_final = False  # before it was handed over
         self._ticket: Ticket | None = None
         self._stored: StoredVersion | None = None
+        self._seen: edits.Seen | None = None  # what it had when it was sent, or read in the store
+        self.is_deleted = False
 
     @classmethod
     def of(cls, found: StoredVersion) -> Life:
@@ -181,6 +183,7 @@ class Life:
         self.metadata = plain_metadata(self.metadata)
         self.aliases = list(dict.fromkeys(check_aliases([*self.aliases, *aliases])))
         self.tags = list(dict.fromkeys([*self.tags, *tags]))
+        self._seen = self._now()
         draft = sender.draft or Draft("", "")
         return pb.LogHeader(
             store=sender.store,
@@ -310,12 +313,50 @@ class Life:
         if self._draft_kind() == "finish":
             self.stored_if_known()
 
+    def save(self) -> None:
+        """Write what was changed since into the store; waits until it is a version.
+
+        Raises as ``stored.edit``, ``version``; ``BadMetadata``.
+        """
+        if self.nowhere:
+            return
+        self.metadata = plain_metadata(self.metadata)
+        found = self._versioned()
+        assert self._seen is not None
+        changes = edits.changes(self._seen, self._now())
+        if changes is not None:
+            self._seen = None
+            self._become(stored.edit(found, changes))
+
+    def delete(self, *, with_aliases: bool) -> None:
+        """Delete the version; raises as ``stored.delete``, ``version``."""
+        if not self.nowhere:
+            stored.delete(self._versioned(), with_aliases=with_aliases)
+        self.is_deleted = True
+
+    def _versioned(self) -> StoredVersion:
+        """As ``stored``; what is a part of a draft is never a version, however long that is waited for."""
+        if self.is_upsert:
+            self.version()
+        return self.stored()
+
+    def _now(self) -> edits.Seen:
+        return edits.seen(self.description, self.metadata, self.tags, self.aliases)
+
     def _become(self, found: StoredVersion) -> None:
-        self._stored = found
-        self.metadata = found.metadata
-        record = found.record
-        self.description = record.description if record.HasField("description") else None
-        self.aliases, self.tags = list(record.aliases), list(record.tags)
+        """Take over what the store has, but for what the user has changed since it was sent or read."""
+        record, before, now = found.record, self._seen, self._now()
+        description = record.description if record.HasField("description") else None
+        there = edits.seen(description, found.metadata, record.tags, record.aliases)
+        self._stored, self._seen = found, there
+        if before is None or now.description == before.description:
+            self.description = description
+        if before is None or now.metadata == before.metadata:
+            self.metadata = found.metadata
+        self.tags = edits.merged(before.tags if before else now.tags, now.tags, there.tags)
+        self.aliases = edits.merged(
+            before.aliases if before else now.aliases, now.aliases, there.aliases
+        )
 
 
 def check_aliases(aliases: Sequence[str] | str | None) -> list[str]:

@@ -92,6 +92,39 @@ def find(place: Place, version: str, type_: str | None = None) -> StoredVersion:
     return StoredVersion(place.home, record)
 
 
+def edit(found: StoredVersion, changes: pb.EditVersionRequest) -> StoredVersion:
+    """Change a version in its store; as it is then.
+
+    Args:
+        changes: what changes; which version is filled in.
+
+    Raises:
+        NotFoundError: it is not there any more.
+        BadName: an alias or a tag can't be one.
+        StoreError: the store can't be written now; some of it may have changed.
+    """
+    _name_version(changes, found)
+    record = connect(found.home).unary("EditVersion", changes, pb.Version, timeout_s=READ_TIMEOUT_S)
+    return StoredVersion(found.home, record)
+
+
+def delete(found: StoredVersion, *, with_aliases: bool) -> None:
+    """Delete a version. Raises ``UsageError`` where it has aliases, ``StoreError``."""
+    request = pb.DeleteVersionRequest(with_aliases=with_aliases)
+    _name_version(request, found)
+    connect(found.home).unary(
+        "DeleteVersion", request, pb.DeleteVersionReply, timeout_s=READ_TIMEOUT_S
+    )
+
+
+def _name_version(
+    request: pb.EditVersionRequest | pb.DeleteVersionRequest, found: StoredVersion
+) -> None:
+    record = found.record
+    request.store, request.project = record.store, record.project
+    request.name, request.version = record.name, record.version
+
+
 def find_all(place: Place, type_: str | None = None) -> list[StoredVersion]:
     """Find an artifact's versions, newest first. Raises as ``find``."""
     request = pb.ListVersionsRequest(

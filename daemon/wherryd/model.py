@@ -175,6 +175,18 @@ class VersionRecord(msgspec.Struct, frozen=True):
     tags: list[str] = []
 
 
+class Edit(msgspec.Struct, frozen=True):
+    """What a user has saved of a version since it was logged: ``versions/v00000000.edit.json``."""
+
+    format: int
+    version: int
+    description: str | None
+    metadata: dict[str, Any]
+    edited: str
+    write: str  # fresh for each write, so that no ETag comes twice
+    tags: list[str] = []
+
+
 class Tombstone(msgspec.Struct, frozen=True):
     """What stands in a deleted version's place."""
 

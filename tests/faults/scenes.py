@@ -6,6 +6,7 @@ afterwards. ``SCENES`` together name every failpoint of the daemon; ``CLIENT_PLA
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -574,6 +575,55 @@ run.finish()
     ),
 )
 
+
+# ── what users change of versions ──────────────────────────────────────────────────────────────
+def _check_changed(stage: Stage, objects: Objects) -> None:
+    check_aliases(objects, "model", {"best": 1, "prod": None, "old": 0})
+    folder = "p/artifacts/model/versions/"
+    (edited,) = [key for key in objects.keys(folder) if key.endswith(".edit.json")]
+    assert edited == f"{folder}v00000001.edit.json"
+    edit = json.loads(objects.get(edited))
+    assert (edit["description"], edit["metadata"], edit["tags"]) == (
+        "good",
+        {"n": 1, "m": 2},
+        ["t"],
+    )
+    (gone,) = records(objects, "p", "gone")
+    assert gone["deleted"]
+
+
+CHANGED = Scene(
+    program="""
+run = wherry.init(project="p")
+for n in range(2):
+    run.log_artifact(artifact("model", n, x=str(n)), aliases=["prod"]).wait()
+run.log_artifact(artifact("gone", 0, x="0")).wait()
+first = run.use_artifact("model:v1")
+first.description = "good"
+first.metadata["m"] = 2
+first.tags.append("t")
+first.aliases.append("best")
+first.save()
+command("alias", "p/model:v0", "old", "prod")
+command("alias", "--remove", "p/model", "prod")
+run.use_artifact("gone:v0").delete()
+again = run.use_artifact("model:latest")
+assert (again.version, again.metadata, again.aliases) == ("v1", {"n": 1, "m": 2}, ["best", "latest"])
+run.finish()
+""",
+    requests=3,
+    expected={"model": [{"x": b"0"}, {"x": b"1"}]},
+    check=_check_changed,
+    places=(
+        "commit.edit.before-write",
+        "commit.edit.after-write",
+        "commit.user-alias.before-write",
+        "commit.user-alias.after-write",
+        "commit.delete.before-write",
+        "commit.delete.after-write",
+    ),
+)
+
 # ── an upload in parts that is not wanted any more ─────────────────────────────────────────────
 GIVEN_UP = Scene(
     program="""
@@ -689,6 +739,7 @@ SCENES = (
     GOOGLE,
     ALONE,
     FETCHED,
+    CHANGED,
     GIVEN_UP,
 )
 

@@ -208,8 +208,8 @@ def check_versions(objects: Objects, expected: Mapping[str, Versions]) -> None:
             assert dict(files(objects, "p", record)) == held, f"{name} v{record['version']}"
 
 
-def check_aliases(objects: Objects, name: str, expected: Mapping[str, int]) -> None:
-    """An artifact has these aliases at these versions, and no others."""
+def check_aliases(objects: Objects, name: str, expected: Mapping[str, int | None]) -> None:
+    """An artifact has these aliases at these versions (None: removed), and no others."""
     folder = f"p/artifacts/{name}/aliases/"
     keys = objects.keys(folder)
     found = {key: json.loads(objects.get(key))["version"] for key in keys}

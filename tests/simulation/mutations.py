@@ -19,7 +19,7 @@ import anyio
 from tests.simulation.plan import Plan
 from tests.simulation.store import Faults, SimStore
 from wherry.errors import WherryError
-from wherryd.commit import aliases, lane, looking, naming, worker
+from wherryd.commit import aliases, editing, lane, looking, naming, worker
 from wherryd.commit.committer import Committer
 from wherryd.commit.lane import Memory, Seen
 from wherryd.commit.pauses import Pauses
@@ -698,12 +698,12 @@ def _without_highest() -> Applied:
     faults={"late": 0.5, "late_s": 20.0},
 )
 def _without_random_id() -> Applied:
-    original = naming.moved_by_user
+    original = editing.moved_by_user
 
     def moved(*args: Any) -> Alias:
         return original(*args[:-1], "")
 
-    with patch.object(naming, "moved_by_user", moved):
+    with patch.object(editing, "moved_by_user", moved):
         yield
 
 
@@ -713,12 +713,12 @@ def _without_random_id() -> Applied:
     **_ALIAS_PLAN | {"moves": 16},
 )
 def _not_raised() -> Applied:
-    original = naming.moved_by_user
+    original = editing.moved_by_user
 
     def moved(there: Alias | None, alias: str, version: int | None, _: int, write: str) -> Alias:
         return original(there, alias, version, version or 0, write)
 
-    with patch.object(naming, "moved_by_user", moved):
+    with patch.object(editing, "moved_by_user", moved):
         yield
 
 

@@ -15,10 +15,8 @@ from tests.simulation.plan import Plan
 from tests.simulation.promises import Broken, Logged, Moved, Promises
 from tests.simulation.store import SimStore, World
 from wherry.errors import StoreError, StoreUnavailable
-from wherryd.commit.naming import Namer
-from wherryd.commit.pauses import Pauses
-from wherryd.model import Lane, RunInfo, State, Tombstone
-from wherryd.nudge import Nudge
+from wherryd.commit.editing import Editor
+from wherryd.model import Lane, RunInfo, State
 from wherryd.queue.base import Filter, WrongState
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.registry.objects import ObjectRegistry
@@ -135,19 +133,19 @@ class Users:
             who = f"{user}.{time}"  # one name a move, so that a late write is known for whose it is
             move = Moved(who, folder, alias, len(lives) - 1, self._world.now())
             self._promises.moves.append(move)
-            pauses = Pauses(None, clock, Nudge())  # type: ignore[arg-type] # has no row to tell
-            namer = Namer(lane, self._registry(who), None, clock, pauses)  # type: ignore[arg-type]
-            await self._insist(partial(namer.move, alias, version))
+            editor = Editor(lane, self._registry(who), clock)
+            await self._insist(partial(editor.move, alias, version))
             move.end = self._world.now()
 
     async def _deleter(self) -> None:
-        registry = self._registry("user-deleter")
+        clock = SimClock(self._world.loop, self._chance)
         await self._some_time()
         lane = self._lanes[0]
         lives = self._promises.lives[f"{lane.project}/artifacts/{lane.name}"]
         if lives:
             number = self._chance.choice((len(lives) - 1, self._chance.randrange(len(lives))))
-            await self._insist(partial(_delete, registry, lane, number))
+            editor = Editor(lane, self._registry("user-deleter"), clock)
+            await self._insist(partial(editor.delete, number, with_aliases=True))
 
     async def _reader(self) -> None:
         """A reader who sees a version can read all that came before it."""
@@ -195,19 +193,3 @@ async def cancel(request_id: str, queue: SqliteQueue) -> bool:
 async def _retry(row: int, queue: SqliteQueue) -> None:
     with suppress(WrongState):  # done, by a daemon that died before it could say so
         await queue.retry(row)
-
-
-async def _delete(registry: ObjectRegistry, lane: Lane, number: int) -> None:
-    stored = await registry.read_version(lane.project, lane.name, number)
-    if stored is None or isinstance(stored.record, Tombstone):
-        return
-    record = stored.record
-    tombstone = Tombstone(
-        format=1,
-        version=number,
-        request=record.request,
-        digest=record.digest,
-        content=record.content,
-        deleted="2026-11-24T00:00:00.000Z",
-    )
-    await registry.bury_version(lane.project, lane.name, number, tombstone, stored.etag)

@@ -30,6 +30,7 @@ WHERRY = Group(
         "get": "files",
         "ls": "looking",
         "show": "looking",
+        "alias": "alias",
         "status": "queue",
         "queue": "queue",
         "wait": "waits",

@@ -87,6 +87,14 @@ def check_new_alias(text: str) -> str:
 
 
 @reads
+def check_moved_alias(text: str) -> str:
+    """Refuse what can be no alias that is moved."""
+    if text == "latest":
+        raise ValueError("latest is the highest version, and can't be moved")
+    return check_alias(text)
+
+
+@reads
 def check_lane(text: str) -> str:
     """Refuse what is no ``name`` or ``project/name``."""
     if ":" in text or parse_artifact_ref(text).entity:

@@ -454,7 +454,7 @@ class GetVersionRequest(_message.Message):
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., type: _Optional[str] = ...) -> None: ...
 
 class Version(_message.Message):
-    __slots__ = ("store", "project", "name", "version", "type", "description", "metadata", "digest", "content", "manifest", "entries", "size", "aliases", "request_id", "created", "run", "inputs", "tags", "client")
+    __slots__ = ("store", "project", "name", "version", "type", "description", "metadata", "digest", "content", "manifest", "entries", "size", "aliases", "request_id", "created", "run", "inputs", "tags", "client", "edited")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -474,6 +474,7 @@ class Version(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
+    EDITED_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     name: str
@@ -493,7 +494,60 @@ class Version(_message.Message):
     inputs: _containers.RepeatedScalarFieldContainer[str]
     tags: _containers.RepeatedScalarFieldContainer[str]
     client: str
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., digest: _Optional[str] = ..., content: _Optional[str] = ..., manifest: _Optional[str] = ..., entries: _Optional[int] = ..., size: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., created: _Optional[str] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., client: _Optional[str] = ...) -> None: ...
+    edited: str
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., digest: _Optional[str] = ..., content: _Optional[str] = ..., manifest: _Optional[str] = ..., entries: _Optional[int] = ..., size: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., created: _Optional[str] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., client: _Optional[str] = ..., edited: _Optional[str] = ...) -> None: ...
+
+class EditVersionRequest(_message.Message):
+    __slots__ = ("store", "project", "name", "version", "description", "metadata", "tags", "add_aliases", "remove_aliases")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    ADD_ALIASES_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_ALIASES_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    project: str
+    name: str
+    version: int
+    description: Description
+    metadata: bytes
+    tags: Tags
+    add_aliases: _containers.RepeatedScalarFieldContainer[str]
+    remove_aliases: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., description: _Optional[_Union[Description, _Mapping]] = ..., metadata: _Optional[bytes] = ..., tags: _Optional[_Union[Tags, _Mapping]] = ..., add_aliases: _Optional[_Iterable[str]] = ..., remove_aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class Tags(_message.Message):
+    __slots__ = ("tags",)
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DeleteVersionRequest(_message.Message):
+    __slots__ = ("store", "project", "name", "version", "with_aliases")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WITH_ALIASES_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    project: str
+    name: str
+    version: int
+    with_aliases: bool
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., with_aliases: bool = ...) -> None: ...
+
+class DeleteVersionReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ListVersionsRequest(_message.Message):
     __slots__ = ("store", "project", "name", "type")

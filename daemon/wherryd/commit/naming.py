@@ -1,8 +1,8 @@
 """Gives settled versions their aliases.
 
-Owns: writing alias objects, for requests that are settled (the row first, then the alias) and for
-users. Does not own: what an alias becomes (``aliases``), or the lane's order: a move that comes
-late or twice changes nothing.
+Owns: writing alias objects for requests that are settled (the row first, then the alias). Does not own:
+what an alias becomes (``aliases``), what users say of aliases (``editing``), or the lane's order: a move that
+comes late or twice changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from wherry.errors import QueueError, StoreDamaged, StoreError, UsageError
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
-from wherryd.commit.aliases import given_by_logging, moved_by_user, worth_giving
+from wherryd.commit.aliases import given_by_logging, worth_giving
 from wherryd.commit.pauses import FEW, Pauses
 from wherryd.defects import NoteDefect, note_defect
 from wherryd.log import get_logger
@@ -132,21 +132,3 @@ class Namer:
         errors = self._refused.items()
         reasons = "; ".join(f"it is not called {alias!r}: {error}" for alias, error in errors)
         return public_name(next(iter(self._refused.values()))), reasons
-
-    async def move(self, alias: str, version: int | None) -> None:
-        """Move (or, with None, remove) an alias because a user said so. Raises ``StoreError``."""
-        lane = self._lane
-        stamps = await self._registry.list_versions(lane.project, lane.name)
-        highest = stamps[-1].version if stamps else -1
-        while True:
-            stored = await self._registry.read_alias(lane.project, lane.name, alias)
-            there = stored.alias if stored else None
-            moved = moved_by_user(there, alias, version, highest, self._clock.token())
-            try:
-                await self._registry.write_alias(
-                    lane.project, lane.name, moved, stored.etag if stored else None
-                )
-            except _RACED:
-                await self._pauses.wait_shortly()
-            else:
-                return

@@ -6,15 +6,16 @@ committed (``queue``). Nothing is kept between two calls.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 import msgspec
 
 from wherry.errors import NotFoundError, TypeTaken
 from wherry.wire.names import is_version
 from wherryd.closing import closing
-from wherryd.model import Alias, VersionRecord
+from wherryd.model import Alias, Edit, VersionRecord
 from wherryd.registry.base import Registry
 from wherryd.together import all_of
 
@@ -24,8 +25,9 @@ READ_AT_ONCE = 16
 class FoundVersion(msgspec.Struct, frozen=True):
     """A version, and the aliases that it bears now."""
 
-    record: VersionRecord
+    record: VersionRecord  # with description, metadata and tags as last saved
     aliases: list[str]
+    edited: str = ""  # when those were saved; "": never
 
 
 class FoundArtifact(msgspec.Struct, frozen=True):
@@ -69,7 +71,8 @@ class Versions:
             raise NotFoundError(f"{self._title} has no version {version or 'latest'}")
         latest = record if version in ("", "latest") else await self._latest(numbers)
         aliases = await self._registry.list_aliases(self._project, self._name)
-        return _with_aliases(record, aliases, latest.version if latest else -1)
+        edit = await self._edit(record, numbers)
+        return _found(record, edit, aliases, latest.version if latest else -1)
 
     async def newest_first(self) -> AsyncGenerator[FoundVersion, None]:
         """All versions that are not deleted; raises as ``get``."""
@@ -80,7 +83,7 @@ class Versions:
         async with closing(self._records(numbers)) as records:
             async for record in records:
                 latest = max(latest, record.version)
-                yield _with_aliases(record, aliases, latest)
+                yield _found(record, await self._edit(record, numbers), aliases, latest)
 
     async def latest_number(self) -> int:
         """The highest number that is not deleted; -1 where there is none."""
@@ -98,10 +101,16 @@ class Versions:
         if self._type and type_ != self._type:
             raise TypeTaken(f"{self._title} is of type {type_!r}, not {self._type!r}")
 
-    async def _numbers(self) -> list[int]:
-        """Numbers with a record or a tombstone, newest first."""
+    async def _numbers(self) -> dict[int, bool]:
+        """Numbers with a record or a tombstone, newest first, and whether something of it was saved since."""
         stamps = await self._registry.list_versions(self._project, self._name)
-        return [stamp.version for stamp in reversed(stamps)]
+        return {stamp.version: stamp.is_edited for stamp in reversed(stamps)}
+
+    async def _edit(self, record: VersionRecord, numbers: Mapping[int, bool]) -> Edit | None:
+        if not numbers.get(record.version, True):
+            return None
+        stored = await self._registry.read_edit(self._project, self._name, record.version)
+        return stored.edit if stored else None
 
     async def _number_of(self, version: str) -> int:
         if is_version(version):
@@ -117,16 +126,16 @@ class Versions:
             return None
         return stored.record
 
-    async def _latest(self, numbers: Sequence[int]) -> VersionRecord | None:
+    async def _latest(self, numbers: Iterable[int]) -> VersionRecord | None:
         for number in numbers:
             record = await self._read(number)
             if record is not None:
                 return record
         return None
 
-    async def _records(self, numbers: Sequence[int]) -> AsyncGenerator[VersionRecord, None]:
-        for start in range(0, len(numbers), READ_AT_ONCE):
-            chunk = numbers[start : start + READ_AT_ONCE]
+    async def _records(self, numbers: Iterable[int]) -> AsyncGenerator[VersionRecord, None]:
+        left = iter(numbers)
+        while chunk := [*islice(left, READ_AT_ONCE)]:
             for record in await all_of(*(partial(self._read, number) for number in chunk)):
                 if record is not None:
                     yield record
@@ -144,6 +153,15 @@ async def list_artifacts(
                 yield FoundArtifact(name, claimed, latest)
 
 
-def _with_aliases(record: VersionRecord, aliases: Sequence[Alias], latest: int) -> FoundVersion:
+def _found(
+    record: VersionRecord, edit: Edit | None, aliases: Sequence[Alias], latest: int
+) -> FoundVersion:
     names = sorted(alias.alias for alias in aliases if alias.version == record.version)
-    return FoundVersion(record, [*names, "latest"] if record.version == latest else names)
+    if record.version == latest:
+        names.append("latest")
+    if edit is None:
+        return FoundVersion(record, names)
+    edited = msgspec.structs.replace(
+        record, description=edit.description, metadata=edit.metadata, tags=edit.tags
+    )
+    return FoundVersion(edited, names, edit.edited)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from wherryd.model import Alias, DraftPart, ManifestEntry, Sealed, Tombstone, VersionRecord
+from wherryd.model import Alias, DraftPart, Edit, ManifestEntry, Sealed, Tombstone, VersionRecord
 from wherryd.stores.base import FileBody, PackBody, UploadStat
 
 
@@ -37,6 +37,7 @@ class Stamp(msgspec.Struct, frozen=True):
 
     version: int
     modified: float  # the store's clock
+    is_edited: bool = False  # a user has saved something of it since it was logged
 
 
 class StoredVersion(msgspec.Struct, frozen=True):
@@ -51,6 +52,13 @@ class StoredAlias(msgspec.Struct, frozen=True):
     """An alias object as it was read."""
 
     alias: Alias
+    etag: str
+
+
+class StoredEdit(msgspec.Struct, frozen=True):
+    """What was saved of a version, as it was read."""
+
+    edit: Edit
     etag: str
 
 
@@ -283,6 +291,14 @@ class Registry(Protocol):
         self, project: str, name: str, version: int, tombstone: Tombstone, etag: str
     ) -> None:
         """Put a tombstone in a record's place. Raises as ``put_if_match``."""
+        ...
+
+    async def read_edit(self, project: str, name: str, version: int) -> StoredEdit | None:
+        """What a user has saved of a version since it was logged; None where nothing is."""
+        ...
+
+    async def write_edit(self, project: str, name: str, edit: Edit, etag: str | None) -> None:
+        """Create (``etag`` None) or replace it. Raises as the conditional puts."""
         ...
 
     async def read_alias(

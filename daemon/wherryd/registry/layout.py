@@ -27,7 +27,7 @@ HEX = re.compile(r"[0-9a-f]{64}")
 """A pack's name: the SHA-256 of its bytes."""
 
 _CONTENT = re.compile(r"[^/]+/(blobs|packs|manifests)/sha256/([0-9a-f]{2})/\2[0-9a-f]{62}")
-_NUMBER = re.compile(r"v([0-9]{8}|[1-9][0-9]{8,})\.json")
+_NUMBER = re.compile(r"v([0-9]{8}|[1-9][0-9]{8,})(\.edit)?\.json")
 
 
 def project_segment(project: str) -> str:
@@ -145,7 +145,13 @@ def before_versions_above(project: str, name: str, after: int) -> str:
 def parse_version(key: str) -> int | None:
     """Read the number out of a record's key; None for every other key."""
     match = _NUMBER.fullmatch(_last(key))
-    return int(match[1]) if match else None
+    return int(match[1]) if match and not match[2] else None
+
+
+def parse_edit(key: str) -> int | None:
+    """Read the number out of the key of what was saved of a version; None for every other key."""
+    match = _NUMBER.fullmatch(_last(key))
+    return int(match[1]) if match and match[2] else None
 
 
 def parse_alias(key: str) -> str | None:

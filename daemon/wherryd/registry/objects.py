@@ -17,9 +17,18 @@ from typing import TypeVar
 
 from wherry.errors import BadName, StoreDamaged, StoreUnavailable
 from wherry.wire.address import split_store
-from wherryd.model import Alias, ManifestEntry, Tombstone
+from wherryd.model import Alias, Edit, ManifestEntry, Tombstone
 from wherryd.registry import layout, records
-from wherryd.registry.base import Identity, Kind, Lost, Named, Stamp, StoredAlias, StoredVersion
+from wherryd.registry.base import (
+    Identity,
+    Kind,
+    Lost,
+    Named,
+    Stamp,
+    StoredAlias,
+    StoredEdit,
+    StoredVersion,
+)
 from wherryd.registry.drafts import ObjectDrafts
 from wherryd.registry.identity import Exchanged
 from wherryd.registry.manifest_reader import is_manifest, read_manifest
@@ -185,14 +194,16 @@ class ObjectRegistry:
     # ── versions ───────────────────────────────────────────────────────────────────────────────
     async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:
         """The numbers above ``after`` that have a record or a tombstone, ascending, one listing."""
-        stamps = []
+        found, edited = dict[int, float](), set[int | None]()
         prefix = layout.versions_prefix(project, name)
         start = layout.before_versions_above(project, name, after)
         async for stat in self._store.list(prefix, start_after=start):
             number = layout.parse_version(stat.key)
-            if number is not None and number > after:
-                stamps.append(Stamp(number, stat.modified))
-        return sorted(stamps, key=lambda stamp: stamp.version)
+            if number is None:
+                edited.add(layout.parse_edit(stat.key))
+            elif number > after:
+                found[number] = stat.modified
+        return [Stamp(number, found[number], number in edited) for number in sorted(found)]
 
     async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:
         """The record or tombstone of one number; None where nothing is there."""
@@ -226,6 +237,22 @@ class ObjectRegistry:
         key = layout.version_key(project, name, version)
         await self._conditional.put_if_match(key, records.encode(tombstone), etag)
 
+    async def read_edit(self, project: str, name: str, version: int) -> StoredEdit | None:
+        """What a user has saved of a version since it was logged; None where nothing is."""
+        key = layout.edit_key(project, name, version)
+        found = await self._get(key)
+        if found is None:
+            return None
+        edit = records.decode_edit(key, found.body)
+        if edit.version != version:
+            raise damaged(key, f"it says that it is of version {edit.version}")
+        return StoredEdit(edit, found.stat.etag)
+
+    async def write_edit(self, project: str, name: str, edit: Edit, etag: str | None) -> None:
+        """Create (``etag`` None) or replace it. Raises as the conditional puts."""
+        key, body = layout.edit_key(project, name, edit.version), records.encode(edit)
+        await self._write(key, body, etag)
+
     # ── aliases ────────────────────────────────────────────────────────────────────────────────
     async def read_alias(
         self, project: str, name: str, alias: str, in_store: str | None = None
@@ -244,10 +271,7 @@ class ObjectRegistry:
     async def write_alias(self, project: str, name: str, alias: Alias, etag: str | None) -> None:
         """Create (``etag`` None) or replace an alias object. Raises as the conditional puts."""
         key, body = layout.alias_key(project, name, alias.alias), records.encode(alias)
-        if etag is None:
-            await self._conditional.put_if_absent(key, body)
-        else:
-            await self._conditional.put_if_match(key, body, etag)
+        await self._write(key, body, etag)
 
     async def list_aliases(self, project: str, name: str) -> list[Alias]:
         """All alias objects of an artifact, removed ones too."""
@@ -342,6 +366,13 @@ class ObjectRegistry:
         if not entry.size:  # no range of bytes is empty (RFC 9110 section 14.1.2)
             return key, _nothing()
         return key, self._store.stream(key, entry.offset, entry.size)
+
+    async def _write(self, key: str, body: bytes, etag: str | None) -> None:
+        """Create (``etag`` None) or replace an object."""
+        if etag is None:
+            await self._conditional.put_if_absent(key, body)
+        else:
+            await self._conditional.put_if_match(key, body, etag)
 
     # ── single objects ─────────────────────────────────────────────────────────────────────────
     async def _get(self, key: str, in_store: str | None = None) -> Object | None:

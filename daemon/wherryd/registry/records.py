@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from wherry.errors import StoreDamaged, StoreError
-from wherryd.model import Alias, DraftMark, DraftPart, Sealed, Tombstone, VersionRecord
+from wherryd.model import Alias, DraftMark, DraftPart, Edit, Sealed, Tombstone, VersionRecord
 from wherryd.registry.base import Identity, Writer
 from wherryd.registry.layout import HEX, SHA256
 
@@ -40,6 +40,7 @@ Small = (
     | ArtifactClaim
     | VersionRecord
     | Tombstone
+    | Edit
     | Alias
     | DraftPart
     | DraftMark
@@ -63,6 +64,7 @@ _T = TypeVar(
     ArtifactClaim,
     VersionRecord,
     Tombstone,
+    Edit,
     Alias,
     DraftPart,
     DraftMark,
@@ -112,6 +114,14 @@ def decode_version(key: str, body: bytes) -> VersionRecord | Tombstone:
     if not SHA256.fullmatch(record.manifest) or record.entries < 0 or record.size < 0:
         raise damaged(key, "its manifest's digest, its entries or its size can't be")
     return record
+
+
+def decode_edit(key: str, body: bytes) -> Edit:
+    """Read what was saved of a version. Raises as ``decode_version``."""
+    edit = _decode(key, body, Edit)
+    if edit.version < 0:
+        raise damaged(key, f"there is no version {edit.version}")
+    return edit
 
 
 def decode_alias(key: str, body: bytes) -> Alias:

@@ -24,6 +24,7 @@ from wherryd.read.fetching import Fetcher
 from wherryd.references.table import Resolvers
 from wherryd.rpc.choosing import ChoosingCalls, RestartLane
 from wherryd.rpc.collecting import CollectingCalls
+from wherryd.rpc.editing import EditingCalls
 from wherryd.rpc.fetching import FetchingCalls
 from wherryd.rpc.log import LogCalls
 from wherryd.rpc.meeting import Identity, MeetingCalls
@@ -76,6 +77,7 @@ class Calls(msgspec.Struct, frozen=True):
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
         choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
         reading = ReadingCalls(self.stores, self.default_store, self.resolvers, self.clock)
+        editing = EditingCalls(self.stores, self.default_store, self.clock)
         fetching = FetchingCalls(
             self.stores, self.default_store, self.fetcher, self.clock, self.life
         )
@@ -97,6 +99,8 @@ class Calls(msgspec.Struct, frozen=True):
             "ListVersions": reading.list_versions,
             "ListArtifacts": reading.list_artifacts,
             "ReadManifest": reading.read_manifest,
+            "EditVersion": editing.edit_version,
+            "DeleteVersion": editing.delete_version,
             "ReadReferences": reading.read_references,
             "ListSchemes": reading.list_schemes,
             "ReadFiles": reading.read_files,

@@ -182,6 +182,11 @@ def wanted_of(reference: pb.SeenReference) -> Wanted:
     return Wanted(reference.path, seen, max(0, reference.start))
 
 
+def metadata_of(metadata: bytes) -> dict[str, object]:
+    """Metadata as it came. Raises ``BadMetadata``."""
+    return msgspec.json.decode(_metadata_of(metadata), type=dict[str, object])
+
+
 def _metadata_of(metadata: bytes) -> str:
     if len(metadata) > MAX_METADATA_BYTES:
         raise BadMetadata(
@@ -298,6 +303,7 @@ def version_message(found: FoundVersion, lane: Lane) -> pb.Version:
         inputs=record.inputs,
         tags=record.tags,
         client=record.client,
+        edited=found.edited,
     )
 
 

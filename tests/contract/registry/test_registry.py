@@ -382,6 +382,49 @@ class TestVersions:
         assert await registry.list_versions("p", "n") == []
 
 
+class TestEdits:
+    async def test_an_edit_replaces_one_that_was_not_seen(self, registry: Registry) -> None:
+        """Of two that save something of a version one wins, and the other hears of it."""
+        assert await registry.read_edit("p", "n", 1) is None
+        other = msgspec.structs.replace(example.EDIT, description=None, tags=[], write="w2")
+        await registry.write_edit("p", "n", example.EDIT, None)
+        with pytest.raises(ObjectExists):
+            await registry.write_edit("p", "n", other, None)
+        seen = await registry.read_edit("p", "n", 1)
+        assert seen is not None and seen.edit == example.EDIT
+        await registry.write_edit("p", "n", other, seen.etag)
+        with pytest.raises(EtagMismatch):
+            await registry.write_edit("p", "n", example.EDIT, seen.etag)
+        now = await registry.read_edit("p", "n", 1)
+        assert now is not None and now.edit == other
+
+    async def test_a_listing_passes_over_edits(self, registry: Registry) -> None:
+        """A listing of versions tells of which something was saved; an edit alone is no version."""
+        for number in range(3):
+            await registry.create_version("p", "n", number, b"{}")
+        for number in (1, 7):
+            edit = msgspec.structs.replace(example.EDIT, version=number)
+            await registry.write_edit("p", "n", edit, None)
+        stamps = await registry.list_versions("p", "n")
+        assert [(each.version, each.is_edited) for each in stamps] == [
+            (0, False),
+            (1, True),
+            (2, False),
+        ]
+        assert [each.is_edited for each in await registry.list_versions("p", "n", 0)] == [
+            True,
+            False,
+        ]
+
+    async def test_an_edit_under_anothers_key_is_damage(
+        self, store: ObjectStore, registry: Registry
+    ) -> None:
+        """What was saved of one version is never read as another's."""
+        await store.put(layout.edit_key("p", "n", 2), records.encode(example.EDIT))
+        with pytest.raises(StoreDamaged, match="version 1"):
+            await registry.read_edit("p", "n", 2)
+
+
 class TestAliases:
     async def test_an_alias_is_moved_only_from_where_it_was_seen(self, registry: Registry) -> None:
         """Of two that move an alias one wins, and the other hears of it."""

@@ -227,6 +227,13 @@ class FakeDaemon:
     def get_version(self, _: pb.GetVersionRequest) -> pb.Version:
         return self.found[0]
 
+    def edit_version(self, asked: pb.EditVersionRequest) -> pb.Version:
+        found = next(version for version in self.found if version.version == asked.version)
+        kept = [alias for alias in found.aliases if alias not in asked.remove_aliases]
+        del found.aliases[:]
+        found.aliases.extend([*kept, *asked.add_aliases])
+        return found
+
     def read_manifest(self, _: pb.ReadManifestRequest) -> Iterator[pb.EntryBatch]:
         for entry in self.entries:
             yield pb.EntryBatch(entries=[entry])

@@ -27,6 +27,7 @@ _COMMANDS = [
             "get",
             "ls",
             "show",
+            "alias",
             "status",
             "queue",
             "wait",
@@ -42,7 +43,7 @@ _COMMANDS = [
     *(f"cache {name}" for name in ("status", "cleanup")),
     *(f"daemon {name}" for name in ("start", "stop", "status", "logs")),
 ]
-_LATER = ("verify", "lineage", "alias")
+_LATER = ("verify", "lineage")
 
 
 def _run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -100,6 +101,8 @@ def test_exit_code_is_wrong(
         ("daemon logs -n -1", "--lines: '-1' is no number from 0 on"),
         ("cancel", "name requests, or say --all; one of these\n  `wherry cancel --help`"),
         ("gc", "say what to look for: --uploads"),
+        ("alias model:v0 latest", "ALIAS...: latest is the highest version, and can't be moved."),
+        ("alias model:v0 v7", "looks like a version number"),
         ("cache cleanup much", "SIZE: 'much' is not a number of bytes above 0, such as"),
     ],
 )
@@ -254,6 +257,7 @@ def test_command_is_missing(wherry: Wherry) -> None:
         ("cancel", ("--all",)),
         ("gc", ("--uploads",)),
         ("cache status", ()),
+        ("alias", ("model:v0", "best")),
         ("cache cleanup", ("0",)),
     ],
 )

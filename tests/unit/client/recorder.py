@@ -57,6 +57,8 @@ class Recorder:
         self.manifest: list[pb.Entry] = []
         self.chunks: list[pb.FileChunk] = []
         self.places: list[pb.FetchReply] = []
+        self.edits: list[pb.EditVersionRequest] = []
+        self.deleted: list[pb.DeleteVersionRequest] = []
         self.asked_places: list[pb.FetchFilesRequest] = []
         self.asked_files: list[pb.ReadFilesRequest] = []
         self.read: dict[str, bytes] = {}  # captured bytes by path, as they were at the answer
@@ -203,6 +205,26 @@ class Recorder:
                     raise Refusal("TypeTaken", f"is a {version.type}")
                 return version
         raise Refusal("NotFoundError", f"no {request.project}/{request.name}:{request.version}")
+
+    def edit_version(self, request: pb.EditVersionRequest) -> pb.Version:
+        self.edits.append(request)
+        version = next(each for each in self.versions if each.version == request.version)
+        if request.HasField("description"):
+            version.ClearField("description")
+            if request.description.HasField("text"):
+                version.description = request.description.text
+        if request.HasField("metadata"):
+            version.metadata = request.metadata
+        if request.HasField("tags"):
+            version.tags[:] = request.tags.tags
+        kept = [alias for alias in version.aliases if alias not in request.remove_aliases]
+        version.aliases[:] = [*kept, *request.add_aliases]
+        version.edited = "2026-11-30T00:00:00.000Z"
+        return version
+
+    def delete_version(self, request: pb.DeleteVersionRequest) -> pb.DeleteVersionReply:
+        self.deleted.append(request)
+        return pb.DeleteVersionReply()
 
     def list_versions(self, request: pb.ListVersionsRequest) -> Iterator[pb.Version]:
         found = [version for version in self.versions if version.name == request.name]

@@ -12,6 +12,7 @@ from wherryd.model import (
     Alias,
     DraftMark,
     DraftPart,
+    Edit,
     Manifest,
     ManifestEntry,
     RunInfo,
@@ -69,6 +70,15 @@ TOMBSTONE = Tombstone(
     deleted="2026-11-24T08:30:00.000Z",
 )
 
+EDIT = Edit(
+    format=1,
+    version=1,
+    description="the good one",
+    metadata={"step": 7, "checked": True},
+    edited="2026-11-25T09:12:44.310Z",
+    write="5b0f6e0f8a3d4c6c9a0e7d2b1c4f8e93",
+    tags=["reviewed"],
+)
 ALIAS = Alias(
     format=1, alias="best", version=1, highest=1, write="c41f0e6d5b7a49d2a0b3f8e7c6d5a491"
 )
@@ -198,6 +208,7 @@ def objects(folder: Path) -> dict[str, bytes]:
         ),
         layout.version_key(PROJECT, NAME, 0): records.encode(TOMBSTONE),
         layout.version_key(PROJECT, NAME, 1): records.encode(record(manifest)),
+        layout.edit_key(PROJECT, NAME, 1): records.encode(EDIT),
         layout.alias_key(PROJECT, NAME, "best"): records.encode(ALIAS),
         layout.manifest_key(PROJECT, manifest.manifest): (folder / "manifest").read_bytes(),
         layout.blob_key(PROJECT, digest(MODEL)): MODEL,

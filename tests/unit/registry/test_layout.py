@@ -33,6 +33,8 @@ def test_names_are_one_segment_each() -> None:
 def test_numbers_come_back_from_their_keys(version: int) -> None:
     """A number of any length is read from the key that it gives."""
     assert layout.parse_version(layout.version_key("p", "n", version)) == version
+    assert layout.parse_edit(layout.edit_key("p", "n", version)) == version
+    assert layout.parse_edit(layout.version_key("p", "n", version)) is None
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,8 @@ def test_numbers_come_back_from_their_keys(version: int) -> None:
 def test_other_keys_are_no_versions(segment: str) -> None:
     """What lies beside the records is passed over, and a number has one spelling."""
     assert layout.parse_version(f"p/artifacts/n/versions/{segment}") is None
+    if segment != "v00000007.edit.json":
+        assert layout.parse_edit(f"p/artifacts/n/versions/{segment}") is None
 
 
 @given(NAMES)

@@ -124,6 +124,7 @@ SMALL: list[tuple[Any, Any]] = [
     (ArtifactClaim(1, "p", "n", "t"), records.decode_claim),
     (RECORD, records.decode_version),
     (example.TOMBSTONE, records.decode_version),
+    (example.EDIT, records.decode_edit),
     (example.ALIAS, records.decode_alias),
     (Alias(1, "gone", None, 4, "w"), records.decode_alias),
 ]

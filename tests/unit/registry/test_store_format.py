@@ -58,6 +58,7 @@ def test_the_examples_are_read_by_the_code() -> None:
         "artifact.json": records.decode_claim,
         "v00000000.json": records.decode_version,
         "v00000001.json": records.decode_version,
+        "v00000001.edit.json": records.decode_edit,
         "best.json": records.decode_alias,
         f"{example.PART_ID}.json": records.decode_part,
         "sealing.json": records.decode_mark,
@@ -68,6 +69,7 @@ def test_the_examples_are_read_by_the_code() -> None:
     assert len(read) == len(decoders)
     assert example.TOMBSTONE in read.values()
     assert example.ALIAS in read.values()
+    assert example.EDIT in read.values()
     assert example.WRITER in read.values()
     assert example.SEALING in read.values()
 

@@ -1,0 +1,76 @@
+"""``EditVersion`` and ``DeleteVersion``.
+
+Owns: what a request may say. Does not own: doing it (``commit.editing``).
+"""
+
+from __future__ import annotations
+
+from wherry.errors import BadName, UsageError
+from wherry.wire import wherry_pb2 as pb
+from wherry.wire.names import check_alias, check_name, check_text
+from wherryd.clock import Clock
+from wherryd.commit.editing import Changes, Editor
+from wherryd.model import Lane
+from wherryd.opened import OpenedStores
+from wherryd.read.versions import Versions
+from wherryd.rpc.messages import metadata_of, store_of, version_message
+
+
+class EditingCalls:
+    """The calls.
+
+    Args:
+        default_store: for clients that name none.
+    """
+
+    def __init__(self, stores: OpenedStores, default_store: str, clock: Clock) -> None:
+        self._stores = stores
+        self._default_store = default_store
+        self._clock = clock
+
+    async def edit_version(self, request: pb.EditVersionRequest) -> pb.Version:
+        """Change a version; it is told as it is then."""
+        lane, changes = self._lane(request), _changes_of(request)
+        registry = await self._stores.registry(lane.store)
+        await Editor(lane, registry, self._clock).change(request.version, changes)
+        versions = Versions(registry, lane.project, lane.name)
+        return version_message(await versions.get(f"v{request.version}"), lane)
+
+    async def delete_version(self, request: pb.DeleteVersionRequest) -> pb.DeleteVersionReply:
+        """Delete a version."""
+        lane = self._lane(request)
+        editor = Editor(lane, await self._stores.registry(lane.store), self._clock)
+        await editor.delete(request.version, with_aliases=request.with_aliases)
+        return pb.DeleteVersionReply()
+
+    def _lane(self, request: pb.EditVersionRequest | pb.DeleteVersionRequest) -> Lane:
+        if request.version < 0:
+            raise UsageError(f"there is no version {request.version}")
+        return Lane(
+            store_of(request.store, self._default_store),
+            check_name("project", request.project),
+            check_name("artifact", request.name),
+        )
+
+
+def _changes_of(request: pb.EditVersionRequest) -> Changes:
+    said = request.description if request.HasField("description") else None
+    text = said.text if said is not None and said.HasField("text") else None
+    return Changes(
+        description=None if said is None else (check_text("description", text),),
+        metadata=metadata_of(request.metadata) if request.HasField("metadata") else None,
+        tags=[check_name("tag", tag) for tag in request.tags.tags]
+        if request.HasField("tags")
+        else None,
+        add_aliases=[_alias(alias) for alias in request.add_aliases],
+        remove_aliases=[_alias(alias) for alias in request.remove_aliases],
+    )
+
+
+def _alias(alias: str) -> str:
+    if alias == "latest":
+        raise BadName(
+            "latest is the highest version, and can't be moved",
+            hint="Use another alias; logging makes the next latest.",
+        )
+    return check_alias(alias)
