@@ -31,6 +31,7 @@ MET = {
     "wherry.copying": {"EndedEarly", "WriteFailed"},
     "wherry.fetching": {"_Refused"},
     "wherry.launch": {"_Killed"},
+    "wherry.taking": {"_NotThere"},
     "wherry.wire.settings": {"ValueError"},
     "wherry.wire.canonical": {"ValueError"},
     "wherry.wire.failpoints": {"ValueError"},

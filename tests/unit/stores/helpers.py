@@ -7,7 +7,7 @@ import itertools
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -155,11 +155,21 @@ class SlowServer:
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
         self._came = anyio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         self.reader, self.writer = reader, writer
         self._came.set()
+
+    async def hang_up(self) -> None:
+        """Close all connections, before the loop is: what it has left is the next test's fault."""
+        for writer in self._writers:
+            writer.close()
+        for writer in self._writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
     @property
     def url(self) -> str:
@@ -191,8 +201,7 @@ async def slow_server() -> AsyncIterator[SlowServer]:
             yield told
         finally:
             server.close()
-            if told.writer:
-                told.writer.close()
+            await told.hang_up()
 
 
 async def put_once(

@@ -162,7 +162,10 @@ async def test_a_body_overtakes_its_head(body: FileBody, content: bytes, sent: l
             arrived.extend(await reader.read(MIB))
         writer.write(answer(200))
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
+    ended = anyio.Event()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with aiohttp.ClientSession() as session, anyio.create_task_group() as group:
@@ -172,6 +175,7 @@ async def test_a_body_overtakes_its_head(body: FileBody, content: bytes, sent: l
         await _until(lambda: bool((way := sending._connection) and way.get_write_buffer_size()))
         reads.set()
     server.close()
+    await ended.wait()
     assert arrived.partition(b"\r\n\r\n")[2] == content
     assert sum(sent) == SIZE - END
 
