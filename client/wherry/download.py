@@ -62,8 +62,9 @@ def download(
     with SafeRoot(root) as target:
         for names in ([],) if paths is None else _batches(wanted):
             files = {path: wanted[path] for path in names or wanted if wanted[path].ref is None}
-            left = files if skip_cache else _take(stored, files, names, target)
-            for some in (names,) if len(left) == len(files) else _batches(left):
+            asked = [name for name in names if name in files]
+            left = files if skip_cache else _take(stored, files, asked, target)
+            for some in (asked,) if len(left) == len(files) else _batches(left):
                 _receive_files(stored, {path: left[path] for path in some or left}, some, target)
         for path, entry in local.items():
             _copy_reference(path, entry, target, allow_missing=allow_missing)

@@ -6,18 +6,20 @@ Owns: telling what was changed from what the store has, which may have changed a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from wherry import messages as pb
-from wherry.wire.canonical import Json, metadata_bytes
+from wherry.errors import BadMetadata
+from wherry.wire.canonical import Json, metadata_bytes, plain_metadata
 
 
 class Seen(NamedTuple):
     """A version's attributes at one time."""
 
     description: str | None
-    metadata: bytes
+    metadata: bytes | None  # None: what could not be logged either
     tags: tuple[str, ...]
     aliases: tuple[str, ...]
 
@@ -29,7 +31,12 @@ def seen(
     aliases: Sequence[str],
 ) -> Seen:
     """Keep attributes as they are now, whatever becomes of them."""
-    return Seen(description, metadata_bytes(metadata), tuple(tags), tuple(aliases))
+    try:
+        ordered = dict(sorted(plain_metadata(metadata).items()))
+        written = metadata_bytes(ordered)
+    except BadMetadata:  # told when it is saved
+        written = None
+    return Seen(description, written, tuple(tags), tuple(aliases))
 
 
 def changes(before: Seen, now: Seen) -> pb.EditVersionRequest | None:
@@ -42,7 +49,7 @@ def changes(before: Seen, now: Seen) -> pb.EditVersionRequest | None:
         request.description.SetInParent()
         if now.description is not None:
             request.description.text = now.description
-    if now.metadata != before.metadata:
+    if now.metadata is not None and now.metadata != before.metadata:
         request.metadata = now.metadata
     if now.tags != before.tags:
         request.tags.tags.extend(now.tags)
@@ -58,3 +65,11 @@ def merged(before: Sequence[str], now: Sequence[str], there: Sequence[str]) -> l
     """Do to a list in the store what the user did to it here."""
     kept = [each for each in there if each in now or each not in before]
     return list(dict.fromkeys([*kept, *(each for each in now if each not in before)]))
+
+
+def merged_metadata(before: Seen, now: dict[str, Json], there: dict[str, Json]) -> dict[str, Json]:
+    """Do to metadata in the store what the user did to it here, key by key."""
+    seen = json.loads(before.metadata or b"{}")
+    kept = {key: value for key, value in there.items() if key in now or key not in seen}
+    changed = {key: value for key, value in now.items() if key not in seen or seen[key] != value}
+    return kept | changed

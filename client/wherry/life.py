@@ -224,7 +224,10 @@ class Life:
         )
         connect(sender.home).unary("Link", request, pb.LinkReply)
         self._ticket.ask_anew()  # the daemon has aliases to set
-        self.aliases = list(dict.fromkeys([*self.aliases, *aliases]))
+        self.aliases[:] = dict.fromkeys([*self.aliases, *aliases])
+        if self._seen is not None:  # given by a log, and not by saving
+            seen = dict.fromkeys([*self._seen.aliases, *aliases])
+            self._seen = self._seen._replace(aliases=tuple(seen))
 
     # ── afterwards ─────────────────────────────────────────────────────────────────────────────
     @property
@@ -316,17 +319,19 @@ class Life:
     def save(self) -> None:
         """Write what was changed since into the store; waits until it is a version.
 
-        Raises as ``stored.edit``, ``version``; ``BadMetadata``.
+        Raises as ``stored.edit``, ``version``; ``BadMetadata``. Where it fails, it can be saved again.
         """
         if self.nowhere:
             return
-        self.metadata = plain_metadata(self.metadata)
+        plain_metadata(self.metadata)
         found = self._versioned()
         assert self._seen is not None
-        changes = edits.changes(self._seen, self._now())
+        now = self._now()
+        changes = edits.changes(self._seen, now)
         if changes is not None:
-            self._seen = None
-            self._become(stored.edit(found, changes))
+            saved = stored.edit(found, changes)
+            self._seen = now  # what was changed during the call is kept for the next one
+            self._become(saved)
 
     def delete(self, *, with_aliases: bool) -> None:
         """Delete the version; raises as ``stored.delete``, ``version``."""
@@ -344,19 +349,23 @@ class Life:
         return edits.seen(self.description, self.metadata, self.tags, self.aliases)
 
     def _become(self, found: StoredVersion) -> None:
-        """Take over what the store has, but for what the user has changed since it was sent or read."""
-        record, before, now = found.record, self._seen, self._now()
+        """Take over what the store has, but for what the user has changed since it was sent or read.
+
+        Lists and metadata stay the same objects: somebody may hold them, and change them later.
+        """
+        record, now = found.record, self._now()
+        before = self._seen or now
         description = record.description if record.HasField("description") else None
         there = edits.seen(description, found.metadata, record.tags, record.aliases)
         self._stored, self._seen = found, there
-        if before is None or now.description == before.description:
+        if now.description == before.description:
             self.description = description
-        if before is None or now.metadata == before.metadata:
-            self.metadata = found.metadata
-        self.tags = edits.merged(before.tags if before else now.tags, now.tags, there.tags)
-        self.aliases = edits.merged(
-            before.aliases if before else now.aliases, now.aliases, there.aliases
-        )
+        if now.metadata != there.metadata:
+            merged = edits.merged_metadata(before, self.metadata, found.metadata)
+            self.metadata.clear()
+            self.metadata.update(merged)
+        self.tags[:] = edits.merged(before.tags, now.tags, there.tags)
+        self.aliases[:] = edits.merged(before.aliases, now.aliases, there.aliases)
 
 
 def check_aliases(aliases: Sequence[str] | str | None) -> list[str]:

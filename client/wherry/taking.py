@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Self
 
 from wherry import messages as pb
@@ -20,7 +21,7 @@ from wherry.compared import write_compared
 from wherry.connection import connect
 from wherry.copying import EndedEarly, WriteFailed, copy
 from wherry.cut_off import CutOff
-from wherry.errors import DaemonLeaving, ProtocolError
+from wherry.errors import DaemonLeaving, ProtocolError, StoreDamaged
 from wherry.safe_root import SafeRoot, refused
 from wherry.stored import StoredEntry, StoredVersion
 from wherry.wire.status import ConnectionLost
@@ -53,13 +54,14 @@ def take(
     has_more = True
     with _Sources() as sources:
         while taking.left and has_more:
-            before, has_more = taking.progress, False
+            has_more = False
+            before = taking.begin_call()
+            left = [name for name in names if name in taking.left]
             try:
-                for reply in _ask(
-                    stored, [name for name in names if name in taking.left], taking.after
-                ):
-                    taking.take(reply, sources)
-                    has_more = reply.more
+                with closing(_ask(stored, left, taking.after)) as replies:
+                    for reply in replies:
+                        taking.take(reply, sources)
+                        has_more = reply.more
             except (ConnectionLost, DaemonLeaving) as error:
                 has_more = True
                 if taking.progress > before:
@@ -88,7 +90,13 @@ class _Taking:
         self._target = target
         self._note = note
         self._taken = 0  # bytes
+        self._before = 0  # those of earlier calls
         self._fetched = 0  # bytes that the daemon has, at most
+
+    def begin_call(self) -> tuple[int, int]:
+        """A call begins, of which the daemon counts anew; what is the progress until now."""
+        self._before = self._taken
+        return self.progress
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -97,8 +105,8 @@ class _Taking:
 
     def take(self, reply: pb.FetchReply, sources: _Sources) -> None:
         """Take what an answer names."""
-        self._fetched = max(self._fetched, reply.bytes)
-        self._note(reply.bytes)
+        self._fetched = max(self._fetched, self._before + reply.bytes)
+        self._note(self._before + reply.bytes)
         for file in reply.files:
             self.after = file.path
             entry = self.left.pop(file.path, None)
@@ -110,7 +118,9 @@ class _Taking:
             self._note(self._taken)
 
 
-def _ask(stored: StoredVersion, names: Sequence[str], after: str) -> Iterator[pb.FetchReply]:
+def _ask(
+    stored: StoredVersion, names: Sequence[str], after: str
+) -> Generator[pb.FetchReply, None, None]:
     """Give the daemon's answers up to the last; then the call ends, and with it the daemon's hold."""
     record = stored.record
     request = pb.FetchFilesRequest(
@@ -175,6 +185,10 @@ def _take_one(
                 write_compared(file.path, entry, pieces, opened)
     except _NotThere:
         return False
+    except StoreDamaged:
+        if file.checked:  # whether it is the cache that is damaged shows what the daemon sends
+            return False
+        raise
     except WriteFailed as error:
         raise refused(file.path, error.cause) from error
     return True

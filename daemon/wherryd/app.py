@@ -51,6 +51,7 @@ from wherryd.read.fetching import Fetcher
 from wherryd.references.asking import Asker
 from wherryd.references.builtin import open_resolvers
 from wherryd.references.table import Resolvers
+from wherryd.registry.base import Registry
 from wherryd.rpc.calls import Calls
 from wherryd.rpc.meeting import Identity
 from wherryd.rpc.server import Server
@@ -273,6 +274,9 @@ async def _wire(
         fetcher.folder.quota_bytes = changed.cache_quota_bytes
         room.heed(_wanted(changed))
 
+    async def for_writing(address: str) -> Registry:
+        return (await contacts.for_writing(address)).registry
+
     async def restart_lane(lane: Lane) -> None:
         await committer.restart_lane(lane)
         nudge(lane.store)
@@ -296,6 +300,7 @@ async def _wire(
         is_receiving=lambda: streams.are_running,
         fullness=room.fullness,
         fetcher=fetcher,
+        for_writing=for_writing,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(partial(places.socket_path, config.home), calls.handlers())

@@ -42,7 +42,7 @@ print([each.version for each in api.artifacts("model", "model")], api.artifact("
 
 
 def test_machines_undo_what_others_said(tmp_path: Path, place: Place) -> None:
-    """Two machines change one version at once: no alias and no tag is lost, and the record stays."""
+    """Two machines change other things of one version at once: nothing is lost, and the record stays."""
     with (
         machine(tmp_path / "one", place.address, place.env) as one,
         machine(tmp_path / "two", place.address, place.env) as two,

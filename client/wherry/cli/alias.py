@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry import messages as pb
 from wherry.cli import output, params
 from wherry.cli.calls import Daemon, settings
-from wherry.cli.command import command, option
+from wherry.cli.command import WrongUsage, command, option
 
 
 @command(
@@ -46,6 +46,10 @@ def alias(
     """
     daemon = Daemon(settings(project, store))
     meant = params.target(artifact, daemon.settings.project)
+    if remove and ":" in artifact:
+        raise WrongUsage(
+            "--remove takes aliases from whichever version has them: name the artifact alone"
+        )
     if remove:
         found = [daemon.version(meant.project, meant.name, each) for each in aliases]
         changes = [pb.EditVersionRequest(remove_aliases=[each]) for each in aliases]

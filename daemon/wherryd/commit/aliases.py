@@ -1,7 +1,7 @@
 """What an alias becomes (docs/commit.md, rule 8).
 
 Owns: the rules, as pure functions of the alias object that is there. Does not own: writing it
-(``naming``), or when (after the request is settled in the queue).
+(``naming``, ``editing``), or when (after the request is settled in the queue).
 """
 
 from __future__ import annotations

@@ -62,21 +62,22 @@ class Editor:
         record = await self._read(version)
         if changes.has_edit:
             await self._edit(record, changes)
-        for alias in changes.remove_aliases:
-            await self.move(alias, None, only_from=version)
-        for alias in changes.add_aliases:
-            await self.move(alias, version)
+        if changes.remove_aliases or changes.add_aliases:
+            highest = await self._highest()
+            for alias in changes.remove_aliases:
+                await self._move(alias, None, highest, only_from=version)
+            for alias in changes.add_aliases:
+                await self._move(alias, version, highest)
 
-    async def move(self, alias: str, version: int | None, only_from: int | None = None) -> None:
-        """Move an alias, or (``version`` None) remove it.
+    async def move(self, alias: str, version: int | None) -> None:
+        """Move an alias, or (None) remove it, wherever it is. Raises ``StoreError``."""
+        await self._move(alias, version, await self._highest())
 
-        Args:
-            only_from: do nothing unless it is at this version.
-
-        Raises ``StoreError``.
-        """
+    async def _move(
+        self, alias: str, version: int | None, highest: int, only_from: int | None = None
+    ) -> None:
+        """The same, if it is at the version ``only_from``; ``highest`` was listed after the user asked."""
         lane = self._lane
-        highest = await self._highest()
         while True:
             stored = await self._registry.read_alias(lane.project, lane.name, alias)
             there = stored.alias if stored else None

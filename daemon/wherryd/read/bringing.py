@@ -87,6 +87,14 @@ class Bringing:
             StoreError: it can't be had now.
             OSError: the cache's disk does not take it.
         """
+        try:
+            return await self._run()
+        except OSError as error:
+            if error.errno in _FULL:
+                await self._threads.run(partial(self._folder.drop, self._name))
+            raise
+
+    async def _run(self) -> str:
         opened = await self._threads.run(
             partial(self._folder.open_partial, self._name, self._named.size)
         )

@@ -26,7 +26,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -62,6 +62,15 @@ class Held(msgspec.Struct, frozen=True):
 IsInUse = Callable[[str], bool]
 
 
+class _Found(NamedTuple):
+    """A file of the cache."""
+
+    name: str
+    path: str
+    bytes: int
+    used_ns: int
+
+
 class CacheFolder:
     """The folder. Threads may share it.
 
@@ -86,7 +95,8 @@ class CacheFolder:
         self._clock = clock
         self._is_in_use = is_in_use
         self.quota_bytes = quota_bytes
-        self._held: int | None = None  # bytes, once they were counted
+        self._held: int | None = None  # bytes of what is not on its way, once they were counted
+        self._kept = 0  # objects that have come
         self._changing = threading.Lock()  # whoever is told of an object finds it, or it is gone
 
     def find(self, name: str, size: int | None) -> str | None:
@@ -126,14 +136,15 @@ class CacheFolder:
         """Give an object that is whole and compared its name; return where it is."""
         partial.cut()
         path = self._path(self._objects, name)
-        _BEFORE_KEEP()
-        _move(partial.path, path)
-        _AFTER_KEEP()
-        partial.protect()
-        self._note_use(path)
         with self._changing:
+            _BEFORE_KEEP()
+            _move(partial.path, path)
+            _AFTER_KEEP()
+            self._kept += 1
             if self._held is not None:
                 self._held += partial.size_now()
+        partial.protect()
+        self._note_use(path)
         return path
 
     def drop(self, name: str) -> None:
@@ -143,13 +154,19 @@ class CacheFolder:
     def make_room(self, size: int) -> bool:
         """Remove what was not used for the longest time, until there is room for ``size`` more bytes.
 
-        False where there is none: it is more than the quota, or what is in use takes too much of it.
+        False where there is none, and then nothing is removed: it is more than the quota, or what is in use
+        takes too much of it. What is on its way is part of ``size``, and not looked at.
         """
         quota = self.quota()
         if size > quota:
             return False
-        if self._held_bytes() + size > quota:
-            self.trim(max(0, int(quota * (1 - _SLACK)) - size))
+        if self._held_bytes() + size <= quota:
+            return True
+        found = self._found()
+        stays = sum(each.bytes for each in found if self._is_in_use(each.name))
+        if stays + size > quota:
+            return False
+        self._remove_from(found, max(0, int(quota * (1 - _SLACK)) - size))
         return self._held_bytes() + size <= quota
 
     def trim(self, most_bytes: int) -> Held:
@@ -157,28 +174,37 @@ class CacheFolder:
 
         What is in use stays, even where there is more of it.
         """
-        found = sorted(self._stats(), key=lambda each: each[1].st_atime_ns)
-        held = sum(_bytes_of(path, seen) for path, seen in found)
-        removed = files = 0
-        for path, seen in found:
-            if held - removed <= most_bytes:
-                break
-            with self._changing:
-                if self._is_in_use(os.path.basename(path)):
-                    continue
-                _BEFORE_REMOVE()
-                self._remove(path)
-            removed, files = removed + _bytes_of(path, seen), files + 1
-        with self._changing:
-            self._held = held - removed
-        return Held(removed, files)
+        return self._remove_from(self._found(), most_bytes)
 
     def count(self) -> Held:
         """Look how much there is."""
-        sizes = [_bytes_of(path, seen) for path, seen in self._stats()]
+        found = self._found()
+        return Held(sum(each.bytes for each in found), len(found))
+
+    def _found(self) -> list[_Found]:
+        """All that is there, but for what is on its way; what was used last comes last."""
+        kept = self._kept
+        found = sorted(self._stats(), key=lambda each: each.used_ns)
         with self._changing:
-            self._held = sum(sizes)
-        return Held(sum(sizes), len(sizes))
+            if self._kept == kept:  # nothing came meanwhile that may or may not be in it
+                self._held = sum(each.bytes for each in found)
+        return found
+
+    def _remove_from(self, found: list[_Found], most_bytes: int) -> Held:
+        held = sum(each.bytes for each in found)
+        removed = files = 0
+        for each in found:
+            if held - removed <= most_bytes:
+                break
+            with self._changing:
+                if self._is_in_use(each.name):
+                    continue
+                _BEFORE_REMOVE()
+                self._remove(each.path)
+                if self._held is not None:
+                    self._held -= each.bytes
+            removed, files = removed + each.bytes, files + 1
+        return Held(removed, files)
 
     def quota(self) -> int:
         """How many bytes the cache may hold now; some of the disk is always left to others."""
@@ -199,8 +225,9 @@ class CacheFolder:
         return os.path.isdir(self._root)
 
     def _held_bytes(self) -> int:
-        held = self._held
-        return self.count().bytes if held is None else held
+        if self._held is None:
+            self._found()
+        return self._held or 0
 
     def _path(self, kind: str, name: str) -> str:
         return os.path.join(self._root, kind, name[:2], name)
@@ -216,12 +243,14 @@ class CacheFolder:
         except OSError:
             return []
 
-    def _stats(self) -> Iterator[tuple[str, os.stat_result]]:
+    def _stats(self) -> Iterator[_Found]:
         for kind in (*self._folders(), _PARTIAL):
             for folder, _, names in os.walk(os.path.join(self._root, kind)):
-                for path in (os.path.join(folder, name) for name in names):
-                    with contextlib.suppress(OSError):
-                        yield path, os.stat(path, follow_symlinks=False)
+                for name in names:
+                    if kind != _PARTIAL or not self._is_in_use(name):
+                        path = os.path.join(folder, name)
+                        with contextlib.suppress(OSError):
+                            yield _seen(name, path, is_partial=kind == _PARTIAL)
 
     def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -353,9 +382,10 @@ def _move(path: str, target: str) -> None:
     os.rename(path, target)
 
 
-def _bytes_of(path: str, seen: os.stat_result) -> int:
-    is_partial = os.path.basename(os.path.dirname(path)) == _PARTIAL
-    return min(seen.st_size, seen.st_blocks * _BLOCK_BYTES) if is_partial else seen.st_size
+def _seen(name: str, path: str, *, is_partial: bool) -> _Found:
+    seen = os.stat(path, follow_symlinks=False)
+    taken = min(seen.st_size, seen.st_blocks * _BLOCK_BYTES) if is_partial else seen.st_size
+    return _Found(name, path, taken, seen.st_atime_ns)
 
 
 def _sha256_of(path: str) -> str:

@@ -78,7 +78,9 @@ class Delivery:
         self._hold = hold
         self._send = send
         self._room = room
-        self._used = dict[str, int]()  # bytes of objects that take room, by name
+        self._using = set[str]()  # objects that take room …
+        self._used_bytes = 0  # … and how much
+        self._is_full = False  # there was no room for one, as others are in use
         self._packs = _Packs()
         self._has_more = False
 
@@ -144,10 +146,11 @@ class Delivery:
         size = PACK_BYTES if errand.named.size is None else errand.named.size
         if size > self._room.most_bytes:
             return partial(_done, errand.nowhere())
-        used = sum(self._used.values()) if errand.named.name not in self._used else 0
-        if used and used + size > self._room.at_once_bytes:
-            return None
-        self._used[errand.named.name] = size
+        if errand.named.name not in self._using:
+            if self._used_bytes and self._used_bytes + size > self._room.at_once_bytes:
+                return None
+            self._using.add(errand.named.name)
+            self._used_bytes += size
         return partial(self._fetch, errand)
 
     async def _run(self, errand: _Errand, way: Callable[[], Awaitable[list[Place]]]) -> None:
@@ -162,15 +165,19 @@ class Delivery:
                 await self._send(Told(errand.places))
 
     async def _fetch(self, errand: _Errand) -> list[Place]:
+        if self._is_full:
+            file = await self._fetcher.find(errand.named, self._hold)
+            return errand.placed(file, is_checked=True) if file else errand.nowhere()
         try:
             file = await self._fetcher.fetch(self._source, errand.named, self._hold)
         except CacheUnusable:
+            self._is_full = True
             return errand.nowhere()
         return errand.placed(file, is_checked=True)
 
     async def _few(self, errand: _Errand) -> list[Place]:
         """A few entries of a pack: out of the pack if it is here, else their bytes alone."""
-        file = await self._fetcher.find(errand.named.name, self._hold)
+        file = await self._fetcher.find(errand.named, self._hold)
         if file is not None:
             return errand.placed(file, is_checked=True)
         registry, project, places = self._source.registry, self._source.project, list[Place]()

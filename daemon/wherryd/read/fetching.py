@@ -112,12 +112,13 @@ class Fetcher:
         held = await self._threads.run(self.folder.count)
         return held, await self._threads.run(self.folder.quota)
 
-    async def find(self, name: str, hold: Hold) -> str | None:
-        """Where a pack is that the cache has, or that is coming; None for all others."""
+    async def find(self, named: Named, hold: Hold) -> str | None:
+        """Where an object is that the cache has, or that is coming; None for all others."""
+        name = named.name.removeprefix("sha256:")
         self._use(name, hold)
         if name in self._going:
             await self._going[name].is_over.wait()
-        return await self._threads.run(partial(self.folder.find, name, None))
+        return await self._threads.run(partial(self.folder.find, name, named.size))
 
     async def fetch(self, source: Source, named: Named, hold: Hold) -> str:
         """Bring an object here unless it is; return the path of its file, which must not be written to.

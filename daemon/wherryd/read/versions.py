@@ -12,14 +12,17 @@ from itertools import islice
 
 import msgspec
 
-from wherry.errors import NotFoundError, TypeTaken
+from wherry.errors import NotFoundError, StoreDamaged, TypeTaken
 from wherry.wire.names import is_version
 from wherryd.closing import closing
+from wherryd.log import get_logger
 from wherryd.model import Alias, Edit, VersionRecord
 from wherryd.registry.base import Registry
 from wherryd.together import all_of
 
 READ_AT_ONCE = 16
+
+_log = get_logger("read")
 
 
 class FoundVersion(msgspec.Struct, frozen=True):
@@ -71,7 +74,7 @@ class Versions:
             raise NotFoundError(f"{self._title} has no version {version or 'latest'}")
         latest = record if version in ("", "latest") else await self._latest(numbers)
         aliases = await self._registry.list_aliases(self._project, self._name)
-        edit = await self._edit(record, numbers)
+        edit = await self._edit(record.version, numbers)
         return _found(record, edit, aliases, latest.version if latest else -1)
 
     async def newest_first(self) -> AsyncGenerator[FoundVersion, None]:
@@ -81,9 +84,9 @@ class Versions:
         aliases = await self._registry.list_aliases(self._project, self._name)
         latest = -1
         async with closing(self._records(numbers)) as records:
-            async for record in records:
+            async for record, edit in records:
                 latest = max(latest, record.version)
-                yield _found(record, await self._edit(record, numbers), aliases, latest)
+                yield _found(record, edit, aliases, latest)
 
     async def latest_number(self) -> int:
         """The highest number that is not deleted; -1 where there is none."""
@@ -106,11 +109,19 @@ class Versions:
         stamps = await self._registry.list_versions(self._project, self._name)
         return {stamp.version: stamp.is_edited for stamp in reversed(stamps)}
 
-    async def _edit(self, record: VersionRecord, numbers: Mapping[int, bool]) -> Edit | None:
-        if not numbers.get(record.version, True):
+    async def _edit(self, number: int, numbers: Mapping[int, bool]) -> Edit | None:
+        if not numbers.get(number, True):
             return None
-        stored = await self._registry.read_edit(self._project, self._name, record.version)
+        stored = await self._registry.read_edit(self._project, self._name, number)
         return stored.edit if stored else None
+
+    async def _edit_in_a_list(self, number: int, numbers: Mapping[int, bool]) -> Edit | None:
+        """One that can't be read is told of where its version is asked for, and hides no others."""
+        try:
+            return await self._edit(number, numbers)
+        except StoreDamaged as error:
+            _log.warning("what was saved of a version can't be read", error=str(error))
+            return None
 
     async def _number_of(self, version: str) -> int:
         if is_version(version):
@@ -127,18 +138,26 @@ class Versions:
         return stored.record
 
     async def _latest(self, numbers: Iterable[int]) -> VersionRecord | None:
-        for number in numbers:
-            record = await self._read(number)
-            if record is not None:
-                return record
-        return None
-
-    async def _records(self, numbers: Iterable[int]) -> AsyncGenerator[VersionRecord, None]:
-        left = iter(numbers)
-        while chunk := [*islice(left, READ_AT_ONCE)]:
+        """The first that is not deleted: most likely the very first; else a few are read at once."""
+        left, count = iter(numbers), 1
+        while chunk := [*islice(left, count)]:
             for record in await all_of(*(partial(self._read, number) for number in chunk)):
                 if record is not None:
-                    yield record
+                    return record
+            count = READ_AT_ONCE
+        return None
+
+    async def _records(
+        self, numbers: Mapping[int, bool]
+    ) -> AsyncGenerator[tuple[VersionRecord, Edit | None], None]:
+        async def read(number: int) -> tuple[VersionRecord | None, Edit | None]:
+            return await self._read(number), await self._edit_in_a_list(number, numbers)
+
+        left = iter(numbers)
+        while chunk := [*islice(left, READ_AT_ONCE)]:
+            for record, edit in await all_of(*(partial(read, number) for number in chunk)):
+                if record is not None:
+                    yield record, edit
 
 
 async def list_artifacts(

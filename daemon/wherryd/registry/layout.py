@@ -3,8 +3,8 @@
 Owns: making keys from plain names, and reading numbers and names back out of listed keys.
 Does not own: what the objects hold (``records``, ``manifest``), or any I/O.
 
-A name becomes one segment by percent-encoding. Keys that this version does not know (an
-``.edit.json``, a newer format's objects) are no versions and no aliases; readers pass them over.
+A name becomes one segment by percent-encoding. Keys that this version does not know (a
+newer format's objects) are no versions and no aliases; readers pass them over.
 """
 
 from __future__ import annotations

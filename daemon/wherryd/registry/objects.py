@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from wherry.errors import BadName, StoreDamaged, StoreUnavailable
@@ -43,8 +44,11 @@ from wherryd.stores.base import (
     PackBody,
     UploadStat,
 )
+from wherryd.together import all_of
 
 _T = TypeVar("_T")
+#: Small objects that are read side by side.
+_AT_ONCE = 16
 _KEY_OF = {
     Kind.BLOB: layout.blob_key,
     Kind.PACK: layout.pack_key,
@@ -275,13 +279,15 @@ class ObjectRegistry:
 
     async def list_aliases(self, project: str, name: str) -> list[Alias]:
         """All alias objects of an artifact, removed ones too."""
-        aliases = []
-        async for stat in self._store.list(layout.aliases_prefix(project, name)):
-            alias = layout.parse_alias(stat.key)
-            stored = await self.read_alias(project, name, alias) if alias is not None else None
-            if stored:
-                aliases.append(stored.alias)
-        return aliases
+        keys = [stat.key async for stat in self._store.list(layout.aliases_prefix(project, name))]
+        names = [alias for key in keys if (alias := layout.parse_alias(key)) is not None]
+        found: list[StoredAlias | None] = []
+        for start in range(0, len(names), _AT_ONCE):
+            chunk = names[start : start + _AT_ONCE]
+            found += await all_of(
+                *(partial(self.read_alias, project, name, alias) for alias in chunk)
+            )
+        return [stored.alias for stored in found if stored is not None]
 
     # ── reading back ───────────────────────────────────────────────────────────────────────────
     async def open_manifest(

@@ -118,10 +118,18 @@ def decode_version(key: str, body: bytes) -> VersionRecord | Tombstone:
 
 def decode_edit(key: str, body: bytes) -> Edit:
     """Read what was saved of a version. Raises as ``decode_version``."""
-    edit = _decode(key, body, Edit)
+    try:
+        edit = _decode(key, body, Edit)
+    except StoreDamaged as error:
+        raise _damaged_edit(key, error.message) from error
     if edit.version < 0:
-        raise damaged(key, f"there is no version {edit.version}")
+        raise _damaged_edit(key, f"{key} is damaged: there is no version {edit.version}")
     return edit
+
+
+def _damaged_edit(key: str, what: str) -> StoreDamaged:
+    hint = f"Remove {key}, and save it again: the version itself, as it was logged, is beside it."
+    return StoreDamaged(what, hint=hint)
 
 
 def decode_alias(key: str, body: bytes) -> Alias:

@@ -24,7 +24,7 @@ from wherryd.read.fetching import Fetcher
 from wherryd.references.table import Resolvers
 from wherryd.rpc.choosing import ChoosingCalls, RestartLane
 from wherryd.rpc.collecting import CollectingCalls
-from wherryd.rpc.editing import EditingCalls
+from wherryd.rpc.editing import EditingCalls, ForWriting
 from wherryd.rpc.fetching import FetchingCalls
 from wherryd.rpc.log import LogCalls
 from wherryd.rpc.meeting import Identity, MeetingCalls
@@ -55,6 +55,7 @@ class Calls(msgspec.Struct, frozen=True):
     is_receiving: Callable[[], bool]
     fullness: Callable[[], Fullness]
     fetcher: Fetcher
+    for_writing: ForWriting
 
     def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
         """The handlers that a server needs."""
@@ -77,7 +78,7 @@ class Calls(msgspec.Struct, frozen=True):
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
         choosing = ChoosingCalls(self.queue, self.restart_lane, self.nudge)
         reading = ReadingCalls(self.stores, self.default_store, self.resolvers, self.clock)
-        editing = EditingCalls(self.stores, self.default_store, self.clock)
+        editing = EditingCalls(self.for_writing, self.default_store, self.clock)
         fetching = FetchingCalls(
             self.stores, self.default_store, self.fetcher, self.clock, self.life
         )

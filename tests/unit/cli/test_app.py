@@ -103,6 +103,7 @@ def test_exit_code_is_wrong(
         ("gc", "say what to look for: --uploads"),
         ("alias model:v0 latest", "ALIAS...: latest is the highest version, and can't be moved."),
         ("alias model:v0 v7", "looks like a version number"),
+        ("alias --remove model:v3 best", "name the artifact alone"),
         ("cache cleanup much", "SIZE: 'much' is not a number of bytes above 0, such as"),
     ],
 )

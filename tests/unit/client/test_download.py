@@ -215,6 +215,11 @@ def test_reference_is_not_fetched(recorder: Recorder, tmp_path: Path) -> None:
     artifact.download("root")
     assert files_below(tmp_path / "root") == {"plain": b"p", "ref": b"data"}
     assert artifact.get_entry("ref").ref_target() == (tmp_path / "a file").as_uri()
+    assert Path(artifact.get_entry("ref").download("alone")).read_bytes() == b"data"
+    artifact.download("some", path_prefix="")
+    artifact.download("skipped", path_prefix="", skip_cache=True)
+    assert files_below(tmp_path / "some") == files_below(tmp_path / "skipped")
+    assert files_below(tmp_path / "some") == {"plain": b"p", "ref": b"data"}
     (tmp_path / "a file").write_bytes(b"else")
     with pytest.raises(errors.ReferenceFailed, match="has changed"):
         artifact.download("again")

@@ -81,6 +81,77 @@ def test_what_is_changed_before_the_commit_is_lost(recorder: Recorder) -> None:
     assert not asked.HasField("description")
 
 
+def test_a_failed_save_is_forgotten(artifact: wherry.Artifact, recorder: Recorder) -> None:
+    """What could not be saved is saved the next time."""
+    recorder.refuse("EditVersion", "StoreUnavailable")
+    artifact.tags.append("u")
+    with pytest.raises(errors.StoreUnavailable):
+        artifact.save()
+    artifact.save()
+    assert [list(asked.tags.tags) for asked in recorder.edits] == [["t", "u"]]
+    artifact.aliases.append("latest ")
+    recorder.refuse("EditVersion", "BadName")
+    with pytest.raises(errors.BadName):
+        artifact.save()
+    artifact.aliases.remove("latest ")
+    artifact.save()
+    assert len(recorder.edits) == 1
+
+
+def test_what_is_held_is_another_object(artifact: wherry.Artifact, recorder: Recorder) -> None:
+    """Metadata and lists stay the same objects over a save: what is changed of them is saved, too."""
+    metadata, tags, aliases = artifact.metadata, artifact.tags, artifact.aliases
+    metadata["x"] = 1
+    artifact.save()
+    metadata["y"] = 2
+    tags.append("u")
+    aliases.append("prod")
+    artifact.save()
+    assert [asked.metadata for asked in recorder.edits] == [
+        b'{"a":{"b":1},"x":1}',
+        b'{"a":{"b":1},"x":1,"y":2}',
+    ]
+    assert list(recorder.edits[1].tags.tags) == ["t", "u"]
+    assert list(recorder.edits[1].add_aliases) == ["prod"]
+
+
+def test_a_log_is_a_users_move(recorder: Recorder) -> None:
+    """Aliases that a second run gave by logging are no user's: saving something else leaves them alone."""
+    first, logged = wherry.init(project="cats"), wherry.Artifact("data", "dataset")
+    first.log_artifact(logged)
+    recorder.commit(0, 0)
+    wherry.init(project="cats", id="second").log_artifact(logged, aliases=["prod"])
+    logged.description = "x"
+    logged.save()
+    (asked,) = recorder.edits
+    assert list(asked.add_aliases) == list(asked.remove_aliases) == []
+
+
+def test_metadata_of_others_is_lost(recorder: Recorder) -> None:
+    """What others have put into a draft's metadata stays beside what is changed here."""
+    run = wherry.init(project="cats", group="g")
+    whole = wherry.Artifact("set", "dataset", metadata={"mine": 1, "gone": 1})
+    run.finish_artifact(whole)
+    recorder.commit(0, 0)
+    recorder.versions[0].metadata = b'{"gone":1,"mine":1,"theirs":2}'
+    whole._life.metadata["done"] = True
+    del whole._life.metadata["gone"]
+    whole.save()
+    (asked,) = recorder.edits
+    assert asked.metadata == b'{"done":true,"mine":1,"theirs":2}'
+
+
+def test_numbers_of_numpy_are_an_error(artifact: wherry.Artifact, recorder: Recorder) -> None:
+    """Metadata is made plain when it is saved, as when it is logged; until then it harms nothing."""
+    numpy = pytest.importorskip("numpy")
+    artifact.metadata["acc"] = numpy.float32(0.5)
+    artifact.metadata["bad"] = float("nan")
+    assert artifact.digest == ""
+    artifact.save()
+    (asked,) = recorder.edits
+    assert asked.metadata == b'{"a":{"b":1},"acc":0.5,"bad":"NaN"}'
+
+
 @pytest.mark.parametrize(
     ("before", "now", "there", "merged"),
     [

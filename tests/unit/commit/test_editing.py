@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import digest
-from wherry.errors import NotFoundError, UsageError
+from wherry.errors import NotFoundError, StoreDamaged, UsageError
 from wherryd.clock import SystemClock
 from wherryd.commit.editing import Changes, Editor
-from wherryd.model import Alias, Lane, RunInfo, Tombstone, VersionRecord
+from wherryd.model import Lane, RunInfo, Tombstone, VersionRecord
 from wherryd.read.versions import FoundVersion, Versions
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.registry.records import encode
@@ -37,6 +38,7 @@ class Racing(MemoryStore):
         return await super().put_if_match(key, body, etag)
 
     async def _let_others(self) -> None:
+        await anyio.lowlevel.checkpoint()  # as on any network, others come between
         if self.before:
             await self.before.pop()()
 
@@ -193,8 +195,25 @@ async def test_many_at_once_lose_a_move(registry: ObjectRegistry) -> None:
     assert len({each.write for each in aliases.values()}) == 11
 
 
-def test_no_alias_is_a_move(editor: Editor) -> None:
-    """Nothing said is nothing to do."""
-    assert not Changes(add_aliases=["a"]).has_edit
-    assert Changes(description=(None,)).has_edit
-    assert isinstance(Alias(1, "a", None, 0, "w"), Alias)
+async def test_a_damaged_edit_hides_versions(
+    editor: Editor, registry: ObjectRegistry, store: Racing
+) -> None:
+    """What was saved and can't be read is an error where that version is asked for, with what to do."""
+    await editor.change(1, Changes(tags=["t"]))
+    await store.put("cats/artifacts/model/versions/v00000001.edit.json", b"{}")
+    with pytest.raises(StoreDamaged) as caught:
+        await _found(registry, "v1")
+    assert caught.value.hint is not None and "Remove" in caught.value.hint
+    listed = [
+        each.record.version async for each in Versions(registry, "cats", "model").newest_first()
+    ]
+    assert listed == [2, 1, 0]
+
+
+async def test_a_delete_races(editor: Editor, registry: ObjectRegistry, store: Racing) -> None:
+    """Of two that delete a version both have deleted it."""
+    other = Editor(LANE, registry, SystemClock())
+    store.before = [lambda: other.delete(1, with_aliases=False)]
+    await editor.delete(1, with_aliases=False)
+    stored = await registry.read_version("cats", "model", 1)
+    assert stored is not None and isinstance(stored.record, Tombstone)
