@@ -205,11 +205,20 @@ def api_runs(): wandb.Api().runs("p")
 @case
 def api_types(): wandb.Api().artifact_types("p")
 @case
-def save():
-    a.metadata["x"] = 2
+def save_badly():
+    a.aliases.append("v7")
     a.save()
+a.aliases.remove("v7")
+a.metadata["x"] = 2
+a.aliases.append("prod")
+a.save()
+assert wandb.Api().artifact("p/a:prod").metadata["x"] == 2
 @case
-def delete(): a.delete()
+def delete_named(): a.delete()
+a.delete(delete_aliases=True)
+assert a.state == "DELETED"
+@case
+def deleted(): wandb.Api().artifact("p/a:v0")
 @case
 def new_draft(): a.new_draft()
 @case
@@ -253,8 +262,9 @@ KINDS = {
     "wrong_type": ("ValueError", "dataset"),
     "api_runs": ("NotYet", "not built yet"),
     "api_types": ("NotYet", "not built yet"),
-    "save": ("NotYet", "not built yet"),
-    "delete": ("NotYet", "not built yet"),
+    "save_badly": ("ValueError", "version number"),
+    "delete_named": ("WherryError", "prod"),
+    "deleted": ("WherryError", "v0"),
     "new_draft": ("NotYet", "not built yet"),
     "logged_by": ("NotYet", "not built yet"),
     "used_by": ("NotYet", "not built yet"),
