@@ -14,7 +14,7 @@ from tests.simulation.loop import SimClock
 from tests.simulation.plan import Plan
 from tests.simulation.promises import Broken, Logged, Moved, Promises
 from tests.simulation.store import SimStore, World
-from wherry.errors import StoreError, StoreUnavailable
+from wherry.errors import NotFoundError, StoreError, StoreUnavailable
 from wherryd.commit.editing import Editor
 from wherryd.model import Lane, RunInfo, State
 from wherryd.queue.base import Filter, WrongState
@@ -175,6 +175,8 @@ class Users:
         while True:
             try:
                 await act()
+                return
+            except NotFoundError:  # the store was emptied meanwhile: there is nothing to be done
                 return
             except (StoreError, EtagMismatch, WriteConflict):
                 await asyncio.sleep(self._chance.random())
