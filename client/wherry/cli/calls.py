@@ -171,10 +171,9 @@ class Daemon:
 
     def edit(self, found: pb.Version, changes: pb.EditVersionRequest) -> pb.Version:
         """Change a version; give it as it is then. Raises ``BadName``, ``NotFoundError``."""
-        changes.store = found.store or self.settings.store
-        changes.project, changes.name = found.project, found.name
-        changes.version = found.version
-        return self._connection.unary("EditVersion", changes, pb.Version, timeout_s=120.0)
+        from wherry import stored
+
+        return stored.edit(stored.StoredVersion(self.settings.home, found), changes).record
 
     def entries(self, version: pb.Version) -> Iterator[pb.Entry]:
         """Give a version's entries by path."""

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from wherry.cli.command import option
 from wherry.cli.words import read_span
 from wherry.errors import UsageError
-from wherry.wire import settings
+from wherry.wire import names, settings
 from wherry.wire.address import normalize_store
 from wherry.wire.names import check_alias, check_name, parse_artifact_ref
 
@@ -89,9 +89,7 @@ def check_new_alias(text: str) -> str:
 @reads
 def check_moved_alias(text: str) -> str:
     """Refuse what can be no alias that is moved."""
-    if text == "latest":
-        raise ValueError("latest is the highest version, and can't be moved")
-    return check_alias(text)
+    return names.check_moved_alias(text)
 
 
 @reads

@@ -71,6 +71,16 @@ def is_version(text: str) -> bool:
     return text[:1] == "v" and text[1:].isascii() and text[1:].isdigit()
 
 
+def check_moved_alias(alias: str) -> str:
+    """Return ``alias`` if a user may give it to a version, or take it away. Raises ``BadName``."""
+    if alias == "latest":
+        raise BadName(
+            "latest is the highest version, and can't be moved.",
+            hint="Use another alias; logging makes the next latest.",
+        )
+    return check_alias(alias)
+
+
 def check_text(kind: str, text: str | None) -> str | None:
     """Return ``text`` as it is, if it can be written down. Raises ``UsageError``."""
     if text is not None and not isinstance(text, str):

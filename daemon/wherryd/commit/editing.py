@@ -9,7 +9,7 @@ ends in the middle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -84,14 +84,9 @@ class Editor:
             if only_from is not None and (there is None or there.version != only_from):
                 return
             moved = moved_by_user(there, alias, version, highest, self._clock.token())
+            etag = stored.etag if stored else None
             _BEFORE_MOVE()
-            try:
-                await self._registry.write_alias(
-                    lane.project, lane.name, moved, stored.etag if stored else None
-                )
-            except _RACED:
-                await self._wait_shortly()
-            else:
+            if await self._tried(self._registry.write_alias(lane.project, lane.name, moved, etag)):
                 _AFTER_MOVE()
                 return
 
@@ -125,13 +120,10 @@ class Editor:
                 deleted=rfc3339(self._clock.now()),
             )
             _BEFORE_BURY()
-            try:
-                await self._registry.bury_version(
-                    lane.project, lane.name, version, tombstone, stored.etag
-                )
-            except _RACED:
-                await self._wait_shortly()
-            else:
+            bury = self._registry.bury_version(
+                lane.project, lane.name, version, tombstone, stored.etag
+            )
+            if await self._tried(bury):
                 _AFTER_BURY()
                 return
 
@@ -151,14 +143,9 @@ class Editor:
                 write=self._clock.token(),
                 tags=before.tags if changes.tags is None else changes.tags,
             )
+            etag = stored.etag if stored else None
             _BEFORE_EDIT()
-            try:
-                await self._registry.write_edit(
-                    lane.project, lane.name, edit, stored.etag if stored else None
-                )
-            except _RACED:
-                await self._wait_shortly()
-            else:
+            if await self._tried(self._registry.write_edit(lane.project, lane.name, edit, etag)):
                 _AFTER_EDIT()
                 return
 
@@ -190,5 +177,11 @@ class Editor:
     def _title(self) -> str:
         return f"{self._lane.project}/{self._lane.name}"
 
-    async def _wait_shortly(self) -> None:
-        await self._clock.sleep(self._clock.random() * SHORT_S)
+    async def _tried(self, write: Awaitable[None]) -> bool:
+        """Whether a conditional write was made; False, after a pause, where somebody else came first."""
+        try:
+            await write
+        except _RACED:
+            await self._clock.sleep(self._clock.random() * SHORT_S)
+            return False
+        return True

@@ -210,19 +210,13 @@ class CacheFolder:
         """How many bytes the cache may hold now; some of the disk is always left to others."""
         held = self._held_bytes()
         try:
-            free = shutil.disk_usage(self._root if self._exists() else self._home).free
+            there = os.path.isdir(self._root)
+            free = shutil.disk_usage(self._root if there else os.path.dirname(self._root)).free
         except OSError:
             return 0
         if self.quota_bytes is None:
             return int((free + held) * FREE_SHARE)
         return max(0, min(self.quota_bytes, held + free - LEFT_BYTES))
-
-    @property
-    def _home(self) -> str:
-        return os.path.dirname(self._root)
-
-    def _exists(self) -> bool:
-        return os.path.isdir(self._root)
 
     def _held_bytes(self) -> int:
         if self._held is None:

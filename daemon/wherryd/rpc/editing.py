@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from wherry.errors import BadName, UsageError
+from wherry.errors import UsageError
 from wherry.wire import wherry_pb2 as pb
-from wherry.wire.names import check_alias, check_name, check_text
+from wherry.wire.names import check_moved_alias, check_name, check_text
 from wherryd.clock import Clock
 from wherryd.commit.editing import Changes, Editor
 from wherryd.model import Lane
@@ -67,15 +67,6 @@ def _changes_of(request: pb.EditVersionRequest) -> Changes:
         tags=[check_name("tag", tag) for tag in request.tags.tags]
         if request.HasField("tags")
         else None,
-        add_aliases=[_alias(alias) for alias in request.add_aliases],
-        remove_aliases=[_alias(alias) for alias in request.remove_aliases],
+        add_aliases=[check_moved_alias(alias) for alias in request.add_aliases],
+        remove_aliases=[check_moved_alias(alias) for alias in request.remove_aliases],
     )
-
-
-def _alias(alias: str) -> str:
-    if alias == "latest":
-        raise BadName(
-            "latest is the highest version, and can't be moved",
-            hint="Use another alias; logging makes the next latest.",
-        )
-    return check_alias(alias)

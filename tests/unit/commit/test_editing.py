@@ -11,10 +11,11 @@ import pytest
 
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import digest
+from tests.unit.daemon.stored import version_record
 from wherry.errors import NotFoundError, StoreDamaged, UsageError
 from wherryd.clock import SystemClock
 from wherryd.commit.editing import Changes, Editor
-from wherryd.model import Lane, RunInfo, Tombstone, VersionRecord
+from wherryd.model import Lane, Tombstone
 from wherryd.read.versions import FoundVersion, Versions
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.registry.records import encode
@@ -66,24 +67,7 @@ def editor(registry: ObjectRegistry) -> Editor:
 
 
 async def _log(registry: ObjectRegistry, number: int) -> None:
-    record = VersionRecord(
-        format=1,
-        version=number,
-        request=f"request-{number}",
-        type="kind",
-        description="as logged",
-        metadata={"step": number},
-        entries=0,
-        size=0,
-        manifest=digest(b""),
-        digest=digest(b"entries"),
-        content=digest(b"content"),
-        run=RunInfo("run1"),
-        inputs=[],
-        aliases=[],
-        created="2026-11-23T14:00:00.123Z",
-        client="test",
-    )
+    record = version_record(number, "as logged")
     await registry.create_version("cats", "model", number, encode(record))
 
 

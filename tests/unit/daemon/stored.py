@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import HandClock, digest
-from wherryd.model import Entry, Manifest, Reference, Source
+from wherryd.model import Entry, Manifest, Reference, RunInfo, Source, VersionRecord
 from wherryd.registry.manifest import ManifestWriter
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import FileBody, PackBody
@@ -83,3 +83,25 @@ def _write_manifest(path: str, entries: list[Entry]) -> Manifest:
     with ManifestWriter(path) as writer:
         writer.add_batch(entries)
         return writer.finish()
+
+
+def version_record(number: int, description: str | None = None) -> VersionRecord:
+    """The record of a version without entries."""
+    return VersionRecord(
+        format=1,
+        version=number,
+        request=f"request-{number}",
+        type="kind",
+        description=description,
+        metadata={"step": number},
+        entries=0,
+        size=0,
+        manifest=digest(b""),
+        digest=digest(b"entries"),
+        content=digest(b"content"),
+        run=RunInfo("run1"),
+        inputs=[],
+        aliases=[],
+        created="2026-11-23T14:00:00.123Z",
+        client="test",
+    )

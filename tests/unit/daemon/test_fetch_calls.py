@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from wherryd.read.cache import CacheFolder
 from wherryd.read.fetching import Fetcher
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.rpc.fetching import HELD_S, FetchingCalls
+from wherryd.together import all_of
 
 STORE = "s3://bucket"
 
@@ -110,12 +112,14 @@ async def test_a_leaving_daemon_waits_for_copies(bench: Bench, tmp_path: Path) -
 async def test_a_client_that_hangs_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     """After an hour in which a client does not hang up it has had its time."""
     request = await bench.put(tmp_path, {"a": b"a"})
+
+    async def let_time_pass() -> None:
+        await bench.wait_told()
+        await anyio.wait_all_tasks_blocked()
+        bench.clock.advance(HELD_S + 1)
+
     with pytest.raises(CommError):
-        async with _plain(), anyio.create_task_group() as tasks:
-            tasks.start_soon(bench.calls.fetch_files, request, bench.send)
-            await bench.wait_told()
-            await anyio.wait_all_tasks_blocked()
-            bench.clock.advance(HELD_S + 1)
+        await all_of(partial(bench.calls.fetch_files, request, bench.send), let_time_pass)
 
 
 async def test_a_large_object_comes_in_silence(
@@ -141,14 +145,3 @@ async def test_a_large_object_comes_in_silence(
         go_on.set()
         await bench.wait_told()
         tasks.cancel_scope.cancel()
-
-
-class _plain:  # noqa: N801 (used as a block)
-    """One plain error instead of a group of one."""
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, BaseExceptionGroup):
-            raise error.exceptions[0]

@@ -13,14 +13,12 @@ import pytest
 
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import HandClock, digest
-from tests.unit.daemon.stored import Ranges, put_files, put_packed
+from tests.unit.daemon.stored import Ranges, put_files, put_packed, version_record
 from wherry.errors import NotFoundError, StoreDamaged, TypeTaken
 from wherryd.model import (
     Alias,
     ManifestEntry,
-    RunInfo,
     Tombstone,
-    VersionRecord,
 )
 from wherryd.read.files import AHEAD, SMALL_BYTES, Chunk, Reader, Wanted, batches
 from wherryd.read.stretches import GAP_BYTES
@@ -43,25 +41,7 @@ def registry(store: MemoryStore) -> ObjectRegistry:
 
 async def _commit(registry: ObjectRegistry, number: int, name: str = "model") -> None:
     await registry.claim_type("cats", name, "kind")
-    record = VersionRecord(
-        format=1,
-        version=number,
-        request=f"request-{number}",
-        type="kind",
-        description=None,
-        metadata={"step": number},
-        entries=0,
-        size=0,
-        manifest=digest(b""),
-        digest=digest(b"entries"),
-        content=digest(b"content"),
-        run=RunInfo("run1"),
-        inputs=[],
-        aliases=[],
-        created="2026-11-23T14:00:00.123Z",
-        client="test",
-    )
-    await registry.create_version("cats", name, number, encode(record))
+    await registry.create_version("cats", name, number, encode(version_record(number)))
 
 
 async def _delete(registry: ObjectRegistry, number: int) -> None:
