@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from wherry import starting, stored
+from wherry import known_runs, starting, stored
 from wherry.artifact import Artifact, StoredArtifact
 from wherry.errors import NotFoundError, TypeTaken
+from wherry.known_runs import KnownRun
 from wherry.later import LaterApi
-from wherry.wire.names import ArtifactRef, parse_artifact_ref
+from wherry.lineage import Lineage, trace
+from wherry.wire.names import ArtifactRef, check_name, parse_artifact_ref
 
 
 class Api(LaterApi):
@@ -78,6 +80,60 @@ class Api(LaterApi):
         found = stored.find_all(self._place(name)[1], type_name)
         return [StoredArtifact(each) for each in found if wanted <= set(each.record.tags)]
 
+    def runs(
+        self,
+        path: str | None = None,
+        filters: Mapping[str, object] | None = None,
+        order: str = "-created_at",
+        per_page: int = 50,
+        *,
+        group: str | None = None,
+    ) -> list[KnownRun]:
+        """Find the runs of a project that have logged or used something, those that began last first.
+
+        Args:
+            path: ``project`` or ``entity/project``; the settings' project by default.
+            filters: {"group": …}, {"job_type": …}, {"display_name": …}, {"state": …}; other filters of W&B's
+                are an error.
+            order: ``-created_at``, or ``+created_at`` for those that began first.
+            per_page: accepted, without effect.
+            group: only runs of this group.
+
+        Raises:
+            UsageError: a filter or an order that there is not.
+            StoreError: the store can't be read now.
+        """
+        del per_page
+        return known_runs.choose(self._runs_at(path), filters or {}, order, group or "")
+
+    def run(self, path: str) -> KnownRun:
+        """Find a run that has logged or used something.
+
+        Args:
+            path: ``id``, ``project/id`` or ``entity/project/id``.
+
+        Raises:
+            NotFoundError: there is none.
+            StoreError: the store can't be read now.
+        """
+        place, _, run_id = path.strip("/").rpartition("/")
+        return known_runs.find_run(self._runs_at(place), check_name("run id", run_id))
+
+    def lineage(self, name: str, depth: int | None = None, *, rebuild: bool = False) -> Lineage:
+        """Trace what a version was made of, and what was made of it.
+
+        Args:
+            name: as for ``artifact``.
+            depth: how many runs far; None: as far as it goes.
+            rebuild: read the store anew, whatever this machine knows of it.
+
+        Raises:
+            NotFoundError, StoreError: as ``artifact``.
+        """
+        ref, where = self._place(name)
+        record = stored.find(where, ref.version).record
+        return trace(where.home, where.store, record, depth, rebuild=rebuild)
+
     def artifact_exists(self, name: str, type: str | None = None) -> bool:  # noqa: A002
         """Tell whether there is such a version."""
         try:
@@ -94,6 +150,12 @@ class Api(LaterApi):
         except (NotFoundError, TypeTaken):
             return False
         return True
+
+    def _runs_at(self, path: str | None) -> known_runs.Place:
+        project = (path or "").strip("/").rpartition("/")[2] or self._settings.project
+        return known_runs.Place(
+            self._settings.home, self._settings.store, check_name("project", project)
+        )
 
     def _place(self, text: str) -> tuple[ArtifactRef, stored.Place]:
         ref, settings = parse_artifact_ref(text), self._settings

@@ -7,6 +7,7 @@ Owns: names, defaults and documentation of its methods. Does not own: what they 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from wherry import active, listings
 from wherry.building import Building
@@ -19,6 +20,9 @@ from wherry.stored import StoredVersion
 from wherry.wire import names
 from wherry.wire.canonical import Json, plain_metadata
 from wherry.wire.names import check_name
+
+if TYPE_CHECKING:
+    from wherry.known_runs import KnownRun
 
 PENDING = "PENDING"
 COMMITTED = "COMMITTED"
@@ -120,6 +124,18 @@ class Artifact(Building, LaterArtifact):
             NotFoundError, StoreError; as ``wait``.
         """
         self._life.delete(with_aliases=delete_aliases)
+
+    def logged_by(self) -> KnownRun | None:
+        """Find the run that logged this version; None where its record names none. Raises as ``wait``."""
+        from wherry import known_runs
+
+        return known_runs.logger_of(self._stored())
+
+    def used_by(self) -> list[KnownRun]:
+        """Find the runs that used this version, those that began last first. Raises as ``wait``."""
+        from wherry import known_runs
+
+        return known_runs.users_of(self._stored())
 
     @property
     def is_logged(self) -> bool:

@@ -27,6 +27,7 @@ class Ending(NamedTuple):
     run_id: str
     logged: Logged
     only_upserts: bool = False  # the rest is left to the daemon
+    record: pb.NoteRunRequest | None = None  # tells that the run has ended, when all else has
 
 
 class Watched:
@@ -125,6 +126,16 @@ def not_committed(watched: Watched, group: Sequence[Ending], why: str) -> Iterat
         f"Not in the store{text}: {_listed(unsafe) or _UNTOLD}.",
         hint="This home may not outlive the script. Keep the machine until `wherry status` shows"
         f" nothing, or set WHERRY_HOME_LASTS=yes where the home stays.{sync}",
+    )
+
+
+def not_recorded(group: Sequence[Ending]) -> NotCommitted:
+    """Give the error for runs whose own records are not in the store, though their artifacts are."""
+    runs = ", ".join(dict.fromkeys(ending.run_id for ending in group))
+    return NotCommitted(
+        f"Not in the store: what run {runs} has used, and that it has ended.",
+        hint="Its artifacts are there. Keep the machine until `wherry status` shows nothing, or set"
+        " WHERRY_HOME_LASTS=yes where the home stays.",
     )
 
 

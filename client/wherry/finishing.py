@@ -16,10 +16,18 @@ from typing import NamedTuple
 from wherry import exits
 from wherry import messages as pb
 from wherry.connection import connect
-from wherry.ending import Ending, Watched, not_committed, not_visible, tell_left
+from wherry.ending import (
+    Ending,
+    Watched,
+    not_committed,
+    not_recorded,
+    not_visible,
+    tell_left,
+)
 from wherry.errors import CommError, DaemonNotStarted, NotCommitted, WaitTimeoutError, WherryError
 from wherry.notices import say
 from wherry.progress import Line, Pace, describe
+from wherry.run_notes import record_end
 from wherry.ticket import PAUSE_S, is_final
 
 STALLED_S = 60.0
@@ -27,6 +35,8 @@ _TELL_EVERY_S = 2.0
 _SLICE_S = 20.0
 #: What a look takes at most, where there is no time to wait.
 _LOOK_S = 1.0
+#: For the records of runs, where the home lasts: the daemon goes on.
+_RECORD_S = 10.0
 #: Between two looks at other threads' calls.
 _CALLS_S = 0.05
 #: Before a daemon that could not be started is started again.
@@ -94,6 +104,11 @@ def finish(endings: Sequence[Ending]) -> None:
             why = _wait(home, group, rules, watched, line)
         except (KeyboardInterrupt, SystemExit) as raised:
             stop, why = raised, "more"
+        recorded = not why
+        try:
+            recorded = record_ends(home, group, _record_s(rules, watched, why))
+        except (KeyboardInterrupt, SystemExit) as raised:
+            stop = raised
         line.clear()
         if why and stop is not None:
             why = "interrupted" if isinstance(stop, KeyboardInterrupt) else "the script is ended"
@@ -102,7 +117,40 @@ def finish(endings: Sequence[Ending]) -> None:
             tell_left(watched, group, why)
         else:
             failures += not_committed(watched, group, why)
+            if not why and not recorded:
+                failures.append(not_recorded(group))
     _raise(failures, stop)
+
+
+def record_ends(home: Path, group: Sequence[Ending], wait_s: float | None) -> bool:
+    """Tell that runs have ended; whether the store has all that is noted of them.
+
+    Args:
+        wait_s: how long to wait for that; None: the daemon can't even be told.
+    """
+    records = [ending.record for ending in group if ending.record is not None]
+    if not records:
+        return True
+    if wait_s is None:
+        return False
+    end_s = time.monotonic() + wait_s
+    try:
+        told = [record_end(home, each, max(0.0, end_s - time.monotonic())) for each in records]
+    except WherryError as error:
+        say(f"that the run has ended could not be noted: {error}")
+        return False
+    return all(told)
+
+
+def _record_s(rules: Rules, watched: Watched, why: str) -> float | None:
+    """How long to wait for the runs' records, when all else has been waited for."""
+    if watched.trouble:
+        return None
+    if why:
+        return 0.0
+    if rules.timeout_s is None:
+        return _RECORD_S
+    return max(0.0, watched.begun_s + rules.timeout_s - time.monotonic())
 
 
 _Group = tuple[Path, float | None, bool]

@@ -43,14 +43,6 @@ class LaterArtifact:
         """Undo ``link``."""
         raise NotYet("Linking versions elsewhere is not built yet.")
 
-    def logged_by(self) -> NoReturn:
-        """Find the run that logged this version."""
-        raise NotYet("logged_by() is not built yet; the version's record in the store has the run.")
-
-    def used_by(self) -> NoReturn:
-        """Find the runs that used this version."""
-        raise NotYet("used_by() is not built yet.")
-
 
 class LaterRun(RunFacts):
     """The part of ``Run`` that is not built yet; every call raises."""
@@ -80,14 +72,6 @@ class LaterApi:
     def artifact_collections(self, *_: object, **__: object) -> NoReturn:
         """List the artifacts of a type."""
         raise NotYet("Api().artifact_collections() is not built yet.")
-
-    def runs(self, *_: object, **__: object) -> NoReturn:
-        """List runs."""
-        raise NotYet("Api().runs() is not built yet.")
-
-    def run(self, *_: object, **__: object) -> NoReturn:
-        """Find a run, and with it what it logged and used."""
-        raise NotYet("Api().run() is not built yet.")
 
 
 class LaterType:

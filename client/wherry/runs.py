@@ -31,6 +31,7 @@ from wherry.logged import Logged
 from wherry.notices import say
 from wherry.reading import StrPath
 from wherry.run_facts import Given
+from wherry.run_notes import RunNotes
 from wherry.wire import names
 from wherry.wire.settings import Settings
 
@@ -50,6 +51,15 @@ class Run(LaterRun):
     def __init__(self, settings: Settings, given: Given, config: object) -> None:
         super().__init__(settings, given, config)
         self._inputs: dict[str, None] = {}
+        self._notes = RunNotes(
+            settings.home,
+            settings.store,
+            self._as_sent,
+            given.notes,
+            given.tags,
+            self.config,
+            is_offline=self.offline,
+        )
         self._finished = False
         self._logged = Logged()
         self._lasts = finishing.home_lasts(settings.home_lasts, os.environ)
@@ -224,32 +234,36 @@ class Run(LaterRun):
         has added to drafts is waited for in every mode.
 
         Args:
-            exit_code: accepted, without effect; so is ``quiet``.
-            quiet: see ``exit_code``.
+            exit_code: stands in the run's record; 0 means that all went well.
+            quiet: accepted, without effect.
 
         Raises:
             NotCommitted: the home may not outlive the script, and something is not in the store.
             UpsertNotVisible: what the run has added to a draft is not there.
         """
-        del exit_code, quiet
-        ending = self.end()
+        del quiet
+        ending = self.end(exit_code)
         if ending is not None:
             finishing.finish([ending])
 
-    def end(self) -> Ending | None:
+    def end(self, exit_code: int | None = None) -> Ending | None:
         """Take no more artifacts; give what is to be waited for, None where nothing is."""
         if self._finished:
             return None
         self._finished = True
         active.leave(self)
         logged, settings = self._logged, self.settings
-        if settings.mode != "online" or not (logged.anything or logged.calls()):
+        if self.disabled or not (logged.anything or logged.calls() or self._notes.is_known):
             return None
+        # A forked child ends its own part in the run: the run itself goes on.
+        record = self._notes.ended(exit_code) if os.getpid() == self.pid else None
         detached = settings.finish != "wait"
-        if detached and not logged.upserts:
+        if self.offline or (detached and not logged.upserts):
+            alone = Ending(settings.home, None, self.id, logged, detached, record)
+            finishing.record_ends(settings.home, [alone], 0.0)
             return None
         timeout_s = None if self._lasts else settings.finish_timeout
-        return Ending(settings.home, timeout_s, self.id, logged, only_upserts=detached)
+        return Ending(settings.home, timeout_s, self.id, logged, detached, record)
 
     def _finish_beside(self, error: BaseException) -> None:
         """Finish while an exception is on its way: it is the user's, and stays the one that is seen."""
@@ -288,6 +302,7 @@ class Run(LaterRun):
                 is_upsert = draft is not None and draft.kind == "upsert"
                 self._logged.note(f"{self.project}/{artifact.base_name}", upsert=is_upsert)
                 artifact.log_by(self._sender(draft), checked, words)
+                self._notes.logged()
             return artifact
 
     def _draft_id(self, call: str, distributed_id: str | None) -> str:
@@ -299,9 +314,8 @@ class Run(LaterRun):
             )
         return names.check_text("distributed_id", chosen) or chosen
 
-    def _sender(self, draft: Draft | None = None) -> Sender:
-        settings = self.settings
-        run = pb.Run(
+    def _as_sent(self) -> pb.Run:
+        return pb.Run(
             id=self.id,
             name=self._given.name or "",
             group=self.group or "",
@@ -309,12 +323,15 @@ class Run(LaterRun):
             project=self.project,
             entity=self.entity or "",
         )
+
+    def _sender(self, draft: Draft | None = None) -> Sender:
+        settings = self.settings
         return Sender(
             home=settings.home,
             store=settings.store,
             project=settings.project,
             entity=self.entity,
-            run=run,
+            run=self._as_sent(),
             inputs=list(self._inputs),
             offline=self.offline,
             power=settings.durability == "power",
@@ -398,8 +415,12 @@ class Run(LaterRun):
             return  # it failed, so what is in the store is what there is
 
     def _note_input(self, artifact: Artifact) -> None:
-        if not self.disabled:
-            self._inputs[f"{artifact.project}/{artifact.name}"] = None
+        if self.disabled or artifact.is_draft():
+            return
+        name = f"{artifact.project}/{artifact.name}"
+        if name not in self._inputs:
+            self._notes.uses(name)
+            self._inputs[name] = None
 
 
 def _check_tags(tags: Sequence[str] | None) -> list[str]:

@@ -31,9 +31,11 @@ from wherryd.clock import Clock, SystemClock
 from wherryd.commit.committer import Committer
 from wherryd.commit.gathering import Gatherer
 from wherryd.commit.manifest_file import ManifestFile
+from wherryd.commit.run_records import Recorder
 from wherryd.config import Config, ConfigFile
 from wherryd.defects import keep_going
 from wherryd.life import Life
+from wherryd.lineage.tracer import Tracer
 from wherryd.log import get_logger
 from wherryd.model import Lane, State
 from wherryd.news import News
@@ -97,7 +99,9 @@ class Daemon(msgspec.Struct, frozen=True):
     preparer: Preparer
     transferrer: Transferrer
     reclaimer: Reclaimer
+    tracer: Tracer
     committer: Committer
+    recorder: Recorder
     freer: Freer
     durability: Durability
     room: SpoolRoom
@@ -131,6 +135,7 @@ async def serve(
             daemon.transferrer,
             daemon.reclaimer,
             daemon.committer,
+            daemon.recorder,
             daemon.freer,
             daemon.durability,
             daemon.room,
@@ -191,6 +196,7 @@ async def _built(config: Config, holds_home: Callable[[], bool]) -> AsyncIterato
         )
         end.push_async_callback(daemon.server.stop, 0.0)
         end.callback(daemon.room.close)
+        end.push_async_callback(daemon.tracer.aclose)
         await daemon.durability.check_boot()
         await daemon.room.begin()
         yield daemon
@@ -255,6 +261,7 @@ async def _wire(
     def go_on(address: str) -> None:
         transferrer.nudge(address)
         committer.nudge(address)
+        recorder.nudge(address)
 
     def all_go_on() -> None:
         for address in stores.addresses:
@@ -276,6 +283,9 @@ async def _wire(
 
     async def for_writing(address: str) -> Registry:
         return (await contacts.for_writing(address)).registry
+
+    recorder = Recorder(queue, for_writing, news, clock)
+    tracer = Tracer(config.lineage, stores.registry)
 
     async def restart_lane(lane: Lane) -> None:
         await committer.restart_lane(lane)
@@ -301,6 +311,8 @@ async def _wire(
         fullness=room.fullness,
         fetcher=fetcher,
         for_writing=for_writing,
+        tracer=tracer,
+        why_runs_wait=lambda: recorder.why_waiting,
     )
     freer = Freer(spool, manifests, queue, news, clock, are_kept)
     server = Server(partial(places.socket_path, config.home), calls.handlers())
@@ -315,6 +327,8 @@ async def _wire(
         transferrer=transferrer,
         reclaimer=Reclaimer(contacts, queue, news, clock),
         committer=committer,
+        recorder=recorder,
+        tracer=tracer,
         freer=freer,
         durability=Durability(spool, boot, queue, news, clock),
         room=room,

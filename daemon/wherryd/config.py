@@ -57,6 +57,11 @@ class Config(msgspec.Struct, frozen=True):
         return self.home / places.CACHE
 
     @property
+    def lineage(self) -> Path:
+        """Indexes of what was made of what, which may go at any time."""
+        return self.home / places.LINEAGE
+
+    @property
     def reserve(self) -> Path:
         """Room for a full disk."""
         return self.home / places.RESERVE

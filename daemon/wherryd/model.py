@@ -52,6 +52,28 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=False):
     entity: str | msgspec.UnsetType | None = msgspec.UNSET  # absent where none was given
 
 
+class RunFacts(msgspec.Struct, frozen=True):
+    """What a run is, as its program tells; each telling is whole, and the last one counts."""
+
+    run: RunInfo
+    started: str = ""  # RFC 3339; so is ``ended``
+    ended: str = ""  # "": not known to have ended
+    exit_code: int | None = None
+    notes: str | None = None
+    tags: list[str] = []
+    config: dict[str, Any] = {}
+    client: str = ""
+
+
+class NoteKind(enum.StrEnum):
+    """What is noted of a run; a note's value is the name of a version, the id of a draft, or its facts."""
+
+    FACTS = "facts"
+    USED = "used"
+    LOGGED = "logged"  # a version whose record is another run's
+    DRAFT = "draft"  # its part is in the draft
+
+
 class FileStat(msgspec.Struct, frozen=True):
     """What tells whether an ``immutable`` file changed."""
 
@@ -257,6 +279,25 @@ class Sealed(msgspec.Struct, frozen=True):
     client: str
     tags: list[str] = []
     replaced: list[str] = []  # paths at which the finisher, or the newest part, had the last word
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """What one home has written of a run at once: ``runs/<id>/<home id>-<number>.json``."""
+
+    format: int
+    project: str  # the run's
+    run: RunInfo
+    written: str
+    used: list[str] = []  # "project/name:v3"; so is ``logged``
+    logged: list[str] = []
+    drafts: list[str] = []  # <hex>
+    started: str = ""
+    ended: str = ""
+    exit_code: int | None = None
+    notes: str | None = None
+    tags: list[str] = []
+    config: dict[str, Any] = {}
+    client: str = ""
 
 
 class Alias(msgspec.Struct, frozen=True):

@@ -624,6 +624,50 @@ run.finish()
     ),
 )
 
+
+# ── what runs do ───────────────────────────────────────────────────────────────────────────────
+def _check_runs(stage: Stage, objects: Objects) -> None:
+    told = [json.loads(objects.get(key)) for key in objects.keys("p/runs/")]
+    used = {(each["run"]["id"], value) for each in told for value in each.get("used", ())}
+    assert used == {("trains", "p/data:v0"), ("again", "p/model:v0"), ("held", "p/model:v0")}
+    logged = {(each["run"]["id"], value) for each in told for value in each.get("logged", ())}
+    assert logged == {("again", "p/model:v0")}
+    assert {each["run"]["id"] for each in told if each.get("ended")} == {
+        *("makes", "trains", "again", "held"),
+    }
+
+
+RUNS = Scene(
+    program="""
+with wherry.init(project="p", id="makes", config={"a": 1}) as run:
+    run.log_artifact(artifact("data", 0, x="data"))
+with wherry.init(project="p", id="trains") as run:
+    run.use_artifact("data:v0")
+    run.log_artifact(artifact("model", 0, x="model"))
+with wherry.init(project="p", id="again") as run:
+    run.use_artifact("model:v0")
+    run.log_artifact(artifact("model", 0, x="model"))
+with wherry.init(project="p", id="held", mode="offline") as run:
+    run.use_artifact("model:v0")
+command("sync")
+def is_noted():
+    ended = [run.id for run in wherry.Api({"project": "p"}).runs() if run.ended_at]
+    return sorted(ended) == ["again", "held", "makes", "trains"]
+until(is_noted)
+(logger,) = [wherry.Api({"project": "p"}).artifact("model:v0").logged_by()]
+assert logger.id == "trains", logger
+""",
+    requests=3,
+    expected={"data": [{"x": b"data"}], "model": [{"x": b"model"}]},
+    check=_check_runs,
+    places=(
+        *around("note-run", "release-run", "keep-run-record", "run-record-put"),
+        "commit.run.before-keep",
+        "commit.run.before-send",
+        "commit.run.after-send",
+    ),
+)
+
 # ── an upload in parts that is not wanted any more ─────────────────────────────────────────────
 GIVEN_UP = Scene(
     program="""
@@ -740,6 +784,7 @@ SCENES = (
     ALONE,
     FETCHED,
     CHANGED,
+    RUNS,
     GIVEN_UP,
 )
 

@@ -31,6 +31,7 @@ WHERRY = Group(
         "ls": "looking",
         "show": "looking",
         "alias": "alias",
+        "lineage": "lineage",
         "status": "queue",
         "queue": "queue",
         "wait": "waits",

@@ -33,7 +33,9 @@ def status(json: bool) -> None:
     stopped (lanes that wait for
     `wherry retry`: store, project, name, reason), set_aside (files of damaged
     queues, whose requests are not done), locked (who holds the queue, so that
-    nothing can be logged now; else empty), spool (bytes, files, quota_bytes,
+    nothing can be logged now; else empty), runs (waiting: of how many
+    something is not in the store yet, held: by offline mode, reason), spool
+    (bytes, files, quota_bytes,
     quota_files; of those unlogged_bytes and unlogged_files, captured by
     programs and not logged yet, resting_bytes and resting_files, of requests
     that are held or failed, and sent_bytes, of objects that are not whole in
@@ -56,6 +58,7 @@ def status(json: bool) -> None:
                 "stopped": [states.lane_json(lane) for lane in found.stopped],
                 "set_aside": list(found.set_aside),
                 "locked": found.locked,
+                "runs": states.runs_json(found.runs),
                 "spool": spool_json(found),
             }
         )
@@ -150,7 +153,7 @@ def _print_status(found: pb.StatusReply) -> None:
     if more:
         output.print_text(f"… and {more:,} more that are not done: wherry queue")
     output.print_text(f"\n{states.counts_text(states.shown_counts(found))}")
-    for line in spool_sentences(found):
+    for line in (*spool_sentences(found), *states.runs_sentences(found.runs)):
         output.print_text(line)
 
 

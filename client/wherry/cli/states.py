@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from wherry import errors
 from wherry import messages as pb
-from wherry.cli.words import count_text, printable, seconds_until, span_text
+from wherry.cli.words import count_text, first_line, printable, seconds_until, span_text
 from wherry.progress import size_text
 
 #: In the order in which a request goes through them.
@@ -147,6 +147,22 @@ def lane_sentences(lane: pb.LaneState) -> list[str]:
         f"Look at the store {printable(lane.store)}. If it is the right one, run:",
         f"wherry retry --lane {artifact_text(lane)} --store '{printable(lane.store)}'",
     ]
+
+
+def runs_json(runs: pb.RunsState) -> dict[str, object]:
+    """Give the keys that ``--json`` shows of runs whose records are on the way."""
+    return {"waiting": runs.waiting, "held": runs.held, "reason": runs.reason or None}
+
+
+def runs_sentences(runs: pb.RunsState) -> list[str]:
+    """Say of how many runs something is not in the store yet, and why."""
+    told = []
+    if runs.waiting:
+        why = f": {printable(first_line(runs.reason))}" if runs.reason else ""
+        told.append(f"what {count_text(runs.waiting, 'run')} did is not in the store yet{why}")
+    if runs.held:
+        told.append(f"what {count_text(runs.held, 'run')} did is held by offline mode")
+    return told
 
 
 def set_aside_sentences(files: Sequence[str]) -> list[str]:

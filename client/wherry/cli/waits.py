@@ -16,6 +16,8 @@ from wherry.cli.words import count_text, span_text
 _NAMED = 20
 #: What naming that which is left may take when the time is over.
 _LOOK_S = 1.0
+#: Between two looks at the records of runs.
+_RUNS_S = 0.2
 
 
 @command(
@@ -106,32 +108,37 @@ def drain(timeout_s: float | None, json: bool) -> None:
 
     --json gives one object: drained (true or false), committed (how many),
     failed, left (arrays of requests, with the keys of `wherry queue
-    --json`; failed are all that nobody has acknowledged), held (how many).
+    --json`; failed are all that nobody has acknowledged), held (how many),
+    runs (of how many something is not in the store).
     """
     chosen = settings()
-    outcome, held = Outcome([], [], [], timed_out=False), 0
+    outcome, held, runs = Outcome([], [], [], timed_out=False), 0, 0
     earlier: list[pb.RequestState] = []
     if has_queue(chosen):
         daemon = Daemon(chosen)
+        begun_s = time.monotonic()
         outcome = _drain(daemon, timeout_s, quiet=json)
+        runs = _drain_runs(daemon, None if timeout_s is None else begun_s + timeout_s)
         status, ended = daemon.status(), {state.request_id for state in outcome.failed}
         held = status.counts.get("held", 0)
         failed = [state for state in status.requests if state.state == "failed"]
         earlier = [state for state in failed if state.request_id not in ended]
     if json:
-        output.print_json(_drain_json(outcome, earlier, held))
+        output.print_json(_drain_json(outcome, earlier, held, runs))
     else:
-        _print_drained(outcome, len(earlier), held, timeout_s)
-    if outcome.left:
+        _print_drained(outcome, len(earlier), held, timeout_s, runs)
+    if outcome.left or runs:
         raise SystemExit(1)
 
 
 def _sync(daemon: Daemon, project: str | None, name: str | None) -> tuple[int, list[str]]:
     held = daemon.whole_list(["held"], project or "", name or "")
     ids = [state.request_id for state in held]
-    if not ids:
-        return 0, []
-    reply = daemon.select("Sync", pb.SelectRequest(request_ids=ids))
+    reply = pb.CountReply()
+    if ids:
+        reply = daemon.select("Sync", pb.SelectRequest(request_ids=ids))
+    if project is None and name is None and daemon.status().runs.held:
+        daemon.select("Sync", pb.SelectRequest(runs=True))
     for line in reply.left_out:
         output.note(f"wherry: not sent: {line}")
     return reply.count, ids
@@ -155,6 +162,16 @@ def _drain(daemon: Daemon, timeout_s: float | None, *, quiet: bool) -> Outcome:
         failed += ended.failed
 
 
+def _drain_runs(daemon: Daemon, end_s: float | None) -> int:
+    """Wait until what runs did is in their stores; of how many it is not when the time is over."""
+    while True:
+        waiting: int = daemon.status().runs.waiting
+        left_s = _RUNS_S if end_s is None else end_s - time.monotonic()
+        if not waiting or left_s <= 0:
+            return waiting
+        time.sleep(min(_RUNS_S, left_s))
+
+
 def _outcome_json(outcome: Outcome) -> dict[str, object]:
     return {
         "committed": [states.request_json(state) for state in outcome.committed],
@@ -165,14 +182,15 @@ def _outcome_json(outcome: Outcome) -> dict[str, object]:
 
 
 def _drain_json(
-    outcome: Outcome, earlier: Sequence[pb.RequestState], held: int
+    outcome: Outcome, earlier: Sequence[pb.RequestState], held: int, runs: int
 ) -> dict[str, object]:
     return {
-        "drained": not outcome.left,
+        "drained": not outcome.left and not runs,
         "committed": len(outcome.committed),
         "failed": [states.request_json(state) for state in [*earlier, *outcome.failed]],
         "left": [states.request_json(state) for state in outcome.left],
         "held": held,
+        "runs": runs,
     }
 
 
@@ -187,11 +205,15 @@ def _print_outcome(outcome: Outcome, limit_s: float | None) -> None:
         )
 
 
-def _print_drained(outcome: Outcome, earlier: int, held: int, limit_s: float | None) -> None:
+def _print_drained(
+    outcome: Outcome, earlier: int, held: int, limit_s: float | None, runs: int
+) -> None:
     _name(outcome.failed)
     _name(outcome.left)
-    if outcome.left:
+    if outcome.left or runs:
         left = count_text(len(outcome.left), "request")
+        if runs:
+            left += f" and what {count_text(runs, 'run')} did"
         output.note(
             f"wherry: {left} left after {span_text(limit_s or 0)}; what is left stays in the queue"
         )

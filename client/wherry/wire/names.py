@@ -66,6 +66,11 @@ def check_alias(alias: str) -> str:
     return alias
 
 
+def is_name(text: str) -> bool:
+    """Tell whether ``text`` can be a name (of a project, an artifact, a run)."""
+    return not _trouble(text)
+
+
 def is_version(text: str) -> bool:
     """Tell whether ``text`` is a version number such as ``v3``, and no alias."""
     return text[:1] == "v" and text[1:].isascii() and text[1:].isdigit()

@@ -25,6 +25,7 @@ SPOOL = "spool"
 ROOM = "spool.room"  # how full the spool is
 SESSIONS = "spool/sessions"
 CACHE = "cache"
+LINEAGE = "lineage"
 STORE = "store"
 SOCKET = "daemon.sock"
 SOCKET_ELSEWHERE = "daemon.sock.path"  # where the socket is when the home's path is too long
@@ -158,7 +159,7 @@ def _check_private(folder: str) -> None:
 
 def _close_to_others(folder: str) -> None:
     """Take a folder that the user made for Wherry; never change one that serves something else."""
-    ours = (QUEUE, SPOOL, CACHE, STORE, SOCKET, LOG, CONFIG, INSTANCE_LOCK, SPAWN_LOCK)
+    ours = (QUEUE, SPOOL, CACHE, LINEAGE, STORE, SOCKET, LOG, CONFIG, INSTANCE_LOCK, SPAWN_LOCK)
     foreign = [name for name in os.listdir(folder) if not name.startswith(ours)]
     if foreign:
         raise BadSetting(

@@ -55,7 +55,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside", "locked", "spool")
+    __slots__ = ("daemon", "socket", "counts", "requests", "stopped", "started", "set_aside", "locked", "spool", "runs")
     class CountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class StatusReply(_message.Message):
     SET_ASIDE_FIELD_NUMBER: _ClassVar[int]
     LOCKED_FIELD_NUMBER: _ClassVar[int]
     SPOOL_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
     daemon: HelloReply
     socket: str
     counts: _containers.ScalarMap[str, int]
@@ -81,7 +82,18 @@ class StatusReply(_message.Message):
     set_aside: _containers.RepeatedScalarFieldContainer[str]
     locked: str
     spool: SpoolState
-    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ..., locked: _Optional[str] = ..., spool: _Optional[_Union[SpoolState, _Mapping]] = ...) -> None: ...
+    runs: RunsState
+    def __init__(self, daemon: _Optional[_Union[HelloReply, _Mapping]] = ..., socket: _Optional[str] = ..., counts: _Optional[_Mapping[str, int]] = ..., requests: _Optional[_Iterable[_Union[RequestState, _Mapping]]] = ..., stopped: _Optional[_Iterable[_Union[LaneState, _Mapping]]] = ..., started: _Optional[str] = ..., set_aside: _Optional[_Iterable[str]] = ..., locked: _Optional[str] = ..., spool: _Optional[_Union[SpoolState, _Mapping]] = ..., runs: _Optional[_Union[RunsState, _Mapping]] = ...) -> None: ...
+
+class RunsState(_message.Message):
+    __slots__ = ("waiting", "held", "reason")
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    waiting: int
+    held: int
+    reason: str
+    def __init__(self, waiting: _Optional[int] = ..., held: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SpoolState(_message.Message):
     __slots__ = ("bytes", "files", "quota_bytes", "quota_files", "unlogged_bytes", "unlogged_files", "resting_bytes", "resting_files", "bytes_per_s", "waiting", "sent_bytes")
@@ -150,6 +162,46 @@ class Run(_message.Message):
     project: str
     entity: str
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., group: _Optional[str] = ..., job_type: _Optional[str] = ..., project: _Optional[str] = ..., entity: _Optional[str] = ...) -> None: ...
+
+class NoteRunRequest(_message.Message):
+    __slots__ = ("store", "run", "facts", "used", "offline", "wait")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    run: Run
+    facts: RunFacts
+    used: _containers.RepeatedScalarFieldContainer[str]
+    offline: bool
+    wait: bool
+    def __init__(self, store: _Optional[str] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., facts: _Optional[_Union[RunFacts, _Mapping]] = ..., used: _Optional[_Iterable[str]] = ..., offline: bool = ..., wait: bool = ...) -> None: ...
+
+class RunFacts(_message.Message):
+    __slots__ = ("started", "ended", "exit_code", "notes", "tags", "config", "client")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    started: str
+    ended: str
+    exit_code: int
+    notes: str
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    config: bytes
+    client: str
+    def __init__(self, started: _Optional[str] = ..., ended: _Optional[str] = ..., exit_code: _Optional[int] = ..., notes: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ..., config: _Optional[bytes] = ..., client: _Optional[str] = ...) -> None: ...
+
+class NoteRunReply(_message.Message):
+    __slots__ = ("recorded",)
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    recorded: bool
+    def __init__(self, recorded: bool = ...) -> None: ...
 
 class LogMessage(_message.Message):
     __slots__ = ("header", "entries", "end", "lookups", "whole")
@@ -418,18 +470,20 @@ class ListRequestsRequest(_message.Message):
     def __init__(self, states: _Optional[_Iterable[str]] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., limit: _Optional[int] = ..., id_part: _Optional[str] = ...) -> None: ...
 
 class SelectRequest(_message.Message):
-    __slots__ = ("request_ids", "all", "store", "project", "name")
+    __slots__ = ("request_ids", "all", "store", "project", "name", "runs")
     REQUEST_IDS_FIELD_NUMBER: _ClassVar[int]
     ALL_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
     request_ids: _containers.RepeatedScalarFieldContainer[str]
     all: bool
     store: str
     project: str
     name: str
-    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., all: bool = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    runs: bool
+    def __init__(self, request_ids: _Optional[_Iterable[str]] = ..., all: bool = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., runs: bool = ...) -> None: ...
 
 class CountReply(_message.Message):
     __slots__ = ("count", "left_out")
@@ -560,6 +614,100 @@ class ListVersionsRequest(_message.Message):
     name: str
     type: str
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ("store", "project", "ids", "group", "rebuild")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    REBUILD_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    project: str
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    group: str
+    rebuild: bool
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., rebuild: bool = ...) -> None: ...
+
+class RunState(_message.Message):
+    __slots__ = ("run", "facts", "logged", "used")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    LOGGED_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    run: Run
+    facts: RunFacts
+    logged: _containers.RepeatedScalarFieldContainer[str]
+    used: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., facts: _Optional[_Union[RunFacts, _Mapping]] = ..., logged: _Optional[_Iterable[str]] = ..., used: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TraceLineageRequest(_message.Message):
+    __slots__ = ("store", "project", "name", "version", "depth", "rebuild")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    REBUILD_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    project: str
+    name: str
+    version: int
+    depth: int
+    rebuild: bool
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., depth: _Optional[int] = ..., rebuild: bool = ...) -> None: ...
+
+class Lineage(_message.Message):
+    __slots__ = ("versions", "runs", "edges", "truncated")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    EDGES_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[LineageVersion]
+    runs: _containers.RepeatedCompositeFieldContainer[LineageRun]
+    edges: _containers.RepeatedCompositeFieldContainer[LineageEdge]
+    truncated: bool
+    def __init__(self, versions: _Optional[_Iterable[_Union[LineageVersion, _Mapping]]] = ..., runs: _Optional[_Iterable[_Union[LineageRun, _Mapping]]] = ..., edges: _Optional[_Iterable[_Union[LineageEdge, _Mapping]]] = ..., truncated: bool = ...) -> None: ...
+
+class LineageVersion(_message.Message):
+    __slots__ = ("project", "name", "version", "type", "created", "deleted", "steps", "sources")
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    project: str
+    name: str
+    version: int
+    type: str
+    created: str
+    deleted: bool
+    steps: int
+    sources: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., type: _Optional[str] = ..., created: _Optional[str] = ..., deleted: bool = ..., steps: _Optional[int] = ..., sources: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class LineageRun(_message.Message):
+    __slots__ = ("run", "started", "ended")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    run: Run
+    started: str
+    ended: str
+    def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., started: _Optional[str] = ..., ended: _Optional[str] = ...) -> None: ...
+
+class LineageEdge(_message.Message):
+    __slots__ = ("version", "run", "used")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    run: int
+    used: bool
+    def __init__(self, version: _Optional[int] = ..., run: _Optional[int] = ..., used: bool = ...) -> None: ...
 
 class ListArtifactsRequest(_message.Message):
     __slots__ = ("store", "project", "type")

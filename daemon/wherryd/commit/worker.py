@@ -313,8 +313,11 @@ class LaneWorker:
         _BEFORE_SETTLE()
         sealed = self._sealed(head)
         drafts = sealed.aliases if sealed else None
+        # Else the version's record names another run.
+        is_own = sealed.finisher == head.id if sealed else self._memory.version_of(head) == version
         changes: list[Callable[[], Awaitable[None]]]
-        changes = [partial(self._queue.settle, head.row, version, drafts), self._learn]
+        settle = partial(self._queue.settle, head.row, version, drafts, is_own=is_own)
+        changes = [settle, self._learn]
         if not worth_giving(head.aliases if drafts is None else drafts):
             changes.append(partial(self._queue.done, head.row, ()))
         # Side by side, so that they share one transaction and its sync; in this order.

@@ -27,6 +27,7 @@ from wherryd.model import (
     Lane,
     Lookup,
     Manifest,
+    NoteKind,
     PartSums,
     Place,
     RequestKind,
@@ -195,6 +196,35 @@ class Link(msgspec.Struct, frozen=True):
     aliases: list[str]
 
 
+class RunPlace(msgspec.Struct, frozen=True, order=True):
+    """Where a run's record goes, and whose it is."""
+
+    store: str  # address
+    place: str  # the project below which it lies
+    project: str  # the run's
+    run_id: str
+
+
+class Note(msgspec.Struct, frozen=True):
+    """One thing that a run has done, or what it is."""
+
+    place: RunPlace
+    run: RunInfo
+    kind: NoteKind
+    value: str  # "project/name:v3"; of a draft its <hex>; of facts JSON, ``RunFacts``
+    noted: float = 0.0
+
+
+class KeptRecord(msgspec.Struct, frozen=True):
+    """A run's record that may have been sent."""
+
+    number: int
+    store: str  # address
+    place: str  # the project below which it lies
+    run_id: str
+    body: bytes
+
+
 class Filter(msgspec.Struct, frozen=True):
     """Which requests a listing shows; empty fields do not narrow it."""
 
@@ -210,6 +240,10 @@ class Filter(msgspec.Struct, frozen=True):
     without_stores: tuple[str, ...] = ()  # addresses whose requests are left out
     asking: bool | None = None  # whether they have lookups that are not done; None: all
     limit: int = 1000
+
+
+#: Topic of the news that something was noted of a run, or has arrived in the store.
+RUNS = "runs"
 
 
 class Queue(Protocol):
@@ -254,8 +288,14 @@ class Queue(Protocol):
         """Forget a stream that was cut before its end; nothing if its request was accepted."""
         ...
 
-    async def link(self, request_id: str, run: RunInfo, aliases: Sequence[str]) -> None:
-        """Note that a further run logged this request's artifact. Raises ``NotFoundError``."""
+    async def link(
+        self, request_id: str, run: RunInfo, aliases: Sequence[str], project: str = ""
+    ) -> None:
+        """Note that a further run logged this request's artifact. Raises ``NotFoundError``.
+
+        Args:
+            project: the run's; "" for the request's.
+        """
         ...
 
     async def links(self, request_id: str) -> list[Link]:
@@ -490,11 +530,19 @@ class Queue(Protocol):
         """
         ...
 
-    async def settle(self, row: int, version: int, aliases: Sequence[str] | None = None) -> None:
+    async def settle(
+        self,
+        row: int,
+        version: int,
+        aliases: Sequence[str] | None = None,
+        *,
+        is_own: bool = True,
+    ) -> None:
         """uploaded or sending → settled, as this version.
 
         Args:
             aliases: those to give instead of its own: the draft's, of a finish.
+            is_own: the version's record is this request's, and names its run; else that is noted.
         """
         ...
 
@@ -607,6 +655,51 @@ class Queue(Protocol):
         Args:
             there: rows of upserts and finishes that stay as they are, since that store has what they sent.
         """
+        ...
+
+    # ── runs ───────────────────────────────────────────────────────────────────────────────────
+    async def note_run(self, notes: Sequence[Note], *, held: bool = False) -> None:
+        """Note what a run does; what is noted already is not noted again.
+
+        Args:
+            held: by offline mode, until ``release_runs``.
+        """
+        ...
+
+    async def release_runs(self, run_ids: Sequence[str] | None) -> None:
+        """Let go what offline mode holds of these runs; None: of all."""
+        ...
+
+    async def open_notes(self, limit: int = 10_000) -> list[tuple[int, Note]]:
+        """What is noted of runs, not held, and in no record yet, with its number; in order."""
+        ...
+
+    async def keep_run_record(self, place: RunPlace, body: bytes, numbers: Sequence[int]) -> int:
+        """Keep a record's bytes, and that the notes of these numbers are in it; the record's number."""
+        ...
+
+    async def run_records(self) -> list[KeptRecord]:
+        """Records of runs that were kept, and not seen in their store yet."""
+        ...
+
+    async def run_record_put(self, number: int) -> None:
+        """A run's record is in the store."""
+        ...
+
+    async def run_record_again(self, number: int) -> int:
+        """Give a record another number: a copy of this home has used it."""
+        ...
+
+    async def drop_notes(self, address: str) -> None:
+        """Forget what is noted for a store that can never be: nobody can write it down."""
+        ...
+
+    async def runs_waiting(self) -> tuple[int, int]:
+        """How many runs have something noted that is not in their store yet; and how many are held."""
+        ...
+
+    async def is_run_open(self, run_id: str) -> bool:
+        """Whether something that is noted of a run, and not held, is not in the store yet."""
         ...
 
     # ── upkeep ─────────────────────────────────────────────────────────────────────────────────

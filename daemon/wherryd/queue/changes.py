@@ -7,11 +7,12 @@ Does not own: entries (``staging``), stores and artifacts (``knowledge``), trans
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
 from wherryd.model import Manifest, RequestKind, RunInfo, State
-from wherryd.queue.base import Accepted, Known, NewRequest, WrongState
+from wherryd.queue import run_notes
+from wherryd.queue.base import RUNS, Accepted, Known, NewRequest, WrongState
 from wherryd.queue.group import Changed
 from wherryd.queue.knowledge import known, store_id
 from wherryd.queue.queries import all_rows, change, one_row
@@ -91,7 +92,12 @@ def _next_place(db: sqlite3.Connection) -> int:
 
 
 def link(
-    db: sqlite3.Connection, request_id: str, run: RunInfo, aliases: Sequence[str]
+    db: sqlite3.Connection,
+    request_id: str,
+    run: RunInfo,
+    aliases: Sequence[str],
+    project: str = "",
+    now: float = 0.0,
 ) -> Changed[None]:
     """Note a further run; the aliases that it gives are added to the request's.
 
@@ -107,18 +113,19 @@ def link(
     before = one_row(db, "link", request=request_id, run_id=run.id)
     given = [*(strings(before["aliases"]) if before else ()), *aliases]
     own = json(list(dict.fromkeys(given)))
-    change(db, "upsert_link", request=request_id, run_id=run.id, run=json(run), aliases=own)
+    linked = {"run_id": run.id, "run": json(run), "project": project}
+    change(db, "upsert_link", request=request_id, aliases=own, **linked)
     request = head_of(found)
+    news = (RUNS,) if run_notes.note_link(db, request, run, project, now) else ()
     if request.kind is RequestKind.UPSERT:
         return Changed(
             None, (request_id,)
         )  # its part may be in the draft, and says which aliases it brings
-    if not change(db, "add_aliases", row=request.row, aliases=json(list(aliases))):
-        return Changed(None, (request_id,))
-    if request.state is not State.DONE:
-        return Changed(None, (request_id,))
+    is_more = change(db, "add_aliases", row=request.row, aliases=json(list(aliases))) > 0
+    if not is_more or request.state is not State.DONE:
+        return Changed(None, (request_id, *news))
     change(db, "set_settled_again", row=request.row)
-    return entered(State.SETTLED, request)
+    return entered(State.SETTLED, request, *news)
 
 
 # ── forward ────────────────────────────────────────────────────────────────────────────────────
@@ -190,16 +197,23 @@ def _refuse_other_bytes(db: sqlite3.Connection, request: Head, number: int, reco
 
 
 def settle(
-    db: sqlite3.Connection, row: int, version: int, aliases: Sequence[str] | None = None
+    db: sqlite3.Connection,
+    row: int,
+    version: int,
+    aliases: Sequence[str] | None = None,
+    now: float = 0.0,
+    *,
+    is_own: bool = True,
 ) -> Changed[None]:
-    """uploaded or sending → settled."""
+    """uploaded or sending → settled; the runs that the version's record does not name are noted."""
     request = head(db, row, State.UPLOADED, State.SENDING)
     change(db, "set_settled", row=row, version=version)
     if aliases is not None:
         linked = [strings(one["aliases"]) for one in all_rows(db, "links", request=request.id)]
         given = dict.fromkeys(alias for some in (aliases, *linked) for alias in some)
         change(db, "set_aliases", row=row, aliases=json([*given]))
-    return entered(State.SETTLED, request)
+    is_news = run_notes.note_version(db, request, now, is_own=is_own)
+    return entered(State.SETTLED, request, *((RUNS,) if is_news else ()))
 
 
 def done(
@@ -217,7 +231,9 @@ def done(
     if missing := set(strings(asked["aliases"])) - {*given, "", "latest"}:
         raise WrongState(f"request {request.id} has more aliases to give: {sorted(missing)}")
     change(db, "set_done", row=row, now=now, error=error, reason=reason)
-    return entered(State.DONE, request)
+    is_part = request.kind is RequestKind.UPSERT
+    is_news = is_part and run_notes.note_version(db, request, now, is_own=False)
+    return entered(State.DONE, request, *((RUNS,) if is_news else ()))
 
 
 # ── what goes wrong, and what the user says ────────────────────────────────────────────────────
@@ -274,11 +290,11 @@ def _in_state(db: sqlite3.Connection, row: int, state: State) -> Head | None:
     return head_of(found) if found and found["state"] == state else None
 
 
-def entered(state: State, request: Head) -> Changed[None]:
-    """Tell who waits for such a request, for this one, for its lane, or for upserts."""
+def entered(state: State, request: Head, *news: Hashable) -> Changed[None]:
+    """Tell who waits for such a request, for this one, for its lane, or for upserts; and further news."""
     lane = (request.lane,) if state in _MOVES_LANE else ()
     kind = (request.kind,) if request.kind is RequestKind.UPSERT else ()
-    return Changed(None, (state, request.id, *lane, *kind))
+    return Changed(None, (state, request.id, *lane, *kind, *news))
 
 
 def _entered_all(state: State, requests: Sequence[Head]) -> tuple[object, ...]:

@@ -42,7 +42,8 @@ INSERT INTO requests (
 );
 
 -- name: upsert_link
-INSERT INTO links (request, run_id, run, aliases) VALUES (:request, :run_id, :run, :aliases)
+INSERT INTO links (request, run_id, run, aliases, project)
+VALUES (:request, :run_id, :run, :aliases, :project)
 ON CONFLICT (request, run_id) DO UPDATE SET run = excluded.run, aliases = excluded.aliases;
 
 -- name: add_aliases
@@ -70,7 +71,7 @@ SELECT aliases FROM requests WHERE row = :row;
 UPDATE requests SET state = 'settled', ended = NULL WHERE row = :row;
 
 -- name: links
-SELECT run, aliases FROM links WHERE request = :request ORDER BY run_id;
+SELECT run, aliases, run_id, project FROM links WHERE request = :request ORDER BY run_id;
 
 -- name: link
 SELECT aliases FROM links WHERE request = :request AND run_id = :run_id;
@@ -635,3 +636,75 @@ LIMIT :limit;
 
 -- name: set_synced
 UPDATE requests SET synced = 1 WHERE row = :row;
+
+-- ── runs ───────────────────────────────────────────────────────────────────────────────────────
+
+-- name: run_of_request
+-- Of a request: who logged it, and as which version.
+SELECT run, run_id, draft, version FROM requests WHERE row = :row;
+
+-- name: forget_facts
+-- Told anew: what was told before counts no more.
+DELETE FROM run_notes
+WHERE address = :address AND place = :place AND project = :project AND run_id = :run_id AND kind = 'facts'
+    AND value <> :value;
+
+-- name: note_run
+-- Nothing where it is noted already.
+INSERT INTO run_notes (address, place, project, run_id, run, kind, value, held, noted)
+VALUES (:address, :place, :project, :run_id, :run, :kind, :value, :held, :now)
+ON CONFLICT DO NOTHING;
+
+-- name: release_run
+UPDATE run_notes SET held = 0 WHERE held = 1 AND run_id = :run_id;
+
+-- name: release_runs
+UPDATE run_notes SET held = 0 WHERE held = 1;
+
+-- name: open_notes
+-- What is in no record yet, in the order in which it was noted.
+SELECT number, address, place, project, run_id, run, kind, value, noted FROM run_notes
+WHERE record IS NULL AND held = 0 ORDER BY number LIMIT :limit;
+
+-- name: insert_run_record
+INSERT INTO run_records (address, place, run_id, body) VALUES (:address, :place, :run_id, :body)
+RETURNING number;
+
+-- name: put_in_record
+UPDATE run_notes SET record = :record WHERE number = :number;
+
+-- name: run_records
+SELECT number, address, place, run_id, body FROM run_records ORDER BY number;
+
+-- name: run_record_again
+INSERT INTO run_records (address, place, run_id, body)
+SELECT address, place, run_id, body FROM run_records WHERE number = :number
+RETURNING number;
+
+-- name: delete_run_record
+DELETE FROM run_records WHERE number = :number;
+
+-- name: run_is_open
+-- Whether something of a run is not in its store yet.
+SELECT EXISTS (
+    SELECT 1 FROM run_notes WHERE record IS NULL AND held = 0 AND run_id = :run_id
+) OR EXISTS (
+    SELECT 1 FROM run_records WHERE run_id = :run_id
+) AS is_open;
+
+-- name: runs_waiting
+-- How many runs have something that is not in their store; those that offline mode holds apart.
+SELECT
+    (SELECT COUNT(*) FROM (
+        SELECT run_id FROM run_notes WHERE record IS NULL AND held = 0
+        UNION SELECT run_id FROM run_records
+    )) AS waiting,
+    (SELECT COUNT(DISTINCT run_id) FROM run_notes WHERE record IS NULL AND held = 1) AS held;
+
+-- name: forget_notes
+DELETE FROM run_notes WHERE number IN (
+    SELECT number FROM run_notes WHERE noted < :before AND record IS NOT NULL LIMIT :limit
+);
+
+-- name: drop_notes
+DELETE FROM run_notes WHERE address = :address AND record IS NULL AND held = 0;

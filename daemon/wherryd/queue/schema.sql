@@ -252,9 +252,37 @@ CREATE TABLE links (
     run_id  TEXT NOT NULL,
     run     TEXT NOT NULL,                      -- JSON object, model.RunInfo
     aliases TEXT NOT NULL,                      -- JSON array
+    project TEXT NOT NULL DEFAULT '',           -- the run's; '' that of the request
     PRIMARY KEY (request, run_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX links_by_run ON links (run_id);
+
+-- What runs have done that no version's record tells. Kept after it is in a record, so that it is in no second one.
+CREATE TABLE run_notes (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,  -- facts that are told anew get another one
+    address TEXT NOT NULL,
+    place   TEXT NOT NULL,                      -- the project below which the record lies
+    project TEXT NOT NULL,                      -- the run's
+    run_id  TEXT NOT NULL,
+    run     TEXT NOT NULL,                      -- JSON object, model.RunInfo
+    kind    TEXT NOT NULL CHECK (kind IN ('facts', 'used', 'logged', 'draft')),
+    value   TEXT NOT NULL,                      -- a version's name, a draft's id; of facts JSON, model.RunFacts
+    held    INTEGER NOT NULL,                   -- 1: by offline mode
+    noted   REAL NOT NULL,
+    record  INTEGER,                            -- run_records.number that has it; NULL: none yet
+    UNIQUE (address, place, project, run_id, kind, value)
+) STRICT;
+CREATE INDEX run_notes_open ON run_notes (number) WHERE record IS NULL;
+CREATE INDEX run_notes_by_time ON run_notes (noted);
+
+-- Records of runs, from before they are first sent until they are seen in the store. Their number is in their key.
+CREATE TABLE run_records (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice
+    address TEXT NOT NULL,
+    place   TEXT NOT NULL,
+    run_id  TEXT NOT NULL,
+    body    BLOB NOT NULL
+) STRICT;
 
 -- Done-records: bytes that this home has seen in a store.
 CREATE TABLE blobs (

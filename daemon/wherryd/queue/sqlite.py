@@ -30,7 +30,7 @@ from wherryd.model import (
     Upload,
 )
 from wherryd.news import News
-from wherryd.queue import changes, drafts, findings, knowledge, looks, staging, uploads
+from wherryd.queue import changes, drafts, findings, knowledge, looks, run_notes, staging, uploads
 from wherryd.queue.base import (
     Accepted,
     DoneRecord,
@@ -38,12 +38,15 @@ from wherryd.queue.base import (
     Finding,
     Gathered,
     GivenUp,
+    KeptRecord,
     Known,
     Link,
     NewRequest,
+    Note,
     Packed,
     QueueFull,
     Request,
+    RunPlace,
     Sent,
 )
 from wherryd.queue.database import Database
@@ -78,6 +81,10 @@ _KEEP_PART = Kind.named("keep-part")
 _PART_PUT = Kind.named("part-put")
 _SEAL = Kind.named("seal")
 _FAIL_LATE = Kind.named("fail-late")
+_NOTE_RUN = Kind.named("note-run", is_call=True)
+_RELEASE_RUN = Kind.named("release-run", is_call=True)
+_KEEP_RUN = Kind.named("keep-run-record")
+_RUN_PUT = Kind.named("run-record-put")
 _DONE = Kind.named("done")
 _WAIT = Kind.named("wait")
 _FAIL = Kind.named("fail")
@@ -165,8 +172,17 @@ class SqliteQueue:
         # Also where nothing was written: a caller that was cancelled may have a batch on its way.
         await self._while_some_left(_ABANDON, partial(staging.abandon, row=row, limit=BULK_ROWS))
 
-    async def link(self, request_id: str, run: RunInfo, aliases: Sequence[str]) -> None:
-        link = partial(changes.link, request_id=request_id, run=run, aliases=aliases)
+    async def link(
+        self, request_id: str, run: RunInfo, aliases: Sequence[str], project: str = ""
+    ) -> None:
+        link = partial(
+            changes.link,
+            request_id=request_id,
+            run=run,
+            aliases=aliases,
+            project=project,
+            now=self._clock.now(),
+        )
         await self._writer.change(_LINK, link)
 
     async def links(self, request_id: str) -> list[Link]:
@@ -360,8 +376,22 @@ class SqliteQueue:
         )
         await self._writer.change(_BACK, back)
 
-    async def settle(self, row: int, version: int, aliases: Sequence[str] | None = None) -> None:
-        settle = partial(changes.settle, row=row, version=version, aliases=aliases)
+    async def settle(
+        self,
+        row: int,
+        version: int,
+        aliases: Sequence[str] | None = None,
+        *,
+        is_own: bool = True,
+    ) -> None:
+        settle = partial(
+            changes.settle,
+            row=row,
+            version=version,
+            aliases=aliases,
+            now=self._clock.now(),
+            is_own=is_own,
+        )
         await self._writer.change(_SETTLE, settle)
 
     # ── drafts ─────────────────────────────────────────────────────────────────────────────────
@@ -455,6 +485,39 @@ class SqliteQueue:
         )
         await self._writer.change(_RESTART, restart)
 
+    # ── runs ───────────────────────────────────────────────────────────────────────────────────
+    async def note_run(self, notes: Sequence[Note], *, held: bool = False) -> None:
+        note = partial(run_notes.note, notes=notes, now=self._clock.now(), held=held)
+        await self._writer.change(_NOTE_RUN, note)
+
+    async def release_runs(self, run_ids: Sequence[str] | None) -> None:
+        await self._writer.change(_RELEASE_RUN, partial(run_notes.release, run_ids=run_ids))
+
+    async def open_notes(self, limit: int = 10_000) -> list[tuple[int, Note]]:
+        return await self._read(partial(run_notes.open_notes, limit=limit))
+
+    async def keep_run_record(self, place: RunPlace, body: bytes, numbers: Sequence[int]) -> int:
+        keep = partial(run_notes.keep_record, place=place, body=body, numbers=numbers)
+        return await self._writer.change(_KEEP_RUN, keep)
+
+    async def run_records(self) -> list[KeptRecord]:
+        return await self._read(run_notes.kept_records)
+
+    async def run_record_put(self, number: int) -> None:
+        await self._writer.change(_RUN_PUT, partial(run_notes.record_put, number=number))
+
+    async def run_record_again(self, number: int) -> int:
+        return await self._writer.change(_KEEP_RUN, partial(run_notes.record_again, number=number))
+
+    async def drop_notes(self, address: str) -> None:
+        await self._writer.change(_RUN_PUT, partial(run_notes.drop, address=address))
+
+    async def runs_waiting(self) -> tuple[int, int]:
+        return await self._look(run_notes.waiting)
+
+    async def is_run_open(self, run_id: str) -> bool:
+        return await self._look(partial(run_notes.is_open, run_id=run_id))
+
     # ── upkeep ─────────────────────────────────────────────────────────────────────────────────
     async def forget_ended(self, before: float) -> int:
         forgotten = 0
@@ -465,7 +528,11 @@ class SqliteQueue:
                 await self.abandon(row)
             forgotten += some
             if not some:
-                return forgotten
+                break
+        await self._while_some_left(
+            _FORGET, partial(run_notes.forget, before=before, limit=BULK_ROWS)
+        )
+        return forgotten
 
     async def unfreed(self, limit: int = 100) -> list[Request]:
         return await self._look(partial(looks.some, query="unfreed", limit=limit))

@@ -12,7 +12,16 @@ from typing import Protocol
 
 import msgspec
 
-from wherryd.model import Alias, DraftPart, Edit, ManifestEntry, Sealed, Tombstone, VersionRecord
+from wherryd.model import (
+    Alias,
+    DraftPart,
+    Edit,
+    ManifestEntry,
+    RunRecord,
+    Sealed,
+    Tombstone,
+    VersionRecord,
+)
 from wherryd.stores.base import FileBody, PackBody, UploadStat
 
 
@@ -156,12 +165,51 @@ class Drafts(Protocol):
         ...
 
 
+class RecordStamp(msgspec.Struct, frozen=True):
+    """A small object as a listing shows it: other bytes have another stamp."""
+
+    key: str
+    stamp: str
+
+
+class VersionStamp(msgspec.Struct, frozen=True):
+    """A version's record, or the tombstone in its place, as a listing of its whole project shows it."""
+
+    name: str
+    version: int
+    stamp: str
+
+
+class Runs(Protocol):
+    """What a store keeps of runs, beside what their versions' records say."""
+
+    async def put_record(self, project: str, run: str, home: str, number: int, body: bytes) -> bool:
+        """Put a record of a run; False where another one lies there, which a copy of this home has put.
+
+        Safe to repeat. Raises ``WriteConflict``, ``OutcomeUnknown``.
+        """
+        ...
+
+    def list_records(self, project: str, run: str = "") -> AsyncGenerator[RecordStamp, None]:
+        """The records of all runs below a project, or of one."""
+        ...
+
+    async def read_records(self, keys: Sequence[str]) -> list[RunRecord | None]:
+        """A few records; None for what is not there, or can't be read, which is passed over."""
+        ...
+
+
 class Registry(Protocol):
     """One store, seen as projects, artifacts and versions. Names are plain, not encoded."""
 
     @property
     def drafts(self) -> Drafts:
         """The store's drafts."""
+        ...
+
+    @property
+    def runs(self) -> Runs:
+        """What the store keeps of runs."""
         ...
 
     async def identify(self) -> Identity | None:
@@ -264,6 +312,10 @@ class Registry(Protocol):
 
     async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:
         """The numbers above ``after`` that have a record or a tombstone, ascending, one listing."""
+        ...
+
+    def list_all_versions(self, project: str) -> AsyncGenerator[VersionStamp, None]:
+        """The records of all artifacts of a project, in one listing."""
         ...
 
     async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:

@@ -126,9 +126,19 @@ def parse_part(key: str) -> str | None:
     return parse_alias(key)
 
 
+def runs_prefix(project: str) -> str:
+    """Prefix below which each run is a folder."""
+    return f"{project_segment(project)}/runs/"
+
+
 def run_prefix(project: str, run: str) -> str:
-    """Prefix of what a run's homes wrote: ``<home id>-<seq>.json`` each."""
-    return f"{project_segment(project)}/runs/{encode_segment(run)}/"
+    """Prefix of what a run's homes wrote."""
+    return f"{runs_prefix(project)}{encode_segment(run)}/"
+
+
+def run_key(project: str, run: str, home: str, number: int) -> str:
+    """Key of one record of a run: the home's id, and the home's number for it."""
+    return f"{run_prefix(project, run)}{home}-{number:08d}.json"
 
 
 def before_versions_above(project: str, name: str, after: int) -> str:
@@ -146,6 +156,16 @@ def parse_version(key: str) -> int | None:
     """Read the number out of a record's key; None for every other key."""
     match = _NUMBER.fullmatch(_last(key))
     return int(match[1]) if match and not match[2] else None
+
+
+def parse_version_key(key: str) -> tuple[str, int] | None:
+    """Read the artifact's name and the number out of a record's key; None for every other key."""
+    match key.split("/"):
+        case [_, "artifacts", segment, "versions", _]:
+            name, number = parse_name(segment), parse_version(key)
+            return (name, number) if name is not None and number is not None else None
+        case _:
+            return None
 
 
 def parse_edit(key: str) -> int | None:

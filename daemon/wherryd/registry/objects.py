@@ -29,11 +29,13 @@ from wherryd.registry.base import (
     StoredAlias,
     StoredEdit,
     StoredVersion,
+    VersionStamp,
 )
 from wherryd.registry.drafts import ObjectDrafts
 from wherryd.registry.identity import Exchanged
 from wherryd.registry.manifest_reader import is_manifest, read_manifest
 from wherryd.registry.records import ArtifactClaim, damaged
+from wherryd.registry.runs import ObjectRuns, stamp_of
 from wherryd.stores.base import (
     ConditionalWrites,
     FileBody,
@@ -68,11 +70,17 @@ class ObjectRegistry:
         self._store = store
         self._conditional = conditional or store
         self._drafts = ObjectDrafts(store, self._conditional, self._get_in, self._sync)
+        self._runs = ObjectRuns(store, self._conditional)
 
     @property
     def drafts(self) -> ObjectDrafts:
         """The store's drafts."""
         return self._drafts
+
+    @property
+    def runs(self) -> ObjectRuns:
+        """What the store keeps of runs."""
+        return self._runs
 
     # ── the store and its artifacts ────────────────────────────────────────────────────────────
     async def identify(self) -> Identity | None:
@@ -208,6 +216,14 @@ class ObjectRegistry:
             elif number > after:
                 found[number] = stat.modified
         return [Stamp(number, found[number], number in edited) for number in sorted(found)]
+
+    async def list_all_versions(self, project: str) -> AsyncGenerator[VersionStamp, None]:
+        """The records of all artifacts of a project, in one listing."""
+        async with _closing(self._store.list(layout.artifacts_prefix(project))) as stats:
+            async for stat in stats:
+                found = layout.parse_version_key(stat.key)
+                if found is not None:
+                    yield VersionStamp(*found, stamp_of(stat))
 
     async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:
         """The record or tombstone of one number; None where nothing is there."""

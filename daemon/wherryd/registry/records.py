@@ -14,7 +14,16 @@ from typing import TypeVar
 import msgspec
 
 from wherry.errors import StoreDamaged, StoreError
-from wherryd.model import Alias, DraftMark, DraftPart, Edit, Sealed, Tombstone, VersionRecord
+from wherryd.model import (
+    Alias,
+    DraftMark,
+    DraftPart,
+    Edit,
+    RunRecord,
+    Sealed,
+    Tombstone,
+    VersionRecord,
+)
 from wherryd.registry.base import Identity, Writer
 from wherryd.registry.layout import HEX, SHA256
 
@@ -45,11 +54,16 @@ Small = (
     | DraftPart
     | DraftMark
     | Sealed
+    | RunRecord
 )
 
 
 #: Fields whose absence means that there is none.
 _ABSENT_IF_EMPTY = ("tags", "reason", "replaced")
+_ABSENT_OF_A_RUN = (
+    *("used", "logged", "drafts"),
+    *("started", "ended", "exit_code", "notes", "config", "client"),
+)
 
 
 class _Head(msgspec.Struct):
@@ -69,6 +83,7 @@ _T = TypeVar(
     DraftPart,
     DraftMark,
     Sealed,
+    RunRecord,
 )
 
 
@@ -77,8 +92,9 @@ def encode(record: Small) -> bytes:
     fields = {
         field.encode_name: getattr(record, field.name) for field in msgspec.structs.fields(record)
     }
-    for optional in _ABSENT_IF_EMPTY:
-        if not fields.get(optional, True):
+    of_a_run = _ABSENT_OF_A_RUN if isinstance(record, RunRecord) else ()
+    for optional in (*_ABSENT_IF_EMPTY, *of_a_run):
+        if not fields.get(optional, True) and fields[optional] != 0:
             del fields[optional]
     return msgspec.json.encode(fields) + b"\n"
 
@@ -152,6 +168,14 @@ def decode_part(key: str, body: bytes) -> DraftPart:
 def decode_mark(key: str, body: bytes) -> DraftMark:
     """Read ``sealing.json`` or ``conflict.json`` of a draft. Raises as ``decode_version``."""
     return _decode(key, body, DraftMark)
+
+
+def decode_run(key: str, body: bytes) -> RunRecord:
+    """Read what a home has written of a run. Raises as ``decode_version``."""
+    record = _decode(key, body, RunRecord)
+    if not record.run.id or not record.project:
+        raise damaged(key, "it names no run, or no project")
+    return record
 
 
 def decode_sealed(key: str, body: bytes) -> Sealed:

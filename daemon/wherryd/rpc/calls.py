@@ -16,6 +16,7 @@ from wherryd.capture.intake import Intake
 from wherryd.capture.room import Fullness
 from wherryd.clock import Clock
 from wherryd.life import Life
+from wherryd.lineage.tracer import Tracer
 from wherryd.news import News
 from wherryd.opened import OpenedStores
 from wherryd.progress import Progress
@@ -29,6 +30,7 @@ from wherryd.rpc.fetching import FetchingCalls
 from wherryd.rpc.log import LogCalls
 from wherryd.rpc.meeting import Identity, MeetingCalls
 from wherryd.rpc.reading import ReadingCalls
+from wherryd.rpc.running import RunningCalls
 from wherryd.rpc.service import Handler, make_handlers
 from wherryd.rpc.telling import Teller, TellingCalls, TroubleOf
 from wherryd.stores.credentials import CredentialSets
@@ -56,6 +58,8 @@ class Calls(msgspec.Struct, frozen=True):
     fullness: Callable[[], Fullness]
     fetcher: Fetcher
     for_writing: ForWriting
+    tracer: Tracer
+    why_runs_wait: Callable[[], str]
 
     def handlers(self) -> grpc.GenericRpcHandler[Message, Message]:
         """The handlers that a server needs."""
@@ -73,6 +77,7 @@ class Calls(msgspec.Struct, frozen=True):
             self.set_aside,
             self.is_receiving,
             self.fullness,
+            self.why_runs_wait,
         )
         logging = LogCalls(self.intake, self.queue, self.life, self.default_store)
         telling = TellingCalls(teller, self.queue, self.news, self.clock, self.life)
@@ -83,10 +88,14 @@ class Calls(msgspec.Struct, frozen=True):
             self.stores, self.default_store, self.fetcher, self.clock, self.life
         )
         collecting = CollectingCalls(self.stores, self.queue, self.default_store, self.clock)
+        running = RunningCalls(self.queue, self.news, self.life, self.tracer, self.default_store)
         return {
             "Hello": meeting.hello,
             "Status": meeting.status,
             "Shutdown": meeting.shutdown,
+            "NoteRun": running.note_run,
+            "ListRuns": running.list_runs,
+            "TraceLineage": running.trace_lineage,
             "Log": logging.log,
             "LogMany": logging.log_whole,
             "Link": logging.link,

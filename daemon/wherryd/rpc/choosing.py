@@ -92,9 +92,14 @@ class ChoosingCalls:
 
     async def sync(self, request: pb.SelectRequest) -> pb.CountReply:
         """Give requests held by offline mode their places, in the order in which they were logged."""
-        chosen = await self._choose(request, (State.HELD,), _TAKEN_UP)
+        chosen = _Chosen([])
+        if not request.runs or _names_some(request):
+            chosen = await self._choose(request, (State.HELD,), _TAKEN_UP)
         rows = [each.row for each in chosen.requests]
-        return _reply(await self._queue.sync(rows) if rows else 0, chosen)
+        count = await self._queue.sync(rows) if rows else 0
+        run_ids = [each.run.id for each in chosen.requests]
+        await self._queue.release_runs(None if request.runs else run_ids)
+        return _reply(count, chosen)
 
     async def _choose(
         self,
@@ -105,7 +110,7 @@ class ChoosingCalls:
         """The requests that are meant and in one of these states."""
         if request.request_ids:
             return await self._choose_named(request, states, wished)
-        if not (request.all or request.store or request.project or request.name):
+        if not _names_some(request):
             raise UsageError("no request is named", hint="Name requests, or say 'all'.")
         wanted = Filter(
             states=states,
@@ -178,6 +183,11 @@ class ChoosingCalls:
         except StoreError as error:
             chosen.left_out.append(f"{lane.project}/{lane.name}: {error}")
             return 0
+
+
+def _names_some(request: pb.SelectRequest) -> bool:
+    by_place = request.store or request.project or request.name
+    return bool(request.request_ids or request.all or by_place)
 
 
 def _reply(count: int, chosen: _Chosen) -> pb.CountReply:

@@ -57,7 +57,8 @@ class LogCalls:
     async def link(self, request: pb.LinkRequest) -> pb.LinkReply:
         """Link a further run to a request."""
         aliases = [check_alias(alias) for alias in request.aliases if alias not in ("", "latest")]
-        await self._queue.link(request.request_id, run_of(request.run), aliases)
+        run = run_of(request.run)
+        await self._queue.link(request.request_id, run, aliases, request.run.project)
         return pb.LinkReply()
 
     def _note_request(self) -> None:

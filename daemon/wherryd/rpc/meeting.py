@@ -47,6 +47,7 @@ class MeetingCalls:
         set_aside: finds damaged queues; blocks for a moment.
         is_receiving: whether a request is coming in.
         fullness: how full the spool is.
+        why_runs_wait: what keeps the records of runs from their store; "" for nothing.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class MeetingCalls:
         set_aside: Callable[[], list[Path]],
         is_receiving: Callable[[], bool],
         fullness: Callable[[], Fullness],
+        why_runs_wait: Callable[[], str],
     ) -> None:
+        self._why_runs_wait = why_runs_wait
         self._fullness = fullness
         self._identity = identity
         self._queue = queue
@@ -83,6 +86,7 @@ class MeetingCalls:
         counts = await self._queue.counts()
         requests = [await self._teller.tell(each) for each in await self._shown()]
         stopped = await self._queue.stopped()
+        waiting, held = await self._queue.runs_waiting()
         return pb.StatusReply(
             daemon=await self._describe(),
             socket=str(self._identity.find_socket()),
@@ -96,6 +100,7 @@ class MeetingCalls:
             set_aside=map(str, await anyio.to_thread.run_sync(self._set_aside)),
             locked=self._queue.locked,
             spool=spool_message(self._fullness()),
+            runs=pb.RunsState(waiting=waiting, held=held, reason=self._why_runs_wait()),
         )
 
     async def _shown(self) -> list[Request]:

@@ -64,6 +64,18 @@ def run_of(run: pb.Run) -> RunInfo:
     return RunInfo(run.id, run.name or None, run.group or None, run.job_type or None, entity)
 
 
+def run_message(run: RunInfo, project: str) -> pb.Run:
+    """A run, as it is told."""
+    return pb.Run(
+        id=run.id,
+        name=run.name or "",
+        group=run.group or "",
+        job_type=run.job_type or "",
+        project=project,
+        entity=run.entity or "",
+    )
+
+
 def header_of(header: pb.LogHeader, default_store: str) -> Header:
     """A request's header; raises a ``UsageError`` or ``ProtocolError`` for what is out of range."""
     if not _UUID.fullmatch(header.request_id):
@@ -292,14 +304,7 @@ def version_message(found: FoundVersion, lane: Lane) -> pb.Version:
         aliases=found.aliases,
         request_id=record.request,
         created=record.created,
-        run=pb.Run(
-            id=record.run.id,
-            name=record.run.name or "",
-            group=record.run.group or "",
-            job_type=record.run.job_type or "",
-            project=lane.project,
-            entity=record.run.entity or "",
-        ),
+        run=run_message(record.run, lane.project),
         inputs=record.inputs,
         tags=record.tags,
         client=record.client,

@@ -28,6 +28,7 @@ _COMMANDS = [
             "ls",
             "show",
             "alias",
+            "lineage",
             "status",
             "queue",
             "wait",
@@ -43,7 +44,7 @@ _COMMANDS = [
     *(f"cache {name}" for name in ("status", "cleanup")),
     *(f"daemon {name}" for name in ("start", "stop", "status", "logs")),
 ]
-_LATER = ("verify", "lineage")
+_LATER = ("verify",)
 
 
 def _run(*args: str) -> subprocess.CompletedProcess[str]:

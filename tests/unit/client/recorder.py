@@ -50,6 +50,10 @@ class Recorder:
         self.home = home
         self.logged: list[Logged] = []
         self.cut = 0  # Log streams that did not come to their end
+        self.noted: list[pb.NoteRunRequest] = []
+        self.runs: list[pb.RunState] = []
+        self.lineage = pb.Lineage()
+        self.traced: list[pb.TraceLineageRequest] = []
         self.linked: list[pb.LinkRequest] = []
         self.waits: list[pb.WaitRequest] = []
         self.refusals: dict[str, list[Refusal]] = {}
@@ -158,6 +162,19 @@ class Recorder:
         return pb.LogReply(
             request_id=header.request_id, place=0 if header.offline else len(self.logged)
         )
+
+    def note_run(self, request: pb.NoteRunRequest) -> pb.NoteRunReply:
+        self.noted.append(request)
+        return pb.NoteRunReply(recorded=True)
+
+    def list_runs(self, request: pb.ListRunsRequest) -> Iterator[pb.RunState]:
+        for state in self.runs:
+            if state.run.id in (request.ids or [state.run.id]):
+                yield state
+
+    def trace_lineage(self, request: pb.TraceLineageRequest) -> pb.Lineage:
+        self.traced.append(request)
+        return self.lineage
 
     def link(self, request: pb.LinkRequest) -> pb.LinkReply:
         self.linked.append(request)

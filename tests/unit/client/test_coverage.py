@@ -23,6 +23,7 @@ from wherry.cli.command import Group
 from wherry.data_types import LaterType
 from wherry.entries import ManifestEntry
 from wherry.errors import NotYet
+from wherry.known_runs import KnownRun
 from wherry.manifest import Manifest
 from wherry.wire import wherry_pb2 as pb
 
@@ -99,8 +100,10 @@ def _only_raises(thing: object) -> bool:
 
 
 def _attribute(item: Item) -> object:
-    name = _SPELLED.get(item.text, item.text)
-    return inspect.getattr_static(_CLASSES[item.kind], name)
+    of_a_run, dot, name = item.text.partition("run.")
+    if dot and not of_a_run:
+        return inspect.getattr_static(KnownRun, name)
+    return inspect.getattr_static(_CLASSES[item.kind], _SPELLED.get(item.text, item.text))
 
 
 def _stubs(cls: type) -> set[str]:
@@ -193,8 +196,6 @@ _CALLS: dict[Item, Callable[[Things], object]] = {
     Item("Artifact", "link"): lambda it: it.found.link("collection", aliases=["x"]),
     Item("Artifact", "unlink"): lambda it: it.found.unlink(),
     Item("Artifact", "pickle.dumps(artifact)"): lambda it: pickle.dumps(it.found),
-    Item("Artifact", "logged_by"): lambda it: it.found.logged_by(),
-    Item("Artifact", "used_by"): lambda it: it.found.used_by(),
     Item("Artifact", "collection"): lambda it: it.found.collection,
     Item("Run", "log_code"): lambda it: it.run.log_code("."),
     Item("Run", "link_artifact"): lambda it: it.run.link_artifact(it.built, "collection"),
@@ -203,10 +204,6 @@ _CALLS: dict[Item, Callable[[Things], object]] = {
     Item("Api", "artifact_types"): lambda it: it.api.artifact_types("p"),
     Item("Api", "artifact_type"): lambda it: it.api.artifact_type("t", "p"),
     Item("Api", "artifact_collections"): lambda it: it.api.artifact_collections("p", "t"),
-    Item("Api", "runs"): lambda it: it.api.runs("p"),
-    Item("Api", "run"): lambda it: it.api.run("p/r"),
-    Item("Api", "run.logged_artifacts"): lambda it: it.api.run("p/r").logged_artifacts(),
-    Item("Api", "run.used_artifacts"): lambda it: it.api.run("p/r").used_artifacts(),
     Item("module", "data_types.JoinedTable"): lambda _: data_types.JoinedTable("a", "b", "key"),
     Item("module", "data_types.Image"): lambda _: data_types.Image("cat.png"),
 }

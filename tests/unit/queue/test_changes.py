@@ -21,7 +21,7 @@ from tests.unit.queue.helpers import (
 from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
 from wherryd.model import RunInfo, State
 from wherryd.queue import changes, knowledge, looks, staging
-from wherryd.queue.base import Filter, Known, Link, Packed, WrongState
+from wherryd.queue.base import RUNS, Filter, Known, Link, Packed, WrongState
 from wherryd.queue.group import Changed
 
 HELD, ACCEPTED, PREPARED, UPLOADED = State.HELD, State.ACCEPTED, State.PREPARED, State.UPLOADED
@@ -336,7 +336,7 @@ def test_a_links_alias_is_never_given(db: sqlite3.Connection) -> None:
     """Aliases of a further run are the request's; one that is done is settled again to give them."""
     put(db, 1, State.DONE)
     before = looks.get(db, 1)
-    assert changes.link(db, before.id, RunInfo("b"), ["best"]).topics == (before.id,)
+    assert changes.link(db, before.id, RunInfo("b"), ["best"]).topics == (before.id, RUNS)
     assert looks.get(db, 1).state is State.DONE
     changed = changes.link(db, before.id, RunInfo("b"), ["prod"])
     assert State.SETTLED in changed.topics

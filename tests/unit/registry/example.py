@@ -16,6 +16,7 @@ from wherryd.model import (
     Manifest,
     ManifestEntry,
     RunInfo,
+    RunRecord,
     Sealed,
     Tombstone,
     VersionRecord,
@@ -68,6 +69,24 @@ TOMBSTONE = Tombstone(
     digest=digest(b""),
     content=digest(canonical([digest(b""), "model", None, {}])),
     deleted="2026-11-24T08:30:00.000Z",
+)
+
+RUN_HOME = "51c7d0a4e8b24c6f9a3e1d7b60f2c895"
+RUN_RECORD = RunRecord(
+    format=1,
+    project=PROJECT,
+    run=RUN,
+    written="2026-11-23T14:05:10.402Z",
+    used=["cats/pets:v3"],
+    logged=["cats/model:v1"],
+    drafts=[],
+    started="2026-11-23T13:58:41.007Z",
+    ended="2026-11-23T14:05:10.391Z",
+    exit_code=0,
+    notes=None,
+    tags=["nightly"],
+    config={"lr": 0.1},
+    client="wherry 0.1.0",
 )
 
 EDIT = Edit(
@@ -213,6 +232,7 @@ def objects(folder: Path) -> dict[str, bytes]:
         layout.manifest_key(PROJECT, manifest.manifest): (folder / "manifest").read_bytes(),
         layout.blob_key(PROJECT, digest(MODEL)): MODEL,
         layout.pack_key(PROJECT, PACK_NAME): PACK,
+        layout.run_key(PROJECT, RUN.id, RUN_HOME, 4): records.encode(RUN_RECORD),
         layout.part_key(PROJECT, DRAFT, PART_ID): records.encode(part(manifest)),
         layout.sealing_key(PROJECT, DRAFT): records.encode(SEALING),
         layout.sealed_key(PROJECT, DRAFT): records.encode(sealed(manifest)),

@@ -60,6 +60,7 @@ def test_the_examples_are_read_by_the_code() -> None:
         "v00000001.json": records.decode_version,
         "v00000001.edit.json": records.decode_edit,
         "best.json": records.decode_alias,
+        f"{example.RUN_HOME}-00000004.json": records.decode_run,
         f"{example.PART_ID}.json": records.decode_part,
         "sealing.json": records.decode_mark,
         "sealed.json": records.decode_sealed,
@@ -70,6 +71,7 @@ def test_the_examples_are_read_by_the_code() -> None:
     assert example.TOMBSTONE in read.values()
     assert example.ALIAS in read.values()
     assert example.EDIT in read.values()
+    assert example.RUN_RECORD in read.values()
     assert example.WRITER in read.values()
     assert example.SEALING in read.values()
 
@@ -101,7 +103,7 @@ def test_the_layout_is_that_of_the_code() -> None:
     """Each line of the page's tree is a key that the code makes."""
     hex_ = "ab" * 32
     tree = BLOCKS["layout"].replace("<hh>", "ab").replace("<hex>", hex_)
-    for name in ("project", "name", "alias", "run", "request"):
+    for name in ("project", "name", "alias", "run", "request", "home"):
         tree = tree.replace(f"<{name}>", name)
     assert tree.split() == [
         layout.IDENTITY,
@@ -117,7 +119,7 @@ def test_the_layout_is_that_of_the_code() -> None:
         layout.sealing_key("project", hex_),
         layout.conflict_key("project", hex_),
         layout.sealed_key("project", hex_),
-        layout.run_prefix("project", "run"),
+        layout.run_key("project", "run", "home", 0),
     ]
 
 

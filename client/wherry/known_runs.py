@@ -1,0 +1,273 @@
+"""Runs as a store has them: what ``Api().run``, ``runs``, ``logged_by`` and ``used_by`` give.
+
+Owns: their names after W&B's. Does not own: a run that is going on in this process (``runs``), finding
+versions (``stored``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wherry import messages as pb
+from wherry import stored
+from wherry.artifact import Artifact, StoredArtifact
+from wherry.connection import connect
+from wherry.errors import NotFoundError, UsageError
+from wherry.lineage import trace
+from wherry.wire.names import parse_artifact_ref
+
+
+class Place(NamedTuple):
+    """Where runs are looked for."""
+
+    home: Path  # whose daemon reads
+    store: str  # address
+    project: str
+
+
+class KnownRun:
+    """A run that has logged or used something.
+
+    Args:
+        place: where it was found.
+        state: as the daemon told it.
+    """
+
+    def __init__(self, place: Place, state: pb.RunState) -> None:
+        self._place = place
+        self._state = state
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id!r} of project {self.project!r}, {self.state}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KnownRun) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str, str]:
+        return self._place.store, self.project, self.id
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._state.run.id
+
+    @property
+    def name(self) -> str:
+        """The name that was given, else the id."""
+        return self._state.run.name or self.id
+
+    display_name = name
+
+    @property
+    def project(self) -> str:
+        """Its project."""
+        return self._state.run.project
+
+    @property
+    def entity(self) -> str | None:
+        """The entity that it was given."""
+        return self._state.run.entity or None
+
+    @property
+    def group(self) -> str | None:
+        """The group of runs that work together."""
+        return self._state.run.group or None
+
+    @property
+    def job_type(self) -> str | None:
+        """What kind of work it did."""
+        return self._state.run.job_type or None
+
+    @property
+    def path(self) -> list[str]:
+        """Entity, project and id; without an entity where none was given."""
+        return [part for part in (self.entity, self.project, self.id) if part]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its config, as it was told last; what is no JSON as its text."""
+        config: dict[str, Any] = json.loads(self._state.facts.config or b"{}")
+        return config
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that it was given."""
+        return list(self._state.facts.tags)
+
+    @property
+    def notes(self) -> str | None:
+        """The notes that it was given."""
+        facts = self._state.facts
+        return facts.notes if facts.HasField("notes") else None
+
+    @property
+    def created_at(self) -> str:
+        """When it began, RFC 3339 in UTC."""
+        return self._state.facts.started
+
+    @property
+    def ended_at(self) -> str | None:
+        """When it ended; None where nobody told so: it is running, or was killed."""
+        return self._state.facts.ended or None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What ``finish`` was told; None where it was told nothing."""
+        facts = self._state.facts
+        return facts.exit_code if facts.HasField("exit_code") else None
+
+    @property
+    def state(self) -> str:
+        """``finished``, ``failed``, or ``running`` where its end was not told, as after a kill."""
+        if not self.ended_at:
+            return "running"
+        return "failed" if self.exit_code else "finished"
+
+    @property
+    def url(self) -> None:
+        """None: there is no web page."""
+
+    def logged_artifacts(self, per_page: int = 100) -> Artifacts:
+        """Find what it logged, in that order; a version that another run had logged before comes last.
+
+        Args:
+            per_page: accepted, without effect.
+        """
+        del per_page
+        return Artifacts(self._place, self._state.logged)
+
+    def used_artifacts(self, per_page: int = 100) -> Artifacts:
+        """Find what it used; as ``logged_artifacts``."""
+        del per_page
+        return Artifacts(self._place, self._state.used)
+
+
+class Artifacts(Sequence[Artifact]):
+    """Versions by their names, each read when it is asked for; those that were deleted are passed over."""
+
+    def __init__(self, place: Place, names: Sequence[str]) -> None:
+        self._place = place
+        self._names = list(names)
+        self._found: list[Artifact] = []
+        self._next = 0
+
+    def __iter__(self) -> Iterator[Artifact]:
+        at = 0
+        while at < len(self._found) or self._find_next():
+            yield self._found[at]
+            at += 1
+
+    def __len__(self) -> int:
+        while self._find_next():
+            pass
+        return len(self._found)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice) or index < 0:
+            return self._all()[index]
+        while index >= len(self._found) and self._find_next():
+            pass
+        return self._found[index]
+
+    def _all(self) -> list[Artifact]:
+        len(self)
+        return self._found
+
+    def _find_next(self) -> bool:
+        """Find one more; False where there is none."""
+        while self._next < len(self._names):
+            ref = parse_artifact_ref(self._names[self._next])
+            self._next += 1
+            place = self._place
+            there = stored.Place(place.home, place.store, ref.project or place.project, ref.name)
+            try:
+                self._found.append(StoredArtifact(stored.find(there, ref.version)))
+            except NotFoundError:
+                continue
+            return True
+        return False
+
+
+def find_runs(place: Place, ids: Sequence[str] = (), group: str = "") -> list[KnownRun]:
+    """Find runs, those that began last first.
+
+    Args:
+        ids: none for all.
+        group: "" for any.
+
+    Raises:
+        StoreError: the store can't be read now.
+    """
+    wanted = pb.ListRunsRequest(store=place.store, project=place.project, ids=ids, group=group)
+    states = connect(place.home).whole_stream("ListRuns", wanted, pb.RunState)
+    return [KnownRun(place, state) for state in states]
+
+
+def find_run(place: Place, run_id: str) -> KnownRun:
+    """Find one run. Raises ``NotFoundError``; as ``find_runs``."""
+    for found in find_runs(place, [run_id]):
+        return found
+    raise NotFoundError(
+        f"There is no run {place.project}/{run_id}.",
+        hint="Api().runs() lists those that have logged or used something.",
+    )
+
+
+_FILTERS: dict[str, Callable[[KnownRun], object]] = {
+    "group": lambda run: run.group,
+    "job_type": lambda run: run.job_type,
+    "jobType": lambda run: run.job_type,
+    "display_name": lambda run: run.name,
+    "displayName": lambda run: run.name,
+    "state": lambda run: run.state,
+}
+
+
+def choose(place: Place, filters: Mapping[str, object], order: str, group: str) -> list[KnownRun]:
+    """Find runs as ``Api().runs`` is asked for them. Raises ``UsageError``; as ``find_runs``."""
+    if order not in ("-created_at", "+created_at", "created_at"):
+        raise UsageError(
+            f"Runs can't be ordered by {order!r}.", hint="Use '-created_at' or '+created_at'."
+        )
+    unknown = [key for key in filters if key not in _FILTERS]
+    if unknown:
+        raise UsageError(
+            f"Runs can't be filtered by {unknown[0]!r}.", hint=f"Use one of {', '.join(_FILTERS)}."
+        )
+    found = find_runs(place, group=group)
+    chosen = [
+        run for run in found if all(_FILTERS[key](run) == value for key, value in filters.items())
+    ]
+    return chosen if order.startswith("-") else chosen[::-1]
+
+
+def logger_of(version: stored.StoredVersion) -> KnownRun | None:
+    """Find the run that logged a version; None where its record names none."""
+    record = version.record
+    if not record.run.id:
+        return None
+    return find_run(Place(version.home, record.store, record.project), record.run.id)
+
+
+def users_of(version: stored.StoredVersion) -> list[KnownRun]:
+    """Find the runs that used a version, those that began last first."""
+    record = version.record
+    label = f"{record.project}/{record.name}:v{record.version}"
+    graph = trace(version.home, record.store, record, depth=1)
+    users = [run for run in graph.runs if label in run.used]
+    projects = dict.fromkeys(run.project for run in users)
+    found = [
+        run
+        for project in projects
+        for run in find_runs(
+            Place(version.home, record.store, project),
+            [user.id for user in users if user.project == project],
+        )
+    ]
+    return sorted(found, key=lambda run: run.created_at, reverse=True)

@@ -1,0 +1,97 @@
+"""Brings an index up to what is in its store.
+
+Owns: which records are read again: those that are new, and those whose object is another than was read.
+Does not own: the index's tables (``index``).
+
+One listing shows all versions of a project, another one all records of its runs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from wherryd.closing import closing
+from wherryd.lineage import index
+from wherryd.lineage.index import Index
+from wherryd.model import RunRecord, Tombstone, VersionRecord
+from wherryd.registry.base import RecordStamp, Registry, VersionStamp
+from wherryd.together import all_of
+
+#: Records that are asked for in one question of the registry; and such questions at once.
+_IN_ONE = 16
+_AT_ONCE = 4
+
+_T = TypeVar("_T")
+_Read = dict[VersionStamp, VersionRecord | Tombstone]
+
+
+async def refresh(found: Index, registry: Registry, store_id: str, project: str) -> None:
+    """Read what came since, and forget what is gone.
+
+    Raises ``StoreError``; ``StoreChanged`` where another store lies there meanwhile. What was read until
+    then is kept.
+    """
+    await _refresh_versions(found, registry, store_id, project)
+    await _refresh_runs(found, registry, project)
+
+
+async def _refresh_versions(found: Index, registry: Registry, store_id: str, project: str) -> None:
+    async with closing(registry.list_all_versions(project)) as listed:
+        there = {(each.name, each.version): each async for each in listed}
+    known = await found.run(partial(index.known_versions, project=project))
+    gone = [place for place in known if place not in there]
+    if gone:
+        await found.run(partial(index.forget_versions, project=project, gone=gone))
+    new = [each for place, each in there.items() if known.get(place) != each.stamp]
+    for some in _in_parts(_by_name(new), _AT_ONCE):
+        reads = [partial(_read_versions, registry, store_id, project, stamps) for stamps in some]
+        read: _Read = {}
+        for part in await all_of(*reads):
+            read |= part
+        await found.run(partial(index.write_versions, project=project, read=read))
+
+
+async def _read_versions(
+    registry: Registry, store_id: str, project: str, stamps: Sequence[VersionStamp]
+) -> _Read:
+    numbers = [stamp.version for stamp in stamps]
+    stored = await registry.read_versions(project, stamps[0].name, numbers, store_id)
+    return {
+        stamp: each.record for stamp, each in zip(stamps, stored, strict=True) if each is not None
+    }
+
+
+async def _refresh_runs(found: Index, registry: Registry, project: str) -> None:
+    async with closing(registry.runs.list_records(project)) as listed:
+        there = {each.key: each async for each in listed}
+    known = await found.run(partial(index.known_records, place=project))
+    gone = [key for key in known if key not in there]
+    if gone:
+        await found.run(partial(index.forget_records, gone=gone))
+    new = [each for key, each in there.items() if known.get(key) != each.stamp]
+    for some in _in_parts([*_in_parts(new, _IN_ONE)], _AT_ONCE):
+        reads = [
+            partial(registry.runs.read_records, [stamp.key for stamp in stamps]) for stamps in some
+        ]
+        read: dict[RecordStamp, RunRecord | None] = {}
+        for stamps, records in zip(some, await all_of(*reads), strict=True):
+            read |= dict(zip(stamps, records, strict=True))
+        await found.run(partial(index.write_records, place=project, read=read))
+
+
+def _by_name(stamps: Sequence[VersionStamp]) -> list[list[VersionStamp]]:
+    """What may be asked for in one question: a few versions of one artifact."""
+    names: defaultdict[str, list[VersionStamp]] = defaultdict(list)
+    for stamp in stamps:
+        names[stamp.name].append(stamp)
+    return [part for named in names.values() for part in _in_parts(named, _IN_ONE)]
+
+
+def _in_parts(items: Sequence[_T], count: int) -> Iterator[list[_T]]:
+    left = iter(items)
+    while part := [*islice(left, count)]:
+        yield part

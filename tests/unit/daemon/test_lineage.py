@@ -1,0 +1,312 @@
+"""What was made of what is found in an index that is brought up to its store, and may go at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.memory import MemoryStore
+from tests.unit.daemon.bench import HandClock
+from wherry.errors import NotFoundError
+from wherryd.lineage.graph import Edge, Graph, RunKey, Version, trace, version_of
+from wherryd.lineage.runs import merged
+from wherryd.lineage.tracer import Tracer
+from wherryd.model import RunInfo, RunRecord, Tombstone, VersionRecord
+from wherryd.registry import records
+from wherryd.registry.objects import ObjectRegistry
+from wherryd.stores.base import Object
+
+HOME = "5" * 32
+DIGEST = "sha256:" + "a" * 64
+
+
+class Counting(MemoryStore):
+    """Counts what is read."""
+
+    def __init__(self) -> None:
+        super().__init__(HandClock())
+        self.read: list[str] = []
+
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        self.read += [key for key in keys if key != "wherry.json"]
+        return await super().get_all(keys)
+
+
+class Lab:
+    """A store, and what its runs have done."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Counting()
+        self.registry = ObjectRegistry(self.store)
+        self.tracer = Tracer(folder / "lineage", self._open)
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._records = 0
+
+    async def _open(self, address: str) -> ObjectRegistry:
+        return self.registry
+
+    async def log(
+        self, label: str, run: str = "", inputs: Sequence[str] = (), request: str = "q"
+    ) -> None:
+        """Put a version's record."""
+        version = version_of(label)
+        assert version is not None
+        record = VersionRecord(
+            format=1,
+            version=version.number,
+            request=request,
+            type=version.name,
+            description=None,
+            metadata={},
+            entries=0,
+            size=0,
+            manifest=DIGEST,
+            digest=DIGEST,
+            content=DIGEST,
+            run=RunInfo(run),
+            inputs=list(inputs),
+            aliases=[],
+            created=f"2026-11-23T14:00:{version.number:02}.000Z",
+            client="wherry",
+        )
+        body = records.encode(record)
+        await self.registry.create_version(version.project, version.name, version.number, body)
+
+    async def tell(self, run: str, project: str = "cats", place: str = "", **said: object) -> None:
+        """Put a record of a run."""
+        self._records += 1
+        record = RunRecord(1, project, RunInfo(run), f"2026-11-23T14:{self._records:02}:00.000Z")
+        record = RunRecord(**{**_fields(record), **said})  # type: ignore[arg-type]
+        body = records.encode(record)
+        await self.registry.runs.put_record(place or project, run, HOME, self._records, body)
+
+    async def trace(self, label: str, depth: int = 0, *, rebuild: bool = False) -> Graph:
+        version = version_of(label)
+        assert version is not None
+        return await self.tracer.trace("memory:", version, depth, rebuild=rebuild)
+
+
+def _fields(record: RunRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> Lab:
+    made = Lab(tmp_path)
+    await made.registry.found("1" * 32)
+    return made
+
+
+def _steps(graph: Graph) -> dict[str, int]:
+    return {str(node.version): node.steps for node in graph.versions}
+
+
+def _edges(graph: Graph) -> set[tuple[str, str, str]]:
+    return {
+        (edge.run.run_id, "used" if edge.used else "logged", str(edge.version))
+        for edge in graph.edges
+    }
+
+
+async def test_a_source_is_not_found(lab: Lab) -> None:
+    """Sources of sources, and what was made of what was made, with the runs between them."""
+    await lab.log("cats/raw:v0", "r0")
+    await lab.log("cats/data:v0", "r1", ["cats/raw:v0"])
+    await lab.log("cats/model:v0", "r2", ["cats/data:v0"])
+    await lab.log("cats/report:v0", "r3", ["cats/model:v0", "cats/data:v0"])
+    graph = await lab.trace("cats/data:v0")
+    assert _steps(graph) == {
+        "cats/data:v0": 0,
+        "cats/raw:v0": -1,
+        "cats/model:v0": 1,
+        "cats/report:v0": 1,
+    }
+    assert _edges(graph) == {
+        ("r0", "logged", "cats/raw:v0"),
+        ("r1", "used", "cats/raw:v0"),
+        ("r1", "logged", "cats/data:v0"),
+        ("r2", "used", "cats/data:v0"),
+        ("r2", "logged", "cats/model:v0"),
+        ("r3", "used", "cats/data:v0"),
+        ("r3", "used", "cats/model:v0"),
+        ("r3", "logged", "cats/report:v0"),
+    }
+    sources = {str(node.version): sorted(map(str, node.sources)) for node in graph.versions}
+    assert sources["cats/report:v0"] == ["cats/data:v0", "cats/model:v0"]
+    assert not graph.truncated
+
+
+async def test_what_lies_beyond_the_depth_is_told(lab: Lab) -> None:
+    """A walk ends where it was told to, and says that there is more."""
+    await lab.log("cats/a:v0", "r0")
+    for number, (made, source) in enumerate(["ba", "cb", "dc"]):
+        await lab.log(f"cats/{made}:v0", f"r{number + 1}", [f"cats/{source}:v0"])
+    near = await lab.trace("cats/b:v0", 1)
+    assert _steps(near) == {"cats/b:v0": 0, "cats/a:v0": -1, "cats/c:v0": 1}
+    assert near.truncated
+    far = await lab.trace("cats/b:v0", 2)
+    assert len(far.versions) == 4 and not far.truncated
+
+
+async def test_a_run_makes_what_it_was_made_of(lab: Lab) -> None:
+    """A run that logged what it used is its user only; one that uses what it made is its maker only."""
+    await lab.log("cats/data:v0", "r0")
+    await lab.log("cats/data:v1", "r0", ["cats/data:v0"])
+    await lab.tell("r1", used=["cats/data:v1"], logged=["cats/data:v1"])
+    await lab.tell("r2", logged=["cats/data:v1"])
+    await lab.tell("r0", used=["cats/data:v0", "cats/data:v1"])
+    edges = _edges(await lab.trace("cats/data:v1"))
+    assert edges == {
+        ("r0", "logged", "cats/data:v0"),
+        ("r0", "logged", "cats/data:v1"),
+        ("r1", "used", "cats/data:v1"),
+        ("r2", "logged", "cats/data:v1"),
+    }
+
+
+async def test_a_writer_of_a_draft_is_forgotten(lab: Lab) -> None:
+    """The runs that have a part in a draft have logged its version."""
+    await lab.log("cats/table:v0", "finisher", request="d" * 64)
+    await lab.tell("writer", drafts=["d" * 64])
+    assert ("writer", "logged", "cats/table:v0") in _edges(await lab.trace("cats/table:v0"))
+    (run,) = await lab.tracer.runs("memory:", "cats", ["writer"], "", rebuild=False)
+    assert run.logged == ["cats/table:v0"]
+
+
+async def test_another_project_goes_unread(lab: Lab) -> None:
+    """A walk goes through all projects that it leads to, and a run is known by its own one."""
+    await lab.log("cats/data:v0", "same")
+    await lab.log("dogs/model:v0", "same", ["cats/data:v0"])
+    await lab.tell("same", "dogs", used=["cats/data:v0"])
+    await lab.tell("same", "dogs", place="cats", used=["cats/data:v0"])
+    graph = await lab.trace("dogs/model:v0")
+    assert _steps(graph) == {"dogs/model:v0": 0, "cats/data:v0": -1}
+    assert set(graph.edges) == {
+        Edge(Version("dogs", "model", 0), RunKey("dogs", "same"), used=False),
+        Edge(Version("cats", "data", 0), RunKey("dogs", "same"), used=True),
+        Edge(Version("cats", "data", 0), RunKey("cats", "same"), used=False),
+    }
+    users = await lab.trace("cats/data:v0")
+    assert Edge(Version("cats", "data", 0), RunKey("dogs", "same"), used=True) in users.edges
+    (run,) = await lab.tracer.runs("memory:", "cats", [], "", rebuild=False)
+    assert (run.logged, run.used) == (["cats/data:v0"], [])
+
+
+async def test_a_version_is_missing(lab: Lab) -> None:
+    """What was deleted, or never there, is said to be; only the version asked for has to be there."""
+    await lab.log("cats/data:v0", "r0")
+    await lab.log("cats/model:v0", "r1", ["cats/data:v0", "cats/gone:v7", "no name"])
+    stored = await lab.registry.read_version("cats", "data", 0)
+    assert stored is not None
+    tombstone = Tombstone(1, 0, "q", DIGEST, DIGEST, "2026-11-24T00:00:00.000Z")
+    await lab.registry.bury_version("cats", "data", 0, tombstone, stored.etag)
+    graph = await lab.trace("cats/model:v0")
+    there = {str(node.version): (node.type, node.deleted) for node in graph.versions}
+    assert there == {
+        "cats/model:v0": ("model", False),
+        "cats/data:v0": ("", True),
+        "cats/gone:v7": ("", False),
+    }
+    with pytest.raises(NotFoundError, match="no cats/model:v1"):
+        await lab.trace("cats/model:v1")
+
+
+async def test_all_is_read_again(lab: Lab) -> None:
+    """Only what came since, or is another object now, is read; all of it where that is asked for."""
+    for number in range(40):
+        await lab.log(f"cats/model:v{number}", "r", [f"cats/model:v{number - 1}"] if number else ())
+    await lab.tell("r", used=["cats/data:v0"])
+    graph = await lab.trace("cats/model:v0")
+    assert len(graph.versions) == 40
+    assert len(lab.store.read) == 41
+    lab.store.read.clear()
+    await lab.log("cats/model:v40", "r", ["cats/model:v39"])
+    stored = await lab.registry.read_version("cats", "model", 3)
+    assert stored is not None
+    tombstone = Tombstone(1, 3, "q", DIGEST, DIGEST, "2026-11-24T00:00:00.000Z")
+    await lab.registry.bury_version("cats", "model", 3, tombstone, stored.etag)
+    lab.store.read.clear()
+    graph = await lab.trace("cats/model:v40")
+    assert sorted(key[-14:] for key in lab.store.read) == ["v00000003.json", "v00000040.json"]
+    assert len(graph.versions) == 38  # v3 names its source no more
+    lab.store.read.clear()
+    await lab.trace("cats/model:v0", rebuild=True)
+    assert len(lab.store.read) == 42
+
+
+async def test_what_was_emptied_is_still_there(lab: Lab) -> None:
+    """Records that are in the store no more are in no answer."""
+    await lab.log("cats/data:v0", "r0")
+    await lab.log("cats/model:v0", "r1", ["cats/data:v0"])
+    await lab.tell("r2", used=["cats/data:v0"])
+    assert len((await lab.trace("cats/data:v0")).runs) == 3
+    async for stat in lab.store.list("cats/"):
+        if "/data/" not in stat.key:
+            await lab.store.delete(stat.key)
+    graph = await lab.trace("cats/data:v0")
+    assert _steps(graph) == {"cats/data:v0": 0}
+    assert [run.facts.run.id for run in graph.runs] == ["r0"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"no database", b"SQLite format 3\0" + b"x" * 5000])
+async def test_a_damaged_index_gives_an_error(lab: Lab, tmp_path: Path, damage: bytes) -> None:
+    """An index that is damaged, or of another form, is made anew."""
+    await lab.log("cats/data:v0", "r0")
+    await lab.trace("cats/data:v0")
+    await lab.tracer.aclose()
+    (index,) = (tmp_path / "lineage").glob("*.db")
+    index.write_bytes(damage)
+    assert _steps(await lab.trace("cats/data:v0")) == {"cats/data:v0": 0}
+
+
+async def test_an_empty_store_is_an_error(tmp_path: Path) -> None:
+    """Where there is no store yet there are no runs, and no versions."""
+    lab = Lab(tmp_path)
+    assert await lab.tracer.runs("memory:", "cats", [], "", rebuild=False) == []
+    with pytest.raises(NotFoundError):
+        await lab.trace("cats/data:v0")
+
+
+async def test_there_are_more_than_can_be_told(lab: Lab) -> None:
+    """A walk that finds too much says that there is more."""
+    await lab.log("cats/data:v0", "r0")
+    for number in range(10):
+        await lab.log(f"cats/model:v{number}", f"r{number + 1}", ["cats/data:v0"])
+    await lab.trace("cats/data:v0")
+    (index,) = lab.tracer._indexes.values()
+    graph = await index.run(partial(trace, start=Version("cats", "data", 0), most=5))
+    assert len(graph.versions) == 5 and graph.truncated
+
+
+async def test_runs_are_in_disorder(lab: Lab) -> None:
+    """Runs are those that logged or used something, the last that began first; by their group, or ids."""
+    await lab.log("cats/data:v0", "old")
+    await lab.log("cats/data:v1", "old")
+    await lab.tell("new", started="2026-11-23T15:00:00.000Z", used=["cats/data:v1"])
+    runs = await lab.tracer.runs("memory:", "cats", [], "", rebuild=False)
+    assert [run.facts.run.id for run in runs] == ["new", "old"]
+    assert [run.used for run in runs] == [["cats/data:v1"], []]
+    assert runs[1].logged == ["cats/data:v0", "cats/data:v1"]
+    (chosen,) = await lab.tracer.runs("memory:", "cats", ["old"], "", rebuild=False)
+    assert chosen == runs[1]
+    assert await lab.tracer.runs("memory:", "cats", [], "g", rebuild=False) == []
+
+
+def test_facts_are_mixed() -> None:
+    """A run is what its latest record says that has the facts, all of them; others say only who it is."""
+
+    def record(written: str, **said: object) -> RunRecord:
+        plain = RunRecord(1, "cats", RunInfo("r", name=said.pop("name", None)), written)  # type: ignore[arg-type]
+        return RunRecord(**{**_fields(plain), **said})  # type: ignore[arg-type]
+
+    first = record("1", started="s", notes="n", config={"a": 1})
+    ended = record("3", started="s", ended="e", exit_code=1, name="x")
+    used = record("4", used=["cats/data:v0"])
+    facts = merged([ended, used, first], [RunInfo("r")])
+    assert (facts.run.name, facts.ended, facts.exit_code) == ("x", "e", 1)
+    assert (facts.notes, facts.config) == (None, {})
+    assert merged([used], [RunInfo("r", group="g")]).run == RunInfo("r")
+    assert merged([], [RunInfo("r", group="g")]).run.group == "g"
