@@ -13,6 +13,7 @@ from wherry import (
     errors,
     exits,  # noqa: F401 (its hook has to be registered before the program's own)
 )
+from wherry.errors import CommError, Error, UsageError
 from wherry.wire import VERSION
 from wherry.wire.late import importing
 
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Api",
     "Artifact",
+    "CommError",
+    "Error",
     "Run",
     "Settings",
     "Table",
+    "UsageError",
     "__version__",
     "config",
     "data_types",

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from wherry import known_runs, starting, stored
+from wherry import catalog, known_runs, starting, stored
 from wherry.artifact import Artifact, StoredArtifact
+from wherry.catalog import (
+    ArtifactCollection,
+    ArtifactCollections,
+    Artifacts,
+    ArtifactType,
+    ArtifactTypes,
+)
 from wherry.errors import NotFoundError, TypeTaken
 from wherry.known_runs import KnownRun
-from wherry.later import LaterApi
 from wherry.lineage import Lineage, trace
 from wherry.wire.names import ArtifactRef, check_name, parse_artifact_ref
 
 
-class Api(LaterApi):
+class Api:
     """Finds artifacts in the store that the settings name.
 
     Args:
@@ -63,22 +69,65 @@ class Api(LaterApi):
         name: str,
         per_page: int = 50,
         tags: str | Sequence[str] | None = None,
-    ) -> list[Artifact]:
-        """Find all versions of an artifact, newest first.
+    ) -> Artifacts:
+        """Find all versions of an artifact, newest first; they are read as far as somebody looks.
 
         Args:
             type_name: what it has to be of; None for any.
             name: ``name`` or ``project/name``.
-            per_page: accepted, without effect.
+            per_page: how many are read at first; each page that follows is as long as all before.
             tags: only versions that have them all.
 
         Raises:
-            NotFoundError, TypeTaken, StoreError: as ``artifact``.
+            UsageError: ``per_page`` is less than one.
+            NotFoundError, TypeTaken, StoreError: as ``artifact``, at the first look into the list.
+        """
+        wanted = [tags] if isinstance(tags, str) else (tags or ())
+        return Artifacts(self._place(name)[1], type_name, per_page, wanted)
+
+    def artifact_types(self, project: str | None = None) -> ArtifactTypes:
+        """List the types that a project has artifacts of.
+
+        Args:
+            project: ``project`` or ``entity/project``; the settings' by default.
+
+        Raises:
+            StoreError: the store can't be read now; at the first look into the list.
+        """
+        return ArtifactTypes(self._shelf(project))
+
+    def artifact_type(self, type_name: str, project: str | None = None) -> ArtifactType:
+        """Find a type. Raises ``NotFoundError`` where no artifact is of it, ``StoreError``."""
+        return catalog.find_type(self._shelf(project), type_name)
+
+    def artifact_collections(
+        self, project_name: str, type_name: str, per_page: int = 50
+    ) -> ArtifactCollections:
+        """List a project's artifacts of a type, by name.
+
+        Args:
+            project_name: as for ``artifact_types``.
+            type_name: of which type.
+            per_page: accepted, without effect.
+
+        Raises:
+            StoreError: the store can't be read now; at the first look into the list.
         """
         del per_page
-        wanted = {tags} if isinstance(tags, str) else set(tags or ())
-        found = stored.find_all(self._place(name)[1], type_name)
-        return [StoredArtifact(each) for each in found if wanted <= set(each.record.tags)]
+        return ArtifactCollections(self._shelf(project_name), type_name)
+
+    def artifact_collection(self, type_name: str, name: str) -> ArtifactCollection:
+        """Find an artifact, which is all versions of its name.
+
+        Args:
+            type_name: what it has to be of.
+            name: ``name`` or ``project/name``.
+
+        Raises:
+            NotFoundError: there is none of this name and type that has a version.
+            StoreError: the store can't be read now.
+        """
+        return catalog.find_collection(self._place(name)[1], type_name)
 
     def runs(
         self,
@@ -104,7 +153,7 @@ class Api(LaterApi):
             StoreError: the store can't be read now.
         """
         del per_page
-        return known_runs.choose(self._runs_at(path), filters or {}, order, group or "")
+        return known_runs.choose(self._shelf(path), filters or {}, order, group or "")
 
     def run(self, path: str) -> KnownRun:
         """Find a run that has logged or used something.
@@ -117,7 +166,7 @@ class Api(LaterApi):
             StoreError: the store can't be read now.
         """
         place, _, run_id = path.strip("/").rpartition("/")
-        return known_runs.find_run(self._runs_at(place), check_name("run id", run_id))
+        return known_runs.find_run(self._shelf(place), check_name("run id", run_id))
 
     def lineage(self, name: str, depth: int | None = None, *, rebuild: bool = False) -> Lineage:
         """Trace what a version was made of, and what was made of it.
@@ -151,11 +200,10 @@ class Api(LaterApi):
             return False
         return True
 
-    def _runs_at(self, path: str | None) -> known_runs.Place:
-        project = (path or "").strip("/").rpartition("/")[2] or self._settings.project
-        return known_runs.Place(
-            self._settings.home, self._settings.store, check_name("project", project)
-        )
+    def _shelf(self, text: str | None) -> stored.Shelf:
+        settings = self._settings
+        project = text.rpartition("/")[2] if text else settings.project
+        return stored.Shelf(settings.home, settings.store, check_name("project", project))
 
     def _place(self, text: str) -> tuple[ArtifactRef, stored.Place]:
         ref, settings = parse_artifact_ref(text), self._settings

@@ -16,12 +16,14 @@ from wherry.errors import NotYet
 from wherry.idle import IdleContents
 from wherry.later import LaterArtifact
 from wherry.life import Life, Sender, check_aliases
+from wherry.notices import warn_of_no_registry, warn_once
 from wherry.stored import StoredVersion
 from wherry.wire import names
 from wherry.wire.canonical import Json, plain_metadata
 from wherry.wire.names import check_name
 
 if TYPE_CHECKING:
+    from wherry.catalog import ArtifactCollection
     from wherry.known_runs import KnownRun
 
 PENDING = "PENDING"
@@ -136,6 +138,31 @@ class Artifact(Building, LaterArtifact):
         from wherry import known_runs
 
         return known_runs.users_of(self._stored())
+
+    def link(self, target_path: str, aliases: Sequence[str] | None = None) -> Artifact:
+        """Log this if it was not logged; link it nowhere, and warn of that once: there is no registry.
+
+        Args:
+            target_path: accepted, without effect; so is ``aliases``.
+            aliases: see ``target_path``.
+
+        Raises:
+            As ``save``.
+        """
+        del target_path, aliases
+        warn_of_no_registry("Artifact.link()")
+        if not self.is_logged:
+            self.save()
+        return self
+
+    def unlink(self) -> None:
+        """Do nothing, and warn of that once: nothing was linked."""
+        warn_of_no_registry("Artifact.unlink()")
+
+    @property
+    def is_found(self) -> bool:
+        """Whether it was found in a store, and not made here."""
+        return self._life.contents is None
 
     @property
     def is_logged(self) -> bool:
@@ -274,6 +301,15 @@ class Artifact(Building, LaterArtifact):
         return "/".join(part for part in (*self._life.owner(), self.name) if part)
 
     @property
+    def collection(self) -> ArtifactCollection:
+        """All versions of this name, as one thing. Raises ``ArtifactNotLoggedError``."""
+        from wherry.catalog import ArtifactCollection
+
+        return ArtifactCollection(self._life.where(), self.type)
+
+    source_collection = collection
+
+    @property
     def incremental(self) -> bool:
         """False; incremental artifacts are not built yet."""
         return False
@@ -286,7 +322,12 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def ttl(self) -> None:
-        """None: nothing expires."""
+        """None: nothing expires. What it is set to is warned of once, and has no effect."""
+
+    @ttl.setter
+    def ttl(self, ttl: object) -> None:
+        if ttl is not None:
+            warn_once("wherry: Artifact.ttl has no effect: no version is ever deleted by itself.")
 
     @property
     def url(self) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from wherry import references
+from wherry import borrowed, references
 from wherry.contents import Contents
 from wherry.entries import ManifestEntry
-from wherry.errors import ArtifactStateError, BadPath, BadURI, FileMissing, NotYet, UsageError
+from wherry.errors import ArtifactStateError, BadPath, BadURI, FileMissing, UsageError
 from wherry.reading import Reading, StrPath
 from wherry.wire.secrets import has_secrets, masked
 
@@ -121,7 +121,8 @@ class Building(Reading):
         Args:
             uri: ``https://…``; ``s3://bucket/key`` or ``gs://bucket/key`` of an object, or of a
                 prefix whose objects become an entry each (``?versionId=`` and ``#generation`` pin a
-                version); ``file://`` of a file or a folder.
+                version); ``file://`` of a file or a folder. Of an entry of another artifact, or
+                its ``ref_url()``, the bytes become this one's, too; a reference becomes one again.
             name: path of the entry, or what comes before the paths of what lies below a prefix.
             checksum: False records the URI as it is, of whatever scheme, and nobody is asked.
             max_objects: how many objects a prefix may have; 10,000 by default. More is an error,
@@ -134,13 +135,14 @@ class Building(Reading):
             are known after ``wait()``.
 
         Raises:
-            BadURI, FileMissing, NotAFile; PathTaken as ``add_file``.
+            BadURI, FileMissing, NotAFile; PathTaken as ``add_file``; for another artifact's entry as
+            ``download`` and ``new_file``.
         """
         if isinstance(uri, ManifestEntry):
-            raise NotYet(
-                "References to other artifacts' entries are not built yet.",
-                hint="Of a reference: add_reference(entry.ref_target()); of a file: add_file(entry.download()).",
-            )
+            name = os.path.basename(uri.path) if name is None else _name(name)
+            if uri.ref is None:
+                return self._borrow(uri, name)
+            uri = borrowed.pinned(uri, uri.ref)
         uri = os.fspath(uri)
         if not keep_secrets and has_secrets(uri):
             raise BadURI(
@@ -151,6 +153,8 @@ class Building(Reading):
         if not contents.keeps:  # in disabled mode nobody looks whether it is there
             contents.add_references({})
             return []
+        if borrowed.is_url(uri):
+            return self.add_reference(borrowed.find(uri), name, checksum, max_objects)
         limit = references.MAX_OBJECTS if max_objects is None else max_objects
         found = references.find(uri, _prefix(name) or None, checksum=checksum, max_objects=limit)
         if isinstance(found, references.Bucket):
@@ -158,6 +162,16 @@ class Building(Reading):
             return [ManifestEntry(self, found.path, None, ref=uri)] if found.path else []
         contents.add_references(found)
         return [entry for path in found if (entry := self._find(path))]
+
+    def _borrow(self, entry: ManifestEntry, path: str) -> Sequence[ManifestEntry]:
+        contents = self._building()
+        if not contents.keeps:
+            contents.add_references({})
+            return []
+        there = self._find(path)
+        if there is None or there.digest != entry.digest:
+            borrowed.add_bytes(contents, entry, path)
+        return [self.get_entry(path)]
 
     def add(self, obj: object, name: StrPath, overwrite: bool = False) -> ManifestEntry:
         """Add a ``Table`` or a ``PartitionedTable``, as it is at this moment.

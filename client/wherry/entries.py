@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from wherry.errors import UsageError
+
+if TYPE_CHECKING:
+    from wherry.held import Held
 
 
 class Owner(Protocol):
@@ -16,6 +20,10 @@ class Owner(Protocol):
 
     def download_entry(self, path: str, root: str | None) -> str:
         """Bring an entry's bytes to this machine; return the file."""
+        ...
+
+    def hold(self, paths: Sequence[str]) -> list[Held]:
+        """Bring entries' bytes to this machine, into no folder of the user's."""
         ...
 
     def entry_url(self, path: str) -> str:
@@ -76,8 +84,9 @@ class ManifestEntry:
 
     @property
     def extra(self) -> dict[str, str]:
-        """Further facts; none yet."""
-        return {}
+        """What a reference's server has said of it: ``etag``, ``versionID``; empty of anything else."""
+        said = {"etag": self._digest_of("etag:"), "versionID": self.version_id}
+        return {name: value for name, value in said.items() if value} if self.ref else {}
 
     def download(self, root: str | None = None) -> str:
         """Bring the bytes to this machine.
@@ -92,6 +101,11 @@ class ManifestEntry:
             ArtifactNotLoggedError, NotFoundError, StoreError: as ``Artifact.download``.
         """
         return self._owner.download_entry(self.path, root)
+
+    def hold(self) -> Held:
+        """Bring the bytes here, into no folder; what ``add_reference`` calls. Raises as ``download``."""
+        (held,) = self._owner.hold([self.path])
+        return held
 
     def ref_target(self) -> str:
         """Give the URI that a reference points to. Raises ``UsageError`` for any other entry."""
@@ -108,3 +122,8 @@ class ManifestEntry:
             ArtifactNotLoggedError: there is no version yet.
         """
         return self._owner.entry_url(self.path)
+
+    def _digest_of(self, kind: str) -> str | None:
+        """Give the digest, if it is known and of this kind."""
+        is_known = self._digest is not None and self._digest.startswith(kind)
+        return self._digest.removeprefix(kind) if self._digest and is_known else None

@@ -17,8 +17,10 @@ aiohttp, grpc, OSError) stop at the adapter that meets them.
     │   ├── FileMissing (FileNotFoundError), FileUnreadable, NotAFile, FileChanged, SpoolFull
     ├── DownloadError                       a file can't be written where the user wants it
     ├── NotAsLogged (ValueError)            files on this machine differ from the version
-    ├── CommError                           between client and daemon
+    ├── CommError                           between client and daemon; W&B's name for both of these
     │   ├── DaemonMissing, DaemonNotStarted, DaemonTooOld, DaemonLeaving, ProtocolError
+    │   └── NotFoundError (LookupError)     no such artifact, version, alias
+    │       └── EntryMissing (KeyError, FileNotFoundError)
     ├── WaitTimeoutError (TimeoutError)
     ├── RequestFailed                       a request ended without a version
     │   └── Cancelled, ReferenceFailed, DraftFinished, DraftConflict
@@ -26,8 +28,6 @@ aiohttp, grpc, OSError) stop at the adapter that meets them.
     ├── UpsertsPending                      a finish waits for upserts; it goes on by itself
     ├── NotCommitted                        the end of a script
     │   └── UpsertNotVisible
-    ├── NotFoundError                       no such artifact, version, alias
-    │   └── EntryMissing (KeyError, FileNotFoundError)
     ├── QueueError
     │   ├── QueueTooNew, QueueDamaged, QueueLocked, RequestIdTaken
     ├── StoreError                          concerns the store; the daemon tries again
@@ -222,8 +222,11 @@ class UpsertNotVisible(NotCommitted):
     """The run's upserts are not in their drafts, and others may rely on them."""
 
 
-class NotFoundError(WherryError, LookupError):
-    """No such artifact, version, alias or entry."""
+class NotFoundError(CommError, LookupError):
+    """No such artifact, version, alias or entry.
+
+    W&B's programs look for a checkpoint by ``except CommError``, and begin anew where there is none.
+    """
 
 
 class EntryMissing(NotFoundError, KeyError, FileNotFoundError):
@@ -333,6 +336,9 @@ class ReferenceUnavailable(WherryError):
 
 
 #: Class by name, as the trailing metadata ``wherry-error`` and the queue's rows have it.
+#: W&B's name.
+Error = WherryError
+
 BY_NAME: dict[str, type[WherryError]] = {
     cls.__name__: cls
     for cls in list(globals().values())

@@ -24,7 +24,14 @@ from wherry.ending import (
     not_visible,
     tell_left,
 )
-from wherry.errors import CommError, DaemonNotStarted, NotCommitted, WaitTimeoutError, WherryError
+from wherry.errors import (
+    CommError,
+    DaemonNotStarted,
+    NotCommitted,
+    NotFoundError,
+    WaitTimeoutError,
+    WherryError,
+)
 from wherry.notices import say
 from wherry.progress import Line, Pace, describe
 from wherry.run_notes import record_end
@@ -215,6 +222,8 @@ def _wait(home: Path, group: Sequence[Ending], rules: Rules, watched: Watched, l
             return ""
         except WaitTimeoutError:
             continue
+        except NotFoundError as error:
+            return f"the daemon can't say more: {error.message}"
         except CommError as error:
             watched.trouble = f"; the daemon can't be asked: {error.message}"
             if not rules.may_help(error):

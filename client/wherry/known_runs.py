@@ -8,36 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from wherry import messages as pb
 from wherry import stored
 from wherry.artifact import Artifact, StoredArtifact
 from wherry.connection import connect
 from wherry.errors import NotFoundError, UsageError
-from wherry.lineage import trace
 from wherry.wire.names import parse_artifact_ref
-
-
-class Place(NamedTuple):
-    """Where runs are looked for."""
-
-    home: Path  # whose daemon reads
-    store: str  # address
-    project: str
 
 
 class KnownRun:
     """A run that has logged or used something.
 
     Args:
-        place: where it was found.
+        shelf: where it was found.
         state: as the daemon told it.
     """
 
-    def __init__(self, place: Place, state: pb.RunState) -> None:
-        self._place = place
+    def __init__(self, shelf: stored.Shelf, state: pb.RunState) -> None:
+        self._shelf = shelf
         self._state = state
 
     def __repr__(self) -> str:
@@ -50,7 +40,7 @@ class KnownRun:
         return hash(self._key())
 
     def _key(self) -> tuple[str, str, str]:
-        return self._place.store, self.project, self.id
+        return self._shelf.store, self.project, self.id
 
     @property
     def id(self) -> str:
@@ -133,26 +123,26 @@ class KnownRun:
     def url(self) -> None:
         """None: there is no web page."""
 
-    def logged_artifacts(self, per_page: int = 100) -> Artifacts:
+    def logged_artifacts(self, per_page: int = 100) -> RunArtifacts:
         """Find what it logged, in that order; a version that another run had logged before comes last.
 
         Args:
             per_page: accepted, without effect.
         """
         del per_page
-        return Artifacts(self._place, self._state.logged)
+        return RunArtifacts(self._shelf, self._state.logged)
 
-    def used_artifacts(self, per_page: int = 100) -> Artifacts:
+    def used_artifacts(self, per_page: int = 100) -> RunArtifacts:
         """Find what it used; as ``logged_artifacts``."""
         del per_page
-        return Artifacts(self._place, self._state.used)
+        return RunArtifacts(self._shelf, self._state.used)
 
 
-class Artifacts(Sequence[Artifact]):
+class RunArtifacts(Sequence[Artifact]):
     """Versions by their names, each read when it is asked for; those that were deleted are passed over."""
 
-    def __init__(self, place: Place, names: Sequence[str]) -> None:
-        self._place = place
+    def __init__(self, shelf: stored.Shelf, names: Sequence[str]) -> None:
+        self._shelf = shelf
         self._names = list(names)
         self._found: list[Artifact] = []
         self._next = 0
@@ -184,8 +174,8 @@ class Artifacts(Sequence[Artifact]):
         while self._next < len(self._names):
             ref = parse_artifact_ref(self._names[self._next])
             self._next += 1
-            place = self._place
-            there = stored.Place(place.home, place.store, ref.project or place.project, ref.name)
+            shelf = self._shelf
+            there = stored.Place(shelf.home, shelf.store, ref.project or shelf.project, ref.name)
             try:
                 self._found.append(StoredArtifact(stored.find(there, ref.version)))
             except NotFoundError:
@@ -194,7 +184,7 @@ class Artifacts(Sequence[Artifact]):
         return False
 
 
-def find_runs(place: Place, ids: Sequence[str] = (), group: str = "") -> list[KnownRun]:
+def find_runs(shelf: stored.Shelf, ids: Sequence[str] = (), group: str = "") -> list[KnownRun]:
     """Find runs, those that began last first.
 
     Args:
@@ -204,17 +194,17 @@ def find_runs(place: Place, ids: Sequence[str] = (), group: str = "") -> list[Kn
     Raises:
         StoreError: the store can't be read now.
     """
-    wanted = pb.ListRunsRequest(store=place.store, project=place.project, ids=ids, group=group)
-    states = connect(place.home).whole_stream("ListRuns", wanted, pb.RunState)
-    return [KnownRun(place, state) for state in states]
+    wanted = pb.ListRunsRequest(store=shelf.store, project=shelf.project, ids=ids, group=group)
+    states = connect(shelf.home).whole_stream("ListRuns", wanted, pb.RunState)
+    return [KnownRun(shelf, state) for state in states]
 
 
-def find_run(place: Place, run_id: str) -> KnownRun:
+def find_run(shelf: stored.Shelf, run_id: str) -> KnownRun:
     """Find one run. Raises ``NotFoundError``; as ``find_runs``."""
-    for found in find_runs(place, [run_id]):
+    for found in find_runs(shelf, [run_id]):
         return found
     raise NotFoundError(
-        f"There is no run {place.project}/{run_id}.",
+        f"There is no run {shelf.project}/{run_id}.",
         hint="Api().runs() lists those that have logged or used something.",
     )
 
@@ -229,7 +219,9 @@ _FILTERS: dict[str, Callable[[KnownRun], object]] = {
 }
 
 
-def choose(place: Place, filters: Mapping[str, object], order: str, group: str) -> list[KnownRun]:
+def choose(
+    shelf: stored.Shelf, filters: Mapping[str, object], order: str, group: str
+) -> list[KnownRun]:
     """Find runs as ``Api().runs`` is asked for them. Raises ``UsageError``; as ``find_runs``."""
     if order not in ("-created_at", "+created_at", "created_at"):
         raise UsageError(
@@ -240,7 +232,7 @@ def choose(place: Place, filters: Mapping[str, object], order: str, group: str) 
         raise UsageError(
             f"Runs can't be filtered by {unknown[0]!r}.", hint=f"Use one of {', '.join(_FILTERS)}."
         )
-    found = find_runs(place, group=group)
+    found = find_runs(shelf, group=group)
     chosen = [
         run for run in found if all(_FILTERS[key](run) == value for key, value in filters.items())
     ]
@@ -252,22 +244,16 @@ def logger_of(version: stored.StoredVersion) -> KnownRun | None:
     record = version.record
     if not record.run.id:
         return None
-    return find_run(Place(version.home, record.store, record.project), record.run.id)
+    return find_run(stored.Shelf(version.home, record.store, record.project), record.run.id)
 
 
 def users_of(version: stored.StoredVersion) -> list[KnownRun]:
     """Find the runs that used a version, those that began last first."""
     record = version.record
     label = f"{record.project}/{record.name}:v{record.version}"
-    graph = trace(version.home, record.store, record, depth=1)
-    users = [run for run in graph.runs if label in run.used]
-    projects = dict.fromkeys(run.project for run in users)
-    found = [
-        run
-        for project in projects
-        for run in find_runs(
-            Place(version.home, record.store, project),
-            [user.id for user in users if user.project == project],
-        )
+    wanted = pb.ListRunsRequest(store=record.store, used=label)
+    states = connect(version.home).whole_stream("ListRuns", wanted, pb.RunState)
+    return [
+        KnownRun(stored.Shelf(version.home, record.store, state.run.project), state)
+        for state in states
     ]
-    return sorted(found, key=lambda run: run.created_at, reverse=True)

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from wherry import edits, recent, stored
+from wherry import again, edits, recent, stored
 from wherry import messages as pb
 from wherry.connection import connect
 from wherry.contents import Contents
 from wherry.errors import (
     ArtifactNotLoggedError,
     ArtifactStateError,
-    NotYet,
     UsageError,
     WherryError,
 )
@@ -112,13 +111,12 @@ class Life:
     def log(self, sender: Sender, aliases: Sequence[str], tags: Sequence[str]) -> None:
         """Hand the artifact over; the second time, note that this run logged it too.
 
-        Raises as ``Submission.send``; ``PathTaken``, ``BadMetadata``, ``NotYet``.
+        Raises as ``Submission.send``; ``PathTaken``, ``BadMetadata``; of a version that was found, as
+        ``again.changes`` and ``stored.edit``.
         """
         if self.contents is None:
-            raise NotYet(
-                f"Logging {self.name}, which is a version already, is not built yet.",
-                hint="use_artifact() notes that this run uses it.",
-            )
+            self._log_again(sender, aliases, tags)
+            return
         if not self.contents.keeps:
             raise ArtifactStateError(
                 f"{self.label} was built in disabled mode, which keeps nothing.",
@@ -130,6 +128,18 @@ class Life:
                 self._submit(self.contents, sender, aliases, tags)
             if not self._was_sent_by(sender, aliases):
                 self._link(sender, aliases)
+
+    def _log_again(self, sender: Sender, aliases: Sequence[str], tags: Sequence[str]) -> None:
+        """Leave a version what it is, but for further aliases and tags."""
+        found = self.stored()
+        asked = again.changes(found.record, sender, aliases, tags)
+        if self.is_deleted:
+            raise ArtifactStateError(
+                f"{self.label}:{self.version()} was deleted.", hint="Make a new Artifact."
+            )
+        if asked is not None:
+            self._become(stored.edit(found, asked))
+        self.aliases[:] = dict.fromkeys([*self.aliases, *aliases])
 
     def _check_draft(self, draft: Draft | None) -> None:
         """Raise ``ArtifactStateError`` where it was handed over for something else before."""
@@ -249,6 +259,18 @@ class Life:
             hint="run.log_artifact(artifact)",
         )
 
+    def where(self) -> Place:
+        """Tell where all versions of its name are. Raises ``ArtifactNotLoggedError``."""
+        if self._stored is not None:
+            record = self._stored.record
+            return Place(self._stored.home, record.store, record.project, self.name)
+        if self.place is None:
+            raise ArtifactNotLoggedError(
+                f"{self.label} was not logged, or in disabled mode.",
+                hint="run.log_artifact(artifact)",
+            )
+        return Place(self.place.home, self.place.store, self.place.project, self.name)
+
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when it is a version; raises as ``Ticket.wait``, and ``ArtifactNotLoggedError``."""
         if self._ticket is not None:
@@ -300,8 +322,7 @@ class Life:
             self.wait()
             if self.place is None:
                 raise ArtifactStateError(f"{self.label} was logged in disabled mode.")
-            place = Place(self.place.home, self.place.store, self.place.project, self.name)
-            self._become(stored.find(place, self.version()))
+            self._become(stored.find(self.where(), self.version()))
         assert self._stored is not None
         return self._stored
 

@@ -29,6 +29,11 @@ def warn_of_ignored(where: str, names: Iterable[str]) -> None:
         warn_once(f"wherry: {where} accepts {name!r} for W&B's sake; it has no effect.", 5)
 
 
+def warn_of_no_registry(call: str) -> None:
+    """Warn once of a call that links versions elsewhere."""
+    warn_once(f"wherry: {call} links nothing: there is no registry. Give an alias instead.", 4)
+
+
 def say(text: str) -> None:
     """Write a line to stderr, if there is one."""
     if sys.stderr is not None:

@@ -75,7 +75,13 @@ class Reading:
         return folder
 
     def checkout(self, root: StrPath | None = None) -> str:
-        """Make a folder hold exactly this version: download, and delete files that are no entries."""
+        """Make a folder hold exactly this version: download, and delete files that are no entries.
+
+        Args:
+            root: the folder; ``./artifacts/<name>`` by default, the same for every version.
+        """
+        if root is None:
+            root = os.path.join(".", "artifacts", self._life.name)
         folder = self.download(root)
         if not self._life.nowhere:
             on_disk.remove_others(folder, self._stored().entries())

@@ -58,14 +58,19 @@ class RunNotes:
         self.is_known = False
         """Whether the daemon knows what the run is."""
 
-    def logged(self) -> None:
-        """The run has logged something: tell what it is, once. The log stands, whatever happens to this."""
-        if self.is_known:
+    def logged(self, found: str = "") -> None:
+        """The run has logged something: tell what it is, once. The log stands, whatever happens to this.
+
+        Args:
+            found: "project/name:v3", of what was a version already: then its record names another run.
+        """
+        if self.is_known and not found:
             return
+        facts = None if self.is_known else self._facts()
         try:
-            self._tell(pb.NoteRunRequest(facts=self._facts()))
+            self._tell(pb.NoteRunRequest(facts=facts, logged=[found] if found else []))
         except WherryError as error:
-            say(f"what run {self._run().id} is could not be noted: {error}")
+            say(f"what run {self._run().id} has logged could not be noted: {error}")
 
     def uses(self, name: str) -> None:
         """The run uses a version, ``project/name:v3``. Raises ``CommError``, ``QueueError``."""

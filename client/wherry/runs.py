@@ -25,13 +25,13 @@ from wherry.errors import (
     UsageError,
     WherryError,
 )
-from wherry.later import LaterRun
 from wherry.life import Draft, Sender, check_aliases
 from wherry.logged import Logged
-from wherry.notices import say
+from wherry.notices import say, warn_of_no_registry, warn_once
 from wherry.reading import StrPath
-from wherry.run_facts import Given
+from wherry.run_facts import Given, RunFacts
 from wherry.run_notes import RunNotes
+from wherry.source_code import Choice, artifact_name, files_below, is_nothing, is_source
 from wherry.wire import names
 from wherry.wire.settings import Settings
 
@@ -39,7 +39,7 @@ _MAX_NAME = names.MAX_NAME_CHARACTERS
 _UNSAFE = re.compile(r"[/:\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-class Run(LaterRun):
+class Run(RunFacts):
     """A run; ``wherry.init`` makes it. As a context manager it finishes at the end.
 
     Args:
@@ -95,7 +95,8 @@ class Run(LaterRun):
         """Log an artifact: on return it is safe and has its place in line.
 
         Args:
-            artifact_or_path: an ``Artifact``; or a file, a folder or a URI to make one from.
+            artifact_or_path: an ``Artifact``; or a file, a folder or a URI to make one from. A version
+                that was found stays that version, and gets the aliases and tags at once.
             name: of what is made from a path; ``run-<id>-<base name>`` by default.
             type: likewise; ``unspecified`` by default.
             aliases: names for this version; ``latest`` it is anyway.
@@ -107,6 +108,7 @@ class Run(LaterRun):
         Raises:
             TypeTaken: the name belongs to another type.
             BadName: an alias is none.
+            UsageError: a version that was found lies in another project or store.
             SpoolFull, QueueLocked: nothing was logged; logging the same Artifact again is safe.
             CommError, WaitTimeoutError: no daemon, or its answer got lost; then whether it was logged is
                 not known; logging the same Artifact again is safe, and logs it once.
@@ -214,6 +216,75 @@ class Run(LaterRun):
         """Log a file or folder as an artifact of type ``model``."""
         return self.log_artifact(path, name, "model", aliases)
 
+    def log_code(
+        self,
+        root: str | None = ".",
+        name: str | None = None,
+        include_fn: Choice = is_source,
+        exclude_fn: Choice = is_nothing,
+    ) -> Artifact | None:
+        """Log the program's source as an artifact of type ``code``; the same source is the same version.
+
+        Version control, virtual environments, ``node_modules``, Wherry's home and folder stores are left
+        out whatever is chosen.
+
+        Args:
+            root: the folder; None logs nothing.
+            name: ``source-<project>-<path of the program>`` by default.
+            include_fn: takes a file's path, or its path and the root; by default ``*.py``,
+                ``requirements.txt`` and Dockerfiles are chosen.
+            exclude_fn: likewise; what it leaves out is left out.
+
+        Returns:
+            The artifact, None where no file was chosen.
+
+        Raises:
+            As ``add_file`` and ``log_artifact``.
+        """
+        artifact = Artifact(name or artifact_name(self.project), "code")
+        if not self.disabled:
+            top = os.path.abspath(root) if root is not None else ""
+            found = files_below(top, include_fn, exclude_fn, str(self.settings.home))
+            for path in found if top else ():
+                artifact.add_file(path, os.path.relpath(path, top))
+            if not artifact.manifest.entries:
+                warn_once(f"wherry: log_code() found no source in {root}, and logs nothing.")
+                return None
+        return self.log_artifact(artifact)
+
+    def link_artifact(
+        self, artifact: Artifact, target_path: str, aliases: Sequence[str] | None = None
+    ) -> Artifact:
+        """Log an artifact that was not logged; link it nowhere, and warn of that once.
+
+        Args:
+            artifact: an artifact.
+            target_path: accepted, without effect, as there is no registry; so is ``aliases``.
+            aliases: see ``target_path``.
+        """
+        del target_path, aliases
+        warn_of_no_registry("Run.link_artifact()")
+        return artifact if artifact.is_logged else self.log_artifact(artifact)
+
+    def link_model(
+        self,
+        path: StrPath,
+        registered_model_name: str,
+        name: str | None = None,
+        aliases: Sequence[str] | None = None,
+    ) -> Artifact:
+        """Log a model as ``log_model`` does; link it nowhere, and warn of that once.
+
+        Args:
+            path: a file or folder.
+            registered_model_name: accepted, without effect; so is ``aliases``.
+            name: ``run-<id>-<base name>`` by default.
+            aliases: see ``registered_model_name``.
+        """
+        del registered_model_name, aliases
+        warn_of_no_registry("Run.link_model()")
+        return self.log_model(path, name)
+
     def use_model(self, name: str) -> str:
         """Download a model; return its file, or the folder where it has several."""
         artifact = self.use_artifact(name)
@@ -302,7 +373,8 @@ class Run(LaterRun):
                 is_upsert = draft is not None and draft.kind == "upsert"
                 self._logged.note(f"{self.project}/{artifact.base_name}", upsert=is_upsert)
                 artifact.log_by(self._sender(draft), checked, words)
-                self._notes.logged()
+                is_found = artifact.is_found
+                self._notes.logged(f"{artifact.project}/{artifact.name}" if is_found else "")
             return artifact
 
     def _draft_id(self, call: str, distributed_id: str | None) -> str:
@@ -409,6 +481,8 @@ class Run(LaterRun):
             return
         try:
             ticket.wait(None)
+        except NotFoundError:
+            return  # the daemon has forgotten it
         except (Offline, CommError):
             raise
         except WherryError:

@@ -60,6 +60,18 @@ class StoredVersion:
         return dict(chain.from_iterable(batches))
 
 
+class Shelf(NamedTuple):
+    """A project in a store."""
+
+    home: Path  # whose daemon reads
+    store: str  # address
+    project: str
+
+    def place(self, name: str) -> Place:
+        """Name an artifact of it."""
+        return Place(*self, name)
+
+
 class Place(NamedTuple):
     """Where an artifact is."""
 
@@ -125,13 +137,52 @@ def _name_version(
     request.name, request.version = record.name, record.version
 
 
-def find_all(place: Place, type_: str | None = None) -> list[StoredVersion]:
-    """Find an artifact's versions, newest first. Raises as ``find``."""
+def find_page(
+    place: Place, type_: str | None, before: int | None, limit: int
+) -> list[StoredVersion]:
+    """Find some of an artifact's versions, newest first. Raises as ``find``.
+
+    Args:
+        before: only lower numbers; None: from the newest on.
+        limit: so many at most; fewer are all that there are.
+    """
     request = pb.ListVersionsRequest(
-        store=place.store, project=place.project, name=place.name, type=type_ or ""
+        store=place.store,
+        project=place.project,
+        name=place.name,
+        type=type_ or "",
+        before=before,
+        limit=limit,
     )
     found = connect(place.home).whole_stream("ListVersions", request, pb.Version)
-    return [StoredVersion(place.home, record) for record in found]
+    # A daemon that was started before there were pages gives all, each time.
+    page = [record for record in found if before is None or record.version < before]
+    return [StoredVersion(place.home, record) for record in page[:limit]]
+
+
+def find_artifact(
+    place: Place, type_: str | None = None, before: int | None = None
+) -> pb.ArtifactName | None:
+    """Find what an artifact has: how many versions and which aliases; None where there is none.
+
+    Args:
+        type_: None for any.
+        before: count only versions of lower numbers.
+
+    Raises:
+        StoreError: the store can't be read now.
+    """
+    request = pb.ListArtifactsRequest(
+        store=place.store, project=place.project, type=type_ or "", name=place.name, before=before
+    )
+    found = connect(place.home).whole_stream("ListArtifacts", request, pb.ArtifactName)
+    return next((each for each in found if each.name == place.name), None)
+
+
+def find_artifacts(shelf: Shelf, type_: str = "") -> list[pb.ArtifactName]:
+    """Find a project's artifacts by name, of one type or ("") of all. Raises ``StoreError``."""
+    request = pb.ListArtifactsRequest(store=shelf.store, project=shelf.project, type=type_)
+    return connect(shelf.home).whole_stream("ListArtifacts", request, pb.ArtifactName)
 
 
 def is_held(place: Place) -> bool:

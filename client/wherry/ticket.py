@@ -135,6 +135,7 @@ def is_final(error: errors.CommError) -> bool:
             errors.DaemonNotStarted,
             errors.DaemonTooOld,
             errors.ProtocolError,
+            errors.NotFoundError,
         ),
     )
 

@@ -164,20 +164,22 @@ class Run(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., group: _Optional[str] = ..., job_type: _Optional[str] = ..., project: _Optional[str] = ..., entity: _Optional[str] = ...) -> None: ...
 
 class NoteRunRequest(_message.Message):
-    __slots__ = ("store", "run", "facts", "used", "offline", "wait")
+    __slots__ = ("store", "run", "facts", "used", "offline", "wait", "logged")
     STORE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
     OFFLINE_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
+    LOGGED_FIELD_NUMBER: _ClassVar[int]
     store: str
     run: Run
     facts: RunFacts
     used: _containers.RepeatedScalarFieldContainer[str]
     offline: bool
     wait: bool
-    def __init__(self, store: _Optional[str] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., facts: _Optional[_Union[RunFacts, _Mapping]] = ..., used: _Optional[_Iterable[str]] = ..., offline: bool = ..., wait: bool = ...) -> None: ...
+    logged: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, store: _Optional[str] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., facts: _Optional[_Union[RunFacts, _Mapping]] = ..., used: _Optional[_Iterable[str]] = ..., offline: bool = ..., wait: bool = ..., logged: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RunFacts(_message.Message):
     __slots__ = ("started", "ended", "exit_code", "notes", "tags", "config", "client")
@@ -604,30 +606,36 @@ class DeleteVersionReply(_message.Message):
     def __init__(self) -> None: ...
 
 class ListVersionsRequest(_message.Message):
-    __slots__ = ("store", "project", "name", "type")
+    __slots__ = ("store", "project", "name", "type", "before", "limit")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     name: str
     type: str
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ...) -> None: ...
+    before: int
+    limit: int
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., before: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
-    __slots__ = ("store", "project", "ids", "group", "rebuild")
+    __slots__ = ("store", "project", "ids", "group", "rebuild", "used")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     REBUILD_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     ids: _containers.RepeatedScalarFieldContainer[str]
     group: str
     rebuild: bool
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., rebuild: bool = ...) -> None: ...
+    used: str
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., rebuild: bool = ..., used: _Optional[str] = ...) -> None: ...
 
 class RunState(_message.Message):
     __slots__ = ("run", "facts", "logged", "used")
@@ -710,14 +718,18 @@ class LineageEdge(_message.Message):
     def __init__(self, version: _Optional[int] = ..., run: _Optional[int] = ..., used: bool = ...) -> None: ...
 
 class ListArtifactsRequest(_message.Message):
-    __slots__ = ("store", "project", "type")
+    __slots__ = ("store", "project", "type", "name", "before")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     type: str
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., type: _Optional[str] = ...) -> None: ...
+    name: str
+    before: int
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., type: _Optional[str] = ..., name: _Optional[str] = ..., before: _Optional[int] = ...) -> None: ...
 
 class CollectUploadsRequest(_message.Message):
     __slots__ = ("store", "older_than_s", "remove")
@@ -742,16 +754,20 @@ class StrayUpload(_message.Message):
     def __init__(self, key: _Optional[str] = ..., upload: _Optional[str] = ..., begun: _Optional[str] = ..., removed: bool = ...) -> None: ...
 
 class ArtifactName(_message.Message):
-    __slots__ = ("project", "name", "type", "latest")
+    __slots__ = ("project", "name", "type", "latest", "versions", "aliases")
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     LATEST_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
     project: str
     name: str
     type: str
     latest: int
-    def __init__(self, project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., latest: _Optional[int] = ...) -> None: ...
+    versions: int
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., latest: _Optional[int] = ..., versions: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListSchemesRequest(_message.Message):
     __slots__ = ()

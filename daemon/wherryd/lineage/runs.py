@@ -96,12 +96,24 @@ def list_runs(
     ).fetchall()
     wanted = [run_id for (run_id,) in found if not ids or run_id in ids]
     runs = [describe_run(db, project, run_id) for run_id in wanted]
-    chosen = [
-        find_run(db, project, run.facts.run.id)
-        for run in runs
-        if not group or run.facts.run.group == group
-    ]
-    return sorted(chosen, key=lambda run: (run.first, run.facts.run.id), reverse=True)
+    chosen = [run for run in runs if not group or run.facts.run.group == group]
+    return find_runs(db, [(project, run.facts.run.id) for run in chosen])
+
+
+def users_of(db: sqlite3.Connection, label: str) -> list[tuple[str, str]]:
+    """Find projects and ids of the runs that used a version, ``project/name:v3``."""
+    sql = (
+        "SELECT project, run_id FROM run_links WHERE kind = :used AND value = :label"
+        " UNION SELECT project, run_id FROM versions JOIN inputs USING (project, name, version)"
+        " WHERE input = :label AND run_id <> ''"
+    )
+    return [tuple(row) for row in db.execute(sql, {"used": str(NoteKind.USED), "label": label})]
+
+
+def find_runs(db: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> list[KnownRun]:
+    """Put together what is known of runs, given by projects and ids; those that began last first."""
+    runs = [find_run(db, *key) for key in keys]
+    return sorted(runs, key=lambda run: (run.first, run.facts.run.id), reverse=True)
 
 
 def _logged_again(db: sqlite3.Connection, project: str, run_id: str) -> Iterable[str]:

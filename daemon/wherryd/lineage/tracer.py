@@ -18,7 +18,7 @@ from wherry.errors import NotFoundError
 from wherryd.lineage.graph import Graph, Version, trace
 from wherryd.lineage.index import Index
 from wherryd.lineage.refresh import refresh
-from wherryd.lineage.runs import KnownRun, list_runs
+from wherryd.lineage.runs import KnownRun, find_runs, list_runs, users_of
 from wherryd.registry.base import Registry
 
 #: A walk that reaches into further projects is begun again when they are read; so often at most.
@@ -49,6 +49,16 @@ class Tracer:
         if found is None:
             return []
         return await found.run(partial(list_runs, project=project, ids=ids, group=group))
+
+    async def users(self, store: str, version: Version) -> list[KnownRun]:
+        """Find the runs that used a version, of whatever project. Raises ``StoreError``."""
+        found = await self._fresh(store, {version.project}, rebuild=False)
+        if found is None:
+            return []
+        keys = await found.run(partial(users_of, label=str(version)))
+        others = {project for project, _ in keys} - {version.project}
+        await self._fresh(store, others, rebuild=False)
+        return await found.run(partial(find_runs, keys=keys))
 
     async def trace(self, store: str, version: Version, depth: int, *, rebuild: bool) -> Graph:
         """Trace a version, through all projects that it leads to.

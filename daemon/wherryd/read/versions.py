@@ -6,7 +6,7 @@ committed (``queue``). Nothing is kept between two calls.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
@@ -21,6 +21,8 @@ from wherryd.registry.base import Registry
 from wherryd.together import all_of
 
 READ_AT_ONCE = 16
+#: No tombstone is larger (docs/store-format.md), and few records are as small: so a listing tells them apart.
+TOMBSTONE_BYTES = 500
 
 _log = get_logger("read")
 
@@ -39,6 +41,13 @@ class FoundArtifact(msgspec.Struct, frozen=True):
     name: str
     type: str
     latest: int  # -1 where every version is deleted
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What an artifact has, without a look into its versions."""
+
+    versions: int  # that are not deleted
+    aliases: list[str]  # that name one of them
 
 
 class Versions:
@@ -77,16 +86,40 @@ class Versions:
         edit = await self._edit(record.version, numbers)
         return _found(record, edit, aliases, latest.version if latest else -1)
 
-    async def newest_first(self) -> AsyncGenerator[FoundVersion, None]:
-        """All versions that are not deleted; raises as ``get``."""
+    async def newest_first(
+        self, before: int | None = None, limit: int | None = None
+    ) -> AsyncGenerator[FoundVersion, None]:
+        """The versions that are not deleted; raises as ``get``.
+
+        Args:
+            before: only lower numbers; None: all.
+            limit: so many at most, and hardly more are read; None: all.
+        """
         await self._check_type()
         numbers = await self._numbers()
         aliases = await self._registry.list_aliases(self._project, self._name)
-        latest = -1
-        async with closing(self._records(numbers)) as records:
+        first = await self._latest(numbers) if before is not None else None
+        latest = first.version if first else -1
+        wanted = {n: edited for n, edited in numbers.items() if before is None or n < before}
+        async with closing(self._records(wanted, limit)) as records:
             async for record, edit in records:
                 latest = max(latest, record.version)
                 yield _found(record, edit, aliases, latest)
+
+    async def count(self, before: int | None = None) -> Counted:
+        """How many versions are not deleted, of all or those of lower numbers; and all aliases.
+
+        One listing tells, but for what is as small as a tombstone, which is read.
+        """
+        stamps = await self._registry.list_versions(self._project, self._name)
+        small = [stamp.version for stamp in stamps if stamp.size <= TOMBSTONE_BYTES]
+        live = {stamp.version for stamp in stamps if stamp.size > TOMBSTONE_BYTES}
+        async with closing(self._records(dict.fromkeys(small, False))) as records:
+            live |= {record.version async for record, _ in records}
+        aliases = await self._registry.list_aliases(self._project, self._name)
+        names = sorted(alias.alias for alias in aliases if alias.version in live)
+        counted = sum(before is None or number < before for number in live)
+        return Counted(counted, [*names, "latest"] if live else names)
 
     async def latest_number(self) -> int:
         """The highest number that is not deleted; -1 where there is none."""
@@ -148,15 +181,21 @@ class Versions:
         return None
 
     async def _records(
-        self, numbers: Mapping[int, bool]
+        self, numbers: Mapping[int, bool], limit: int | None = None
     ) -> AsyncGenerator[tuple[VersionRecord, Edit | None], None]:
+        """So many of them as are not deleted; no more are read at once than may be wanted."""
+
         async def read(number: int) -> tuple[VersionRecord | None, Edit | None]:
             return await self._read(number), await self._edit_in_a_list(number, numbers)
 
-        left = iter(numbers)
-        while chunk := [*islice(left, READ_AT_ONCE)]:
+        left, wanted = iter(numbers), len(numbers) if limit is None else limit
+        count = min(READ_AT_ONCE, wanted)
+        while wanted and (chunk := [*islice(left, count)]):
+            count = READ_AT_ONCE  # among tombstones
             for record, edit in await all_of(*(partial(read, number) for number in chunk)):
-                if record is not None:
+                if record is not None and wanted:
+                    wanted -= 1
+                    count = min(READ_AT_ONCE, wanted)
                     yield record, edit
 
 
@@ -165,11 +204,32 @@ async def list_artifacts(
 ) -> AsyncGenerator[FoundArtifact, None]:
     """List the artifacts of a project, by name; of one type, or ("") of all."""
     async with closing(registry.list_artifacts(project)) as names:
-        async for name in names:
-            claimed = await registry.read_type(project, name)
-            if claimed is not None and type_ in ("", claimed):
-                latest = await Versions(registry, project, name).latest_number()
-                yield FoundArtifact(name, claimed, latest)
+        async for chunk in _chunks(names):
+            looks = (partial(find_artifact, registry, project, name, type_) for name in chunk)
+            for found in await all_of(*looks):
+                if found is not None:
+                    yield found
+
+
+async def find_artifact(
+    registry: Registry, project: str, name: str, type_: str = ""
+) -> FoundArtifact | None:
+    """Find an artifact, of one type or ("") of any; None where there is none."""
+    claimed = await registry.read_type(project, name)
+    if claimed is None or type_ not in ("", claimed):
+        return None
+    return FoundArtifact(name, claimed, await Versions(registry, project, name).latest_number())
+
+
+async def _chunks(names: AsyncIterator[str]) -> AsyncGenerator[list[str], None]:
+    chunk: list[str] = []
+    async for name in names:
+        chunk.append(name)
+        if len(chunk) == READ_AT_ONCE:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _found(

@@ -47,6 +47,7 @@ class Stamp(msgspec.Struct, frozen=True):
     version: int
     modified: float  # the store's clock
     is_edited: bool = False  # a user has saved something of it since it was logged
+    size: int = 0  # bytes of the record or tombstone
 
 
 class StoredVersion(msgspec.Struct, frozen=True):

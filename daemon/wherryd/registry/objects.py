@@ -42,6 +42,7 @@ from wherryd.stores.base import (
     Object,
     ObjectExists,
     ObjectMissing,
+    ObjectStat,
     ObjectStore,
     PackBody,
     UploadStat,
@@ -206,7 +207,7 @@ class ObjectRegistry:
     # ── versions ───────────────────────────────────────────────────────────────────────────────
     async def list_versions(self, project: str, name: str, after: int = -1) -> list[Stamp]:
         """The numbers above ``after`` that have a record or a tombstone, ascending, one listing."""
-        found, edited = dict[int, float](), set[int | None]()
+        found, edited = dict[int, ObjectStat](), set[int | None]()
         prefix = layout.versions_prefix(project, name)
         start = layout.before_versions_above(project, name, after)
         async for stat in self._store.list(prefix, start_after=start):
@@ -214,8 +215,11 @@ class ObjectRegistry:
             if number is None:
                 edited.add(layout.parse_edit(stat.key))
             elif number > after:
-                found[number] = stat.modified
-        return [Stamp(number, found[number], number in edited) for number in sorted(found)]
+                found[number] = stat
+        return [
+            Stamp(number, stat.modified, number in edited, stat.size)
+            for number, stat in sorted(found.items())
+        ]
 
     async def list_all_versions(self, project: str) -> AsyncGenerator[VersionStamp, None]:
         """The records of all artifacts of a project, in one listing."""

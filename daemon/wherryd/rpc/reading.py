@@ -14,7 +14,7 @@ from wherryd.model import Lane
 from wherryd.opened import OpenedStores
 from wherryd.read.files import Chunk, Reader, Wanted, batches
 from wherryd.read.references import Piece, ReferenceReader
-from wherryd.read.versions import Versions, list_artifacts
+from wherryd.read.versions import FoundArtifact, Versions, find_artifact, list_artifacts
 from wherryd.references.table import Resolvers
 from wherryd.registry.base import Registry
 from wherryd.rpc.messages import (
@@ -54,7 +54,8 @@ class ReadingCalls:
         """An artifact's versions, newest first."""
         lane = self._lane(request.store, request.project, request.name)
         versions = await self._versions(lane, request.type)
-        async with aclosing(versions.newest_first()) as found:
+        before = request.before if request.HasField("before") else None
+        async with aclosing(versions.newest_first(before, request.limit or None)) as found:
             async for each in found:
                 await send(version_message(each, lane))
 
@@ -62,13 +63,26 @@ class ReadingCalls:
         """The artifacts of a project."""
         project = check_name("project", request.project)
         registry = await self._registry(request.store)
+        if request.name:
+            await self._tell_artifact(registry, project, request, send)
+            return
         async with aclosing(list_artifacts(registry, project, request.type)) as found:
             async for each in found:
-                await send(
-                    pb.ArtifactName(
-                        project=project, name=each.name, type=each.type, latest=each.latest
-                    )
-                )
+                await send(_artifact_message(project, each))
+
+    async def _tell_artifact(
+        self, registry: Registry, project: str, request: pb.ListArtifactsRequest, send: Send
+    ) -> None:
+        name = check_name("artifact", request.name)
+        found = await find_artifact(registry, project, name, request.type)
+        if found is None:
+            return
+        before = request.before if request.HasField("before") else None
+        counted = await Versions(registry, project, name).count(before)
+        message = _artifact_message(project, found)
+        message.versions = counted.versions
+        message.aliases.extend(counted.aliases)
+        await send(message)
 
     async def read_manifest(self, request: pb.ReadManifestRequest, send: Send) -> None:
         """A version's entries, in batches."""
@@ -115,3 +129,7 @@ class ReadingCalls:
 
     async def _registry(self, store: str) -> Registry:
         return await self._stores.registry(store_of(store, self._default_store))
+
+
+def _artifact_message(project: str, found: FoundArtifact) -> pb.ArtifactName:
+    return pb.ArtifactName(project=project, name=found.name, type=found.type, latest=found.latest)

@@ -13,7 +13,7 @@ from wherry.errors import DaemonLeaving, UsageError
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.names import check_name, parse_artifact_ref
 from wherryd.life import LEAVING, Life
-from wherryd.lineage.graph import Graph, Version
+from wherryd.lineage.graph import Graph, Version, version_of
 from wherryd.lineage.runs import KnownRun
 from wherryd.lineage.tracer import Tracer
 from wherryd.model import NoteKind, RunFacts, RunInfo
@@ -57,10 +57,13 @@ class RunningCalls:
     async def list_runs(self, request: pb.ListRunsRequest, send: Send) -> None:
         """The runs of a project, those that began last first."""
         store = store_of(request.store, self._default_store)
-        project = check_name("project", request.project)
-        found = await self._tracer.runs(
-            store, project, list(request.ids), request.group, rebuild=request.rebuild
-        )
+        if request.used:
+            found = await self._tracer.users(store, _version_of(request.used))
+        else:
+            project = check_name("project", request.project)
+            found = await self._tracer.runs(
+                store, project, list(request.ids), request.group, rebuild=request.rebuild
+            )
         for run in found:
             await send(_run_state(run))
 
@@ -86,6 +89,10 @@ class RunningCalls:
         if request.HasField("facts"):
             facts = msgspec.json.encode(_facts_of(request.facts, run)).decode()
             notes.append(Note(place, run, NoteKind.FACTS, facts))
+        for text in request.logged:
+            if _owner(text) != project:
+                raise UsageError(f"{text!r} is no version of project {project!r}")
+            notes.append(Note(place, run, NoteKind.LOGGED, text))
         for text in request.used:
             owner = _owner(text)
             notes.append(Note(place, run, NoteKind.USED, text))
@@ -103,6 +110,13 @@ class RunningCalls:
                         f"the daemon is about to end ({self._life.why})",
                         hint="Call again: the next one answers.",
                     )
+
+
+def _version_of(text: str) -> Version:
+    version = version_of(text)
+    if version is None:
+        raise UsageError(f"{text!r} is no version", hint="Write 'project/name:v3'.")
+    return version
 
 
 def _owner(text: str) -> str:

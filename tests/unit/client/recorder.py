@@ -52,6 +52,7 @@ class Recorder:
         self.cut = 0  # Log streams that did not come to their end
         self.noted: list[pb.NoteRunRequest] = []
         self.runs: list[pb.RunState] = []
+        self.asked_runs: list[pb.ListRunsRequest] = []
         self.lineage = pb.Lineage()
         self.traced: list[pb.TraceLineageRequest] = []
         self.linked: list[pb.LinkRequest] = []
@@ -65,6 +66,9 @@ class Recorder:
         self.deleted: list[pb.DeleteVersionRequest] = []
         self.asked_places: list[pb.FetchFilesRequest] = []
         self.asked_files: list[pb.ReadFilesRequest] = []
+        self.asked_lists: list[pb.ListVersionsRequest] = []
+        self.asked_names: list[pb.ListArtifactsRequest] = []
+        self.knows_pages = True  # False: as a daemon of before there were pages
         self.read: dict[str, bytes] = {}  # captured bytes by path, as they were at the answer
         self._states: dict[str, pb.RequestState] = {}
         self._changed = threading.Condition()
@@ -168,6 +172,7 @@ class Recorder:
         return pb.NoteRunReply(recorded=True)
 
     def list_runs(self, request: pb.ListRunsRequest) -> Iterator[pb.RunState]:
+        self.asked_runs.append(request)
         for state in self.runs:
             if state.run.id in (request.ids or [state.run.id]):
                 yield state
@@ -244,10 +249,31 @@ class Recorder:
         return pb.DeleteVersionReply()
 
     def list_versions(self, request: pb.ListVersionsRequest) -> Iterator[pb.Version]:
+        self.asked_lists.append(request)
         found = [version for version in self.versions if version.name == request.name]
         if not found:
             raise Refusal("NotFoundError", f"no {request.name}")
-        yield from reversed(found)
+        if request.HasField("before") and self.knows_pages:
+            found = [version for version in found if version.version < request.before]
+        limit = request.limit if self.knows_pages else 0
+        yield from found[: -limit - 1 : -1] if limit else reversed(found)
+
+    def list_artifacts(self, request: pb.ListArtifactsRequest) -> Iterator[pb.ArtifactName]:
+        self.asked_names.append(request)
+        names = dict.fromkeys((version.name, version.type) for version in self.versions)
+        for name, type_ in sorted(names):
+            if request.type in ("", type_) and request.name in ("", name):
+                yield self._told(name, type_, request)
+
+    def _told(self, name: str, type_: str, request: pb.ListArtifactsRequest) -> pb.ArtifactName:
+        found = [version for version in self.versions if version.name == name]
+        told = pb.ArtifactName(project=request.project, name=name, type=type_)
+        told.latest = max(version.version for version in found)
+        if request.name and self.knows_pages:
+            end = request.before if request.HasField("before") else told.latest + 1
+            told.versions = sum(version.version < end for version in found)
+            told.aliases.extend(alias for version in found for alias in version.aliases)
+        return told
 
     def read_manifest(self, request: pb.ReadManifestRequest) -> Iterator[pb.EntryBatch]:
         del request

@@ -77,7 +77,9 @@ def test_pause_outlasts_the_caller() -> None:
     assert hand.now_s == 1003.0
 
 
-@pytest.mark.parametrize("error", [errors.ProtocolError("no"), errors.DaemonMissing("no")])
+@pytest.mark.parametrize(
+    "error", [errors.ProtocolError("no"), errors.DaemonMissing("no"), errors.NotFoundError("no")]
+)
 def test_other_errors_are_tried_again(error: errors.CommError) -> None:
     """What is no cut is raised as it is."""
     with pytest.raises(type(error)) as caught:

@@ -282,6 +282,7 @@ def test_checkout_leaves_others(artifact: wherry.Artifact, tmp_path: Path) -> No
     assert not (tmp_path / "root" / "link").is_symlink()
     assert (tmp_path / "outside" / "mine").exists()
     artifact.verify("root")
+    assert artifact.checkout() == "./artifacts/data", "one folder for all versions, as W&B's"
 
 
 def test_single_file_is_not_found(recorder: Recorder, tmp_path: Path) -> None:
@@ -319,7 +320,7 @@ def test_api_finds_other_things(artifact: wherry.Artifact, recorder: Recorder) -
     assert api.artifact_collection_exists("data", "dataset")
     assert not api.artifact_collection_exists("nothing", "dataset")
     with pytest.raises(errors.NotFoundError):
-        api.artifacts("dataset", "nothing")
+        len(api.artifacts("dataset", "nothing"))
 
 
 def test_two_downloads_take_each_others_files(artifact: wherry.Artifact, tmp_path: Path) -> None:

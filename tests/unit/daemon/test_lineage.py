@@ -281,6 +281,20 @@ async def test_there_are_more_than_can_be_told(lab: Lab) -> None:
     assert len(graph.versions) == 5 and graph.truncated
 
 
+async def test_a_user_is_passed_over(lab: Lab) -> None:
+    """Who used a version says so itself, or by what it made of it; also the one that made it, and others'."""
+    await lab.log("cats/data:v0", "maker")
+    await lab.log("cats/model:v0", "by its input", ["cats/data:v0"])
+    await lab.tell("maker", used=["cats/data:v0"])
+    await lab.tell("only", used=["cats/data:v0"], started="2026-11-23T15:00:00.000Z")
+    await lab.tell("abroad", "dogs", place="cats", used=["cats/data:v0"])
+    await lab.tell("abroad", "dogs", config={"a": 1}, started="2026-11-23T13:00:00.000Z")
+    users = await lab.tracer.users("memory:", Version("cats", "data", 0))
+    assert [run.facts.run.id for run in users] == ["only", "maker", "by its input", "abroad"]
+    assert users[-1].facts.config == {"a": 1}
+    assert await lab.tracer.users("memory:", Version("cats", "data", 1)) == []
+
+
 async def test_runs_are_in_disorder(lab: Lab) -> None:
     """Runs are those that logged or used something, the last that began first; by their group, or ids."""
     await lab.log("cats/data:v0", "old")
