@@ -7,7 +7,7 @@ versions (``stored``).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wherry import messages as pb
@@ -15,6 +15,7 @@ from wherry import stored
 from wherry.artifact import Artifact, StoredArtifact
 from wherry.connection import connect
 from wherry.errors import NotFoundError, UsageError
+from wherry.paging import Paged
 from wherry.wire.names import parse_artifact_ref
 
 
@@ -138,50 +139,25 @@ class KnownRun:
         return RunArtifacts(self._shelf, self._state.used)
 
 
-class RunArtifacts(Sequence[Artifact]):
+class RunArtifacts(Paged[Artifact]):
     """Versions by their names, each read when it is asked for; those that were deleted are passed over."""
 
     def __init__(self, shelf: stored.Shelf, names: Sequence[str]) -> None:
+        super().__init__()
         self._shelf = shelf
-        self._names = list(names)
-        self._found: list[Artifact] = []
-        self._next = 0
+        self._names = iter(names)
 
-    def __iter__(self) -> Iterator[Artifact]:
-        at = 0
-        while at < len(self._found) or self._find_next():
-            yield self._found[at]
-            at += 1
-
-    def __len__(self) -> int:
-        while self._find_next():
-            pass
-        return len(self._found)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice) or index < 0:
-            return self._all()[index]
-        while index >= len(self._found) and self._find_next():
-            pass
-        return self._found[index]
-
-    def _all(self) -> list[Artifact]:
-        len(self)
-        return self._found
-
-    def _find_next(self) -> bool:
-        """Find one more; False where there is none."""
-        while self._next < len(self._names):
-            ref = parse_artifact_ref(self._names[self._next])
-            self._next += 1
-            shelf = self._shelf
-            there = stored.Place(shelf.home, shelf.store, ref.project or shelf.project, ref.name)
+    def _load(self) -> None:
+        for name in self._names:
+            ref = parse_artifact_ref(name)
+            shelf = self._shelf._replace(project=ref.project or self._shelf.project)
             try:
-                self._found.append(StoredArtifact(stored.find(there, ref.version)))
+                found = stored.find(shelf.place(ref.name), ref.version)
             except NotFoundError:
                 continue
-            return True
-        return False
+            self._found.append(StoredArtifact(found))
+            return
+        self._more = False
 
 
 def find_runs(shelf: stored.Shelf, ids: Sequence[str] = (), group: str = "") -> list[KnownRun]:

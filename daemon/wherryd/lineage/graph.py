@@ -117,6 +117,7 @@ class _Walk:
         self.runs: dict[RunKey, None] = {}
         self.edges: dict[Edge, None] = {}
         self.truncated = False
+        self._rows: dict[Version, sqlite3.Row | None] = {}
         self._sources_of: defaultdict[Version, dict[Version, None]] = defaultdict(dict)
 
     def go(self, start: Version, way: Literal[-1, 1], depth: int) -> None:
@@ -195,6 +196,12 @@ class _Walk:
         return RunKey(version.project, row["run_id"]) if row and row["run_id"] else None
 
     def _row(self, version: Version) -> sqlite3.Row | None:
+        """What the index has of a version, asked for once."""
+        if version not in self._rows:
+            self._rows[version] = self._read_row(version)
+        return self._rows[version]
+
+    def _read_row(self, version: Version) -> sqlite3.Row | None:
         sql = "SELECT * FROM versions WHERE project = ? AND name = ? AND version = ?"
         row: sqlite3.Row | None = self._db.execute(sql, _values(version)).fetchone()
         return row

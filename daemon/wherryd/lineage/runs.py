@@ -55,7 +55,7 @@ def describe_run(db: sqlite3.Connection, project: str, run_id: str) -> KnownRun:
     sql = "SELECT body FROM run_records WHERE project = ? AND run_id = ?"
     records = [_RECORD.decode(body) for (body,) in db.execute(sql, (project, run_id))]
     sql = (
-        "SELECT created, run FROM versions"
+        "SELECT created, run FROM versions INDEXED BY versions_by_run"
         " WHERE project = ? AND run_id = ? AND deleted = 0 ORDER BY created LIMIT 1"
     )
     made = db.execute(sql, (project, run_id)).fetchone()
@@ -68,7 +68,7 @@ def describe_run(db: sqlite3.Connection, project: str, run_id: str) -> KnownRun:
 def find_run(db: sqlite3.Connection, project: str, run_id: str) -> KnownRun:
     """Put together what is known of one run."""
     made = db.execute(
-        "SELECT name, version FROM versions"
+        "SELECT name, version FROM versions INDEXED BY versions_by_run"
         " WHERE project = ? AND run_id = ? AND deleted = 0 ORDER BY created, name, version",
         (project, run_id),
     )
@@ -104,7 +104,8 @@ def users_of(db: sqlite3.Connection, label: str) -> list[tuple[str, str]]:
     """Find projects and ids of the runs that used a version, ``project/name:v3``."""
     sql = (
         "SELECT project, run_id FROM run_links WHERE kind = :used AND value = :label"
-        " UNION SELECT project, run_id FROM versions JOIN inputs USING (project, name, version)"
+        " UNION SELECT project, run_id FROM inputs INDEXED BY inputs_by_input"
+        " CROSS JOIN versions USING (project, name, version)"
         " WHERE input = :label AND run_id <> ''"
     )
     return [tuple(row) for row in db.execute(sql, {"used": str(NoteKind.USED), "label": label})]
@@ -128,7 +129,8 @@ def _logged_again(db: sqlite3.Connection, project: str, run_id: str) -> Iterable
 def _used(db: sqlite3.Connection, project: str, run_id: str) -> Iterable[str]:
     yield from _links(db, project, run_id, NoteKind.USED)
     sql = (
-        "SELECT input FROM versions JOIN inputs USING (project, name, version)"
+        "SELECT input FROM versions INDEXED BY versions_by_run"
+        " CROSS JOIN inputs USING (project, name, version)"
         " WHERE project = ? AND run_id = ? ORDER BY created, input"
     )
     for (text,) in db.execute(sql, (project, run_id)):

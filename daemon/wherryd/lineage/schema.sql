@@ -14,7 +14,7 @@ CREATE TABLE versions (
     run     TEXT NOT NULL,                      -- JSON object, model.RunInfo
     PRIMARY KEY (project, name, version)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX versions_by_run ON versions (project, run_id);
+CREATE INDEX versions_by_run ON versions (project, run_id, created);
 CREATE INDEX versions_by_request ON versions (request);
 
 CREATE TABLE inputs (

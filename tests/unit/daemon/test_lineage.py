@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import HandClock
 from wherry.errors import NotFoundError
 from wherryd.lineage.graph import Edge, Graph, RunKey, Version, trace, version_of
-from wherryd.lineage.runs import merged
+from wherryd.lineage.runs import find_run, merged, users_of
 from wherryd.lineage.tracer import Tracer
 from wherryd.model import RunInfo, RunRecord, Tombstone, VersionRecord
 from wherryd.registry import records
@@ -279,6 +280,37 @@ async def test_there_are_more_than_can_be_told(lab: Lab) -> None:
     (index,) = lab.tracer._indexes.values()
     graph = await index.run(partial(trace, start=Version("cats", "data", 0), most=5))
     assert len(graph.versions) == 5 and graph.truncated
+
+
+async def test_a_question_reads_the_whole_index(lab: Lab) -> None:
+    """What a run did, and who used a version, costs the same among hundreds of versions as among few."""
+    steps: list[int] = []
+    for count in (10, 300):
+        for number in range(len(steps) and 10, count):
+            label = f"cats/m:v{number}"
+            await lab.log(label, f"r{number}", [f"cats/m:v{number - 1}"] if number else [])
+        await lab.tell("r5", used=["cats/data:v0"])
+        await lab.trace("cats/m:v0", 1)
+        (index,) = lab.tracer._indexes.values()
+        steps.append(await index.run(_steps_of_questions))
+    assert steps[1] < 2 * steps[0], steps
+
+
+def _steps_of_questions(db: sqlite3.Connection) -> int:
+    """How many steps of SQLite's machine, in tens, some questions take."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    db.set_progress_handler(count, 10)
+    find_run(db, "cats", "r5")
+    users_of(db, "cats/m:v4")
+    trace(db, Version("cats", "m", 5), 1)
+    db.set_progress_handler(None, 10)
+    return steps
 
 
 async def test_a_user_is_passed_over(lab: Lab) -> None:
