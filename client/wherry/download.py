@@ -42,6 +42,7 @@ def download(
     *,
     allow_missing: bool,
     skip_cache: bool = False,
+    hard_links: bool = False,
 ) -> None:
     """Write entries as files below ``root``; files that are there already are replaced.
 
@@ -49,6 +50,8 @@ def download(
         paths: which entries; None for all.
         allow_missing: pass over references that can't be had.
         skip_cache: let the bytes pass through the daemon, and leave nothing of them on this machine.
+
+        hard_links: of large files, to this machine's cache, where that can be.
 
     Raises:
         StoreDamaged: the store gives other bytes than were logged; that file is not written.
@@ -63,7 +66,7 @@ def download(
         for names in ([],) if paths is None else _batches(wanted):
             files = {path: wanted[path] for path in names or wanted if wanted[path].ref is None}
             asked = [name for name in names if name in files]
-            left = files if skip_cache else _take(stored, files, asked, target)
+            left = files if skip_cache else _take(stored, files, asked, target, hard_links)
             for some in (asked,) if len(left) == len(files) else _batches(left):
                 _receive_files(stored, {path: left[path] for path in some or left}, some, target)
         for path, entry in local.items():
@@ -79,12 +82,16 @@ def download(
 
 
 def _take(
-    stored: StoredVersion, files: Mapping[str, StoredEntry], names: list[str], target: SafeRoot
+    stored: StoredVersion,
+    files: Mapping[str, StoredEntry],
+    names: list[str],
+    target: SafeRoot,
+    hard_links: bool,
 ) -> dict[str, StoredEntry]:
     record, total = stored.record, sum(entry.size or 0 for entry in files.values())
     coming = Coming(f"{record.name}:v{record.version}", total, sys.stderr)
     try:
-        return taking.take(stored, files, names, target, coming.note)
+        return taking.take(stored, files, names, target, coming.note, links=hard_links)
     finally:
         coming.clear()
 

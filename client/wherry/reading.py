@@ -38,6 +38,8 @@ class Reading:
         skip_cache: bool | None = None,
         path_prefix: StrPath | None = None,
         multipart: bool | None = None,
+        *,
+        hard_links: bool = False,
     ) -> str:
         """Bring the files to this machine; waits until the artifact is committed.
 
@@ -47,6 +49,10 @@ class Reading:
             skip_cache: leave no copy in this machine's cache, and use none.
             path_prefix: only entries whose paths begin so.
             multipart: accepted, without effect: big files always come in parts.
+            hard_links: make files from a bucket that are not in packs (1 MiB and more) hard links into this
+                machine's cache, where ``root`` is on its disk: no bytes are copied, and the files are
+                read-only. Who changes one all the same changes all links to it; the cache compares it
+                before it is used again.
 
         Returns:
             The folder.
@@ -71,6 +77,7 @@ class Reading:
             paths,
             allow_missing=allow_missing_references,
             skip_cache=bool(skip_cache),
+            hard_links=hard_links,
         )
         return folder
 

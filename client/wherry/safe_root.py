@@ -31,6 +31,11 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _TEMPORARY = re.compile(r"\.wherry-[0-9a-f]{24}")
 
+#: Another process may take a link that is not renamed yet for what a killed one has left.
+_LINK_TRIES = 3
+#: No hard links from there to here.
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
+
 _BEFORE_TIDY = failpoint("download.folder.before-tidy")
 _BEFORE_RENAME = failpoint("download.file.before-rename")
 
@@ -99,6 +104,39 @@ class SafeRoot:
                 raise
             raise refused(where, error) from error
 
+    def link(self, path: str, file: str) -> bool:
+        """Make a hard link to a file in place of what is at ``path``; False where that can't be.
+
+        Raises as ``create``.
+        """
+        folder, _, name = names.check_path(path).rpartition("/")
+        try:
+            self._enter(folder)
+            self._tidy(folder)
+            for _ in range(_LINK_TRIES):
+                with contextlib.suppress(FileNotFoundError):
+                    return self._link(name, file)
+        except OSError as error:
+            if isinstance(error, WherryError):
+                raise
+            if error.errno in _NO_LINKS:
+                return False
+            raise refused(f"{self.root}/{path}", error) from error
+        return False
+
+    def _link(self, name: str, file: str) -> bool:
+        """Raises ``FileNotFoundError`` where the file is gone, or somebody has tidied up."""
+        temporary = f".wherry-{random_id()}"
+        os.link(file, temporary, dst_dir_fd=self._open)
+        try:
+            _BEFORE_RENAME()
+            os.rename(temporary, name, src_dir_fd=self._open, dst_dir_fd=self._open)
+        finally:
+            # Also where all went well: rename(2) does nothing where both are one file already.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=self._open)
+        return True
+
     def _enter(self, folder: str) -> None:
         if folder == self._folder:
             return
@@ -123,7 +161,7 @@ class SafeRoot:
         self._tidied.add(folder)
         for name in filter(is_temporary, os.listdir(self._open)):
             with contextlib.suppress(OSError):
-                left = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._open)
+                left = _open_left(name, self._open)
                 try:
                     if _try_lock(left):
                         _BEFORE_TIDY()
@@ -167,6 +205,14 @@ def _try_lock(file: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _open_left(name: str, folder: int) -> int:
+    """Open a temporary file; a link to a file of the cache can be read only."""
+    for way in (os.O_RDWR, os.O_RDONLY):
+        with contextlib.suppress(PermissionError):
+            return os.open(name, way | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    raise PermissionError(errno.EACCES, "it can't be read", name)
 
 
 def _open_below(parent: int, name: str) -> int:

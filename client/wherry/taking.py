@@ -37,6 +37,8 @@ def take(
     names: Sequence[str],
     target: SafeRoot,
     note: Callable[[int], object],
+    *,
+    links: bool = False,
 ) -> dict[str, StoredEntry]:
     """Write entries as files; return those whose bytes lie nowhere on this machine.
 
@@ -44,6 +46,7 @@ def take(
         wanted: no references.
         names: of all of them, to be asked for by name; none: they are all that the version has.
         note: told now and then how many of their bytes are on this machine.
+        links: make hard links, where that can be.
 
     Raises:
         StoreDamaged: the store gives other bytes than were logged; that file is not written.
@@ -58,7 +61,7 @@ def take(
             before = taking.begin_call()
             left = [name for name in names if name in taking.left]
             try:
-                with closing(_ask(stored, left, taking.after)) as replies:
+                with closing(_ask(stored, left, taking.after, links=links)) as replies:
                     for reply in replies:
                         taking.take(reply, sources)
                         has_more = reply.more
@@ -119,7 +122,7 @@ class _Taking:
 
 
 def _ask(
-    stored: StoredVersion, names: Sequence[str], after: str
+    stored: StoredVersion, names: Sequence[str], after: str, *, links: bool
 ) -> Generator[pb.FetchReply, None, None]:
     """Give the daemon's answers up to the last; then the call ends, and with it the daemon's hold."""
     record = stored.record
@@ -129,6 +132,7 @@ def _ask(
         manifest=record.manifest,
         paths=names,
         after="" if names else after,
+        links=links,
     )
     for reply in connect(stored.home).server_stream("FetchFiles", request, pb.FetchReply):
         yield reply
@@ -175,6 +179,8 @@ def _take_one(
         return False
     try:
         source = sources.open(file.file) if file.file else -1
+        if file.linkable and target.link(file.path, file.file):
+            return True
         with target.create(file.path) as opened:
             if source < 0:
                 write_compared(file.path, entry, (file.data,), opened)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -194,3 +195,52 @@ def test_a_small_cache_is_overrun(tmp_path: Path, seaweed: Seaweed) -> None:
             assert on.run(GET, name, f"got {name}").strip() == _expected(place, name)
         held = sum(path.stat().st_size for path in (on.home / "cache").glob("since-*/*/*"))
         assert 0 < held <= 20 << 20
+
+
+#: Links a big file from two folders, changes it all the same, and downloads it again.
+LINKED = """
+import os, stat, wherry
+found = wherry.Api({"project": "p"}).artifact("data:latest")
+whole = open(os.path.join(found.download("copied"), "big"), "rb").read()
+one, two = (os.path.join(found.download(name, hard_links=True), "big") for name in ("one", "two"))
+again = os.path.join(found.download("two", hard_links=True), "big")
+assert os.path.samefile(one, two) and os.path.samefile(two, again)
+assert stat.S_IMODE(os.stat(one).st_mode) == 0o400 and os.stat(one).st_nlink == 3
+assert sorted(os.listdir("two")) == ["00000", "00001", "00002", "big"]
+assert open(one, "rb").read() == whole
+os.chmod(one, 0o600)
+with open(one, "r+b") as file:
+    file.write(b"changed")
+os.unlink(one)
+for name, links in (("copied again", False), ("linked again", True)):
+    path = os.path.join(found.download(name, hard_links=links), "big")
+    assert open(path, "rb").read() == whole, name
+    assert (os.stat(path).st_nlink == 1) != links
+assert open(two, "rb").read(7) == b"changed"
+"""
+
+
+def test_a_changed_link_changes_other_downloads(tmp_path: Path, seaweed: Seaweed) -> None:
+    """Hard links on request are read-only and one file; one that was changed all the same is fetched anew."""
+    place = bucket(seaweed)
+    with machine(tmp_path / "one", place.address, place.env) as one:
+        one.run(LOG, "data", "3", str(4 << 20))
+        one.run(LINKED)
+
+
+def test_links_need_one_disk(tmp_path: Path, seaweed: Seaweed) -> None:
+    """Where no hard link can be had the file is copied."""
+    place = bucket(seaweed)
+    with (
+        machine(tmp_path / "one", place.address, place.env) as one,
+        TemporaryDirectory(dir="/dev/shm") as far,
+    ):
+        one.run(LOG, "data", "3", str(4 << 20))
+        expected = one.run(GET, "data", "near")
+        one.run(
+            "import sys, wherry\n"
+            'found = wherry.Api({"project": "p"}).artifact("data:latest")\n'
+            "found.download(sys.argv[1], hard_links=True)\n",
+            far,
+        )
+        assert one.run(GET, "data", far) == expected

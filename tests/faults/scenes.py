@@ -559,6 +559,10 @@ for n in range(3):
     got = Path(made.download(f"got {n}"))
     assert (got / "large.bin").read_bytes() == Path("large.bin").read_bytes()
     assert {path.name for path in got.iterdir()} == {"large.bin", *(f"{n:02}" for n in range(40))}
+    linked = Path(made.download("linked", hard_links=True))
+    assert (linked / "large.bin").read_bytes() == Path("large.bin").read_bytes()
+    assert (linked / "large.bin").stat().st_nlink == 2
+    shutil.rmtree("linked")
     command("cache", "cleanup", "0")
     held = json.loads(command("cache", "status", "--json"))
     assert held["files"] == 0, held
@@ -571,6 +575,7 @@ run.finish()
         "read.cache.after-range",
         "read.cache.before-keep",
         "read.cache.after-keep",
+        "read.cache.after-lend",
         "read.cache.before-remove",
     ),
 )

@@ -802,18 +802,20 @@ class ReadFilesRequest(_message.Message):
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FetchFilesRequest(_message.Message):
-    __slots__ = ("store", "project", "manifest", "paths", "after")
+    __slots__ = ("store", "project", "manifest", "paths", "after", "links")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     PATHS_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     manifest: str
     paths: _containers.RepeatedScalarFieldContainer[str]
     after: str
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., after: _Optional[str] = ...) -> None: ...
+    links: bool
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., after: _Optional[str] = ..., links: bool = ...) -> None: ...
 
 class FetchReply(_message.Message):
     __slots__ = ("files", "last", "more", "bytes")
@@ -828,18 +830,20 @@ class FetchReply(_message.Message):
     def __init__(self, files: _Optional[_Iterable[_Union[FetchedFile, _Mapping]]] = ..., last: bool = ..., more: bool = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class FetchedFile(_message.Message):
-    __slots__ = ("path", "file", "offset", "checked", "data")
+    __slots__ = ("path", "file", "offset", "checked", "data", "linkable")
     PATH_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     CHECKED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    LINKABLE_FIELD_NUMBER: _ClassVar[int]
     path: str
     file: str
     offset: int
     checked: bool
     data: bytes
-    def __init__(self, path: _Optional[str] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., checked: bool = ..., data: _Optional[bytes] = ...) -> None: ...
+    linkable: bool
+    def __init__(self, path: _Optional[str] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., checked: bool = ..., data: _Optional[bytes] = ..., linkable: bool = ...) -> None: ...
 
 class TrimCacheRequest(_message.Message):
     __slots__ = ("most_bytes",)

@@ -11,6 +11,7 @@ perhaps not on the disk when the power went: it is compared again before its fir
 ::
 
     cache/since-BOOT/ab/…  objects that were compared in this boot, by the first two digits of their names
+    cache/linked/ab/…      objects that programs have, or had, hard links to: compared before each use
     cache/partial/…        on their way: their bytes, and a byte for each range that tells whether it is there
 
 A kill leaves at most a partial one, which goes on with the ranges that are missing.
@@ -44,11 +45,12 @@ _BLOCK_BYTES = 512
 #: When something has to leave, so much more does: not at each object again.
 _SLACK = 0.1
 _PIECE_BYTES = 1 << 20
-_BOOT, _PARTIAL = "since-", "partial"
+_BOOT, _LINKED, _PARTIAL = "since-", "linked", "partial"
 
 _AFTER_RANGE = failpoint("read.cache.after-range")
 _BEFORE_KEEP = failpoint("read.cache.before-keep")
 _AFTER_KEEP = failpoint("read.cache.after-keep")
+_AFTER_LEND = failpoint("read.cache.after-lend")
 _BEFORE_REMOVE = failpoint("read.cache.before-remove")
 
 
@@ -114,8 +116,28 @@ class CacheFolder:
                 self._note_use(path)
             return path
 
+    def lend(self, name: str) -> str | None:
+        """Let a program make hard links to an object, which is trusted no more from now on; where it is then.
+
+        None where it is not there. Whoever was told of it before, and has not opened it, finds it no more.
+        """
+        path, lent = self._path(self._objects, name), self._path(_LINKED, name)
+        with self._changing:
+            with contextlib.suppress(FileNotFoundError):
+                _move(path, lent)
+                _AFTER_LEND()
+            return lent if _is_whole(lent, None) else None
+
     def adopt(self, name: str, size: int | None) -> str | None:
-        """The same of what another boot has left: it is compared, and this one's from now on."""
+        """Look for what another boot has left: it is compared, and this one's from now on.
+
+        What was lent to programs is compared each time, and stays lent.
+        """
+        lent = self._path(_LINKED, name)
+        if _is_whole(lent, size) and _sha256_of(lent) == name:
+            self._note_use(lent)
+            return lent
+        self._remove(lent)
         for folder in self._folders():
             earlier = self._path(folder, name)
             if folder != self._objects and _is_whole(earlier, size):
@@ -238,7 +260,7 @@ class CacheFolder:
             return []
 
     def _stats(self) -> Iterator[_Found]:
-        for kind in (*self._folders(), _PARTIAL):
+        for kind in (*self._folders(), _LINKED, _PARTIAL):
             for folder, _, names in os.walk(os.path.join(self._root, kind)):
                 for name in names:
                     if kind != _PARTIAL or not self._is_in_use(name):
@@ -361,6 +383,11 @@ class Partial:
         marks = bytearray(os.pread(self._file, self._count, self._size))
         self.is_resumed = self.is_resumed or any(marks)
         return marks
+
+
+def is_lent(path: str) -> bool:
+    """Whether programs may have hard links to a file of the cache, and so may change it."""
+    return os.path.basename(os.path.dirname(os.path.dirname(path))) == _LINKED
 
 
 def _is_whole(path: str, size: int | None) -> bool:

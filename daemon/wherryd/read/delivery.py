@@ -21,6 +21,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from wherryd.closing import closing
 from wherryd.model import ManifestEntry
 from wherryd.read.bringing import Source
+from wherryd.read.cache import is_lent
 from wherryd.read.fetching import PACK_BYTES, CacheUnusable, Fetcher, Hold, Room
 from wherryd.read.files import Wanted, entries
 from wherryd.read.stretches import stretches
@@ -49,6 +50,7 @@ class Place(msgspec.Struct, frozen=True):
         False  # the file is whole, and was compared with its name, the SHA-256 of its bytes
     )
     data: bytes = b""  # the bytes, of a small entry that lies nowhere
+    is_linkable: bool = False  # a hard link may be made to it
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -68,11 +70,20 @@ class Delivery:
     Args:
         send: what it waits, the fetching waits.
         room: how much fits into the cache.
+        links: make objects that are one entry each such that hard links may be made to them.
     """
 
     def __init__(
-        self, source: Source, fetcher: Fetcher, hold: Hold, send: Send, room: Room
+        self,
+        source: Source,
+        fetcher: Fetcher,
+        hold: Hold,
+        send: Send,
+        room: Room,
+        *,
+        links: bool = False,
     ) -> None:
+        self._links = links
         self._source = source
         self._fetcher = fetcher
         self._hold = hold
@@ -173,7 +184,15 @@ class Delivery:
         except CacheUnusable:
             self._is_full = True
             return errand.nowhere()
-        return errand.placed(file, is_checked=True)
+        if self._links and errand.named.kind is Kind.BLOB:
+            return await self._lend(errand)
+        return errand.placed(file, is_checked=not is_lent(file))
+
+    async def _lend(self, errand: _Errand) -> list[Place]:
+        lent = await self._fetcher.lend(errand.named)
+        if lent is None:
+            return errand.nowhere()
+        return [Place(entry.path, lent, is_linkable=True) for entry in errand.entries]
 
     async def _few(self, errand: _Errand) -> list[Place]:
         """A few entries of a pack: out of the pack if it is here, else their bytes alone."""

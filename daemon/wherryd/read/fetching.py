@@ -141,6 +141,11 @@ class Fetcher:
             if going.error and going.origin == (source.store, source.project, named):
                 raise going.error
 
+    async def lend(self, named: Named) -> str | None:
+        """Let a program make hard links to an object that was fetched; where it is then, None: nowhere."""
+        name = named.name.removeprefix("sha256:")
+        return await self._threads.run(partial(self.folder.lend, name))
+
     def _use(self, name: str, hold: Hold) -> None:
         if name not in hold.names:
             hold.names.add(name)

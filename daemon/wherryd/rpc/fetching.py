@@ -66,7 +66,7 @@ class FetchingCalls:
 
         with self._fetcher.holding() as hold:
             room = await self._fetcher.room()
-            delivery = Delivery(source, self._fetcher, hold, tell, room)
+            delivery = Delivery(source, self._fetcher, hold, tell, room, links=request.links)
             wanted = Wanted(request.paths)
             await all_of(
                 self._end_with_the_daemon,

@@ -361,4 +361,5 @@ def fetched_message(place: Place) -> pb.FetchedFile:
         offset=place.offset,
         checked=place.is_checked,
         data=place.data,
+        linkable=place.is_linkable,
     )
