@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from wherry import active, listings
+from wherry.bases import Base
 from wherry.building import Building
 from wherry.contents import Contents
-from wherry.errors import NotYet
 from wherry.idle import IdleContents
 from wherry.later import LaterArtifact
 from wherry.life import Life, Sender, check_aliases
@@ -39,7 +39,8 @@ class Artifact(Building, LaterArtifact):
         type: likewise; a name belongs to one type for ever.
         description: free text.
         metadata: JSON data, 1 MiB at most; numpy scalars and arrays become numbers and lists.
-        incremental: not built yet.
+        incremental: what is added, and what is removed, are changes to whichever version comes before the
+            one that it becomes; all else is in it as it was.
         use_as: accepted for W&B's sake, without effect; so are the two that follow.
         storage_region: see ``use_as``.
         digest_algorithm: see ``use_as``; digests are SHA-256.
@@ -62,12 +63,12 @@ class Artifact(Building, LaterArtifact):
         del use_as, storage_region, digest_algorithm
         check_name("artifact", name)
         check_name("type", type)
-        if incremental:
-            raise NotYet("Incremental artifacts are not built yet.", hint="Add all files again.")
         contents = IdleContents if active.is_disabled() else Contents
         self._life = Life(name, type, contents(f"artifact {name!r}"))
         self._life.description = names.check_text("description", description)
         self._life.metadata = plain_metadata(metadata)
+        if incremental and self._life.contents is not None:
+            self._life.contents.change(Base())
 
     def __repr__(self) -> str:
         return f"<Artifact {self._life.label!r} of type {self.type!r}>"
@@ -126,6 +127,21 @@ class Artifact(Building, LaterArtifact):
             NotFoundError, StoreError; as ``wait``.
         """
         self._life.delete(with_aliases=delete_aliases)
+
+    def new_draft(self) -> Artifact:
+        """Make an Artifact that has all that this version has; change some of it, and log it.
+
+        What stays is neither fetched nor sent. It is logged to the project and the store of this version.
+
+        Raises:
+            ArtifactNotLoggedError: it was not logged. As ``wait``: it waits until it is a version.
+        """
+        life = self._life
+        stored = None if life.nowhere else self._stored()
+        draft = Artifact(life.name, life.type, life.description, life.metadata)
+        if stored is not None and draft._life.contents is not None:
+            draft._life.contents.change(Base(stored))
+        return draft
 
     def logged_by(self) -> KnownRun | None:
         """Find the run that logged this version; None where its record names none. Raises as ``wait``."""
@@ -311,8 +327,8 @@ class Artifact(Building, LaterArtifact):
 
     @property
     def incremental(self) -> bool:
-        """False; incremental artifacts are not built yet."""
-        return False
+        """Whether it was made with ``incremental=True``."""
+        return self._life.is_incremental
 
     @property
     def distributed_id(self) -> str | None:

@@ -196,7 +196,12 @@ class Building(Reading):
         self.add(obj, name)
 
     def remove(self, item: StrPath | ManifestEntry) -> None:
-        """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""
+        """Take out an entry, or all entries below a folder.
+
+        Of an incremental artifact: let the version not have them, whoever put them into the one before.
+
+        Raises ``EntryMissing``, but for an incremental artifact.
+        """
         path = item.path if isinstance(item, ManifestEntry) else os.fspath(item)
         self._building().remove(path)
 

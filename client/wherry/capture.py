@@ -75,6 +75,19 @@ def read_captured(spool: Spool, row: Row) -> Iterator[bytes]:
         raise gone() from error
 
 
+def sha256_of(local: str) -> str:
+    """Hash a file as it is, as ``sha256:<hex>``. Raises ``FileMissing``, ``FileUnreadable``, ``NotAFile``."""
+    source = _open(local)
+    try:
+        _look(source, local)
+        with os.fdopen(os.dup(source), "rb") as opened:
+            return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise unreadable(local, error) from error
+    finally:
+        os.close(source)
+
+
 def sha256(spool: Spool, row: Row, local: str) -> str:
     """Hash what an entry was captured with, as hex digits.
 

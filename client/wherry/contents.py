@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from wherry import capture, folders, forks, references
+from wherry.bases import Base
 from wherry.errors import ArtifactFinalizedError, EntryMissing, PathTaken
 from wherry.rows import IN_SPOOL, Kind, Origin, Row, Table, packed
 from wherry.spool import Spool
@@ -36,9 +37,15 @@ class Contents:
         self.spool = Spool()
         self.table = Table()
         self.buckets: dict[tuple[str, str], references.Bucket] = {}  # by URI and name
+        self.base: Base | None = None  # what the entries are changes to
         self.lock = forks.ForkLock()
         # What entries were made of: theirs while the row is the same, and gone when its maker drops it.
         self._objects: dict[str, tuple[Row | None, weakref.ref[object]]] = {}
+
+    def change(self, base: Base) -> None:
+        """Be changes to a version from now on; nothing was added yet."""
+        base.fill(self.table)
+        self.base = base
 
     def add_file(self, local: str, path: str, *, immutable: bool, overwrite: bool) -> None:
         """Add one file under ``path``; raises as ``capture`` does, and ``PathTaken``."""
@@ -86,7 +93,7 @@ class Contents:
             new = {}
             for path, reference in found.items():
                 taken = self.table.get(names.check_path(path))
-                if taken is None:
+                if taken is None or self._refers_to(path, taken, reference.uri):
                     new[path] = reference
                 elif self.table.origin(path, taken) != reference.uri:
                     raise self._taken(path)
@@ -122,13 +129,18 @@ class Contents:
         return thing() if thing and row == self.table.get(path) else None
 
     def remove(self, path: str) -> None:
-        """Take out an entry, or all entries below a folder. Raises ``EntryMissing``."""
+        """Take out an entry, or all entries below a folder.
+
+        Raises ``EntryMissing``, but where nobody knows yet which version is changed: it may be there.
+        """
         with self.changing():
             below = [path] if path in self.table else self._below(f"{path.rstrip('/')}/")
             named = [key for key, bucket in self.buckets.items() if bucket.path == path]
             for key in named:
                 del self.buckets[key]
-            if not below and not named:
+            if self.base is not None and self.base.is_open:
+                self.base.remove(names.check_path(path.rstrip("/")))
+            elif not below and not named:
                 raise EntryMissing(f"{self.label} has no entry {path!r}.")
             for each in below:
                 row = self.table.get(each)
@@ -201,9 +213,17 @@ class Contents:
         taken = self.table.get(path)
         if taken is None:
             return False
+        if taken.kind == Kind.KEPT and self.base is not None and self.base.has_bytes(path, local):
+            return True
         if taken.kind <= Kind.IN_PLACE and capture.same_bytes(self.spool, taken, local):
             return True
         raise self._taken(path)
+
+    def _refers_to(self, path: str, taken: Row, uri: str) -> bool:
+        """Whether an entry of the version that is changed refers to this: its server is asked anew then."""
+        return (
+            taken.kind == Kind.KEPT and self.base is not None and self.base.entry(path).ref == uri
+        )
 
     def _check_free(self, path: str, overwrite: bool) -> None:
         if not overwrite and path in self.table:

@@ -20,12 +20,6 @@ class LaterArtifact:
             hint="Log it here, or hand over the files' paths and build it there.",
         )
 
-    def new_draft(self) -> NoReturn:
-        """Make a new version from this one."""
-        raise NotYet(
-            "new_draft() is not built yet.", hint="Make a new Artifact and add what it shall have."
-        )
-
 
 class LaterType:
     """What will be a data type; making one raises ``NotYet``."""

@@ -92,7 +92,19 @@ class Life:
     @property
     def built(self) -> Contents | None:
         """What was built here, where that is all it contains; None for what is in the store beside it."""
-        return None if self._draft_kind() == "finish" else self.contents
+        return None if self._draft_kind() == "finish" or self._was_incremental else self.contents
+
+    @property
+    def _was_incremental(self) -> bool:
+        """Whether it is logged, and has more in the store than was built here."""
+        is_there = self._ticket is not None or self._stored is not None
+        return is_there and self.is_incremental
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether it changes whichever version comes before its own."""
+        base = self.contents.base if self.contents else None
+        return base is not None and base.is_open
 
     @property
     def is_upsert(self) -> bool:
@@ -142,7 +154,15 @@ class Life:
         self.aliases[:] = dict.fromkeys([*self.aliases, *aliases])
 
     def _check_draft(self, draft: Draft | None) -> None:
-        """Raise ``ArtifactStateError`` where it was handed over for something else before."""
+        """Raise ``ArtifactStateError`` where it was handed over for something else before.
+
+        Raises ``UsageError`` for changes to a version, which are no part of a draft.
+        """
+        if draft is not None and self.contents is not None and self.contents.base is not None:
+            raise UsageError(
+                f"{self.label} is changes to a version, and can't be upserted, nor finish a draft.",
+                hint="Log it with log_artifact, or add the files to a new Artifact.",
+            )
         if self.place is not None and self.place.draft != draft:
             before = self.place.draft
             what = (
@@ -195,6 +215,7 @@ class Life:
         self.tags = list(dict.fromkeys([*self.tags, *tags]))
         self._seen = self._now()
         draft = sender.draft or Draft("", "")
+        base = self.contents.base if self.contents else None
         return pb.LogHeader(
             store=sender.store,
             project=sender.project,
@@ -212,6 +233,7 @@ class Life:
             kind=draft.kind,
             distributed_id=draft.distributed_id,
             newest=draft.newest,
+            base=base.message() if base else None,
         )
 
     def _was_sent_by(self, sender: Sender, aliases: Sequence[str]) -> bool:

@@ -26,6 +26,7 @@ class BuiltListing:
     def __init__(self, owner: Owner, contents: Contents) -> None:
         self._owner = owner
         self._table = contents.table
+        self._base = contents.base
 
     def __len__(self) -> int:
         return len(self._table)
@@ -39,6 +40,8 @@ class BuiltListing:
         row = self._table.get(path)
         if row is None:
             return None
+        if row.kind == Kind.KEPT and self._base is not None:
+            return stored_entry(self._owner, path, self._base.entry(path))
         size = row.size if row.size >= 0 else None
         origin = self._table.origin(path, row)
         if row.kind in REFERENCES:
@@ -63,16 +66,19 @@ class StoredListing:
     def entry(self, path: str) -> ManifestEntry | None:
         """One entry, or None."""
         found: StoredEntry | None = self._stored.entries().get(path)
-        if found is None:
-            return None
-        return ManifestEntry(
-            self._owner,
-            path,
-            found.size,
-            ref=found.ref,
-            digest=found.digest,
-            version_id=found.version,
-        )
+        return None if found is None else stored_entry(self._owner, path, found)
+
+
+def stored_entry(owner: Owner, path: str, found: StoredEntry) -> ManifestEntry:
+    """Make an entry of what a version has."""
+    return ManifestEntry(
+        owner,
+        path,
+        found.size,
+        ref=found.ref,
+        digest=found.digest,
+        version_id=found.version,
+    )
 
 
 def built_digest(contents: Contents) -> str:
@@ -80,6 +86,11 @@ def built_digest(contents: Contents) -> str:
 
     Raises ``ArtifactNotLoggedError`` where only a server can tell.
     """
+    if contents.base is not None and contents.base.is_open:
+        raise ArtifactNotLoggedError(
+            f"What {contents.label} changes is known when it is a version.",
+            hint="run.log_artifact(artifact).wait()",
+        )
     for uri, _ in contents.buckets:
         raise ArtifactNotLoggedError(
             f"{masked(uri)} is resolved after {contents.label} was logged.",
@@ -90,6 +101,8 @@ def built_digest(contents: Contents) -> str:
 
 def entry_digest(contents: Contents, path: str, row: Row) -> str | None:
     """Hash an entry's captured bytes; of a reference what is there now, None where nobody looks."""
+    if row.kind == Kind.KEPT and contents.base is not None:
+        return contents.base.entry(path).digest
     if row.kind == Kind.UNCHECKED or not contents.keeps:
         return None
     return _sha256(_bytes(contents, path, row))
@@ -129,6 +142,10 @@ def _facts(
         row = table.get(path)
         if row is None:
             raise FileChanged(f"{contents.label} was changed while it was hashed.")
+        if row.kind == Kind.KEPT and contents.base is not None:
+            there = contents.base.entry(path)
+            yield path, there.digest, there.size, there.ref, there.version
+            continue
         ref = table.origin(path, row) if row.kind in REFERENCES else None
         size = row.size if row.size >= 0 else None
         yield path, entry_digest(contents, path, row), size, ref, None

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wherry import download, listings, on_disk
+from wherry import download, listings, on_disk, unlogged
 from wherry.contents import Contents
 from wherry.entries import ManifestEntry
 from wherry.errors import ArtifactNotLoggedError, EntryMissing, UsageError
@@ -66,6 +66,16 @@ class Reading:
             folder = self._root(root)
             os.makedirs(folder, exist_ok=True)
             return folder
+        if (draft := self._draft()) is not None:
+            folder, prefix = self._root(root), os.fspath(path_prefix or "")
+            unlogged.write(
+                draft,
+                folder,
+                [path for path in draft.table.paths() if path.startswith(prefix)],
+                allow_missing=allow_missing_references,
+                skip_cache=bool(skip_cache),
+            )
+            return folder
         stored, paths = self._stored(), None
         if path_prefix is not None:
             prefix = os.fspath(path_prefix)
@@ -89,9 +99,10 @@ class Reading:
         """
         if root is None:
             root = os.path.join(".", "artifacts", self._life.name)
+        entries = {} if self._life.nowhere else self._stored().entries()
         folder = self.download(root)
         if not self._life.nowhere:
-            on_disk.remove_others(folder, self._stored().entries())
+            on_disk.remove_others(folder, entries)
         return folder
 
     def verify(self, root: StrPath | None = None) -> None:
@@ -179,6 +190,10 @@ class Reading:
 
     def download_entry(self, path: str, root: str | None) -> str:
         """Bring one entry to this machine; what ``entry.download`` calls."""
+        if (draft := self._draft()) is not None:
+            folder = self._root(root)
+            unlogged.write(draft, folder, [path])
+            return os.path.join(folder, path)
         stored, folder = self._stored(), self._root(root)
         download.download(stored, folder, [path], allow_missing=False)
         return os.path.join(folder, path)
@@ -203,7 +218,7 @@ class Reading:
         contents = self._unlogged()
         if contents is None:
             return held.fetch(self._stored(), paths)
-        return [held.keep(listings.entry_bytes(contents, path)) for path in paths]
+        return unlogged.hold(contents, paths)
 
     def added(self, path: str) -> object:
         """Give the object that was added under a path; None where it is gone, or a version's."""
@@ -227,6 +242,13 @@ class Reading:
         life = self._life
         return life.contents if life.nowhere or not life.is_logged else None
 
+    def _draft(self) -> Contents | None:
+        """What is built from a version that is known, while it is none itself."""
+        contents = self._unlogged()
+        if contents is None or contents.base is None or contents.base.is_open:
+            return None
+        return None if self._life.nowhere else contents
+
     def _listing(self) -> listings.BuiltListing | listings.StoredListing:
         contents = self._life.built
         if contents is None or (self._life.is_logged and contents.keeps and contents.has_lookups):
@@ -239,4 +261,6 @@ class Reading:
     def _root(self, root: StrPath | None) -> str:
         if root is not None:
             return os.fspath(root)
+        if self._draft() is not None:
+            return os.path.join(".", "artifacts", self._life.name)
         return os.path.join(".", "artifacts", f"{self._life.name}:{self._life.version()}")

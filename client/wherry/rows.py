@@ -24,9 +24,12 @@ class Kind(enum.IntEnum):
     REFERENCE = 3  # where the URI says
     UNCHECKED = 4  # where the URI says, and nobody looks
     LOOKUP = 5  # where the URI says, and the daemon asks there
+    KEPT = 6  # where the version has them that is changed
 
 
 IN_SPOOL = (Kind.COPIED, Kind.LINKED)
+#: What a request says nothing of among its entries.
+NOT_ENTRIES = (Kind.LOOKUP, Kind.KEPT)
 REFERENCES = (Kind.REFERENCE, Kind.UNCHECKED, Kind.LOOKUP)
 
 

@@ -209,10 +209,11 @@ def _try_lock(file: int) -> bool:
 
 def _open_left(name: str, folder: int) -> int:
     """Open a temporary file; a link to a file of the cache can be read only."""
-    for way in (os.O_RDWR, os.O_RDONLY):
-        with contextlib.suppress(PermissionError):
-            return os.open(name, way | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    raise PermissionError(errno.EACCES, "it can't be read", name)
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, os.O_RDWR | flags, dir_fd=folder)
+    except PermissionError:
+        return os.open(name, os.O_RDONLY | flags, dir_fd=folder)
 
 
 def _open_below(parent: int, name: str) -> int:

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from wherry import bases
 from wherry import messages as pb
 from wherry.connection import connect
 from wherry.contents import Contents
 from wherry.errors import FileUnreadable, ProtocolError, UsageError
-from wherry.rows import IN_SPOOL, REFERENCES, Kind, Row
+from wherry.rows import IN_SPOOL, NOT_ENTRIES, REFERENCES, Kind, Row
 from wherry.spool import sync_path
 from wherry.wire.address import credentials_from
 from wherry.wire.failpoints import failpoint
@@ -56,6 +58,7 @@ class Submission:
             )
         self._home = home
         self._contents = contents
+        self._removed = contents.base.removed(contents.table) if contents.base else []
         self.header = header
         self.synced = False
         header.request_id = new_request_id()
@@ -97,9 +100,14 @@ class Submission:
         connection = connect(self._home)
         for server in {bucket.server for bucket in contents.buckets.values() if bucket.server}:
             connection.offer_credentials(server, credentials_from(os.environ, server))
-        if len(contents.table) + len(contents.buckets) <= _FEW:
+        if self._count() <= _FEW:
             return connection.exchange("LogMany", self._whole, pb.LogReply, _TIMEOUT_S)
         return connection.client_stream("Log", self._messages, pb.LogReply, _TIMEOUT_S)
+
+    def _count(self) -> int:
+        """How many things the request names."""
+        own = sum(row.kind != Kind.KEPT for row in self._contents.table.rows())
+        return own + len(self._contents.buckets) + len(self._removed)
 
     def _sync(self) -> None:
         _BEFORE_SYNC()
@@ -120,6 +128,8 @@ class Submission:
         _BEFORE_END()
         for lookups in self._lookup_batches():
             yield pb.LogMessage(lookups=lookups)
+        for removed in bases.in_batches(self._removed, _BATCH_BYTES):
+            yield pb.LogMessage(removed=removed)
         yield pb.LogMessage(end=self._end())
 
     def _whole(self) -> pb.LogWhole:
@@ -131,17 +141,21 @@ class Submission:
         _BEFORE_END()
         for lookups in self._lookup_batches():
             whole.lookups.lookups.extend(lookups.lookups)
+        if self._removed:
+            whole.removed.paths.extend(self._removed)
         return whole
 
     def _end(self) -> pb.LogEnd:
         table = self._contents.table
-        asked = sum(row.kind == Kind.LOOKUP for row in table.rows())
+        kinds = Counter(row.kind for row in table.rows())
+        asked = kinds[Kind.LOOKUP]
         held = self._contents.spool.claim.used
         return pb.LogEnd(
-            entries=len(table) - asked,
+            entries=len(table) - asked - kinds[Kind.KEPT],
             lookups=asked + len(self._contents.buckets),
             spooled_bytes=held.bytes,
             spooled_files=held.files,
+            removed=len(self._removed),
         )
 
     def _batches(self) -> Iterator[pb.EntryBatch]:
@@ -184,11 +198,11 @@ class Submission:
             )
 
     def _entry(self, path: str) -> pb.Entry | None:
-        """One entry's message; None for what the daemon has to look up."""
+        """One entry's message; None for what the daemon has to look up, or to keep as it is."""
         table = self._contents.table
         row = table.get(path)
         assert row is not None, path
-        if row.kind == Kind.LOOKUP:
+        if row.kind in NOT_ENTRIES:
             return None
         if row.kind in IN_SPOOL:
             data = self._contents.spool.from_memory(row.file, row.offset, row.size)

@@ -74,6 +74,13 @@ class NoteKind(enum.StrEnum):
     DRAFT = "draft"  # its part is in the draft
 
 
+class Base(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The version that a request changes; without a manifest: the one before its own, whichever that is."""
+
+    version: int = -1
+    manifest: str = ""
+
+
 class FileStat(msgspec.Struct, frozen=True):
     """What tells whether an ``immutable`` file changed."""
 

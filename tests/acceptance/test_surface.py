@@ -218,8 +218,6 @@ assert a.state == "DELETED"
 @case
 def deleted(): wandb.Api().artifact("p/a:v0")
 @case
-def new_draft(): a.new_draft()
-@case
 def logged_by(): a.logged_by()
 @case
 def used_by(): a.used_by()
@@ -262,7 +260,6 @@ KINDS = {
     "save_badly": ("ValueError", "version number"),
     "delete_named": ("WherryError", "prod"),
     "deleted": ("CommError", "v0"),
-    "new_draft": ("NotYet", "not built yet"),
     "logged_by": ("NotYet", "not built yet"),
     "used_by": ("NotYet", "not built yet"),
     "unknown_mode": ("ValueError", "sometimes"),

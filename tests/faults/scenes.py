@@ -773,9 +773,99 @@ run.finish()
     ),
 )
 
+
+# ── changes to a version ───────────────────────────────────────────────────────────────────────
+def _check_changes(stage: Stage, objects: Objects) -> None:
+    (line,) = [
+        line
+        for line in manifest(objects, "p", records(objects, "p", "set")[3])
+        if line["path"] == "late"
+    ]
+    assert line["ref"].startswith("http://127.0.0.1:")
+
+
+#: The second is not ready before another home has the number that it would take.
+CHANGES = Scene(
+    program="""
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+class Answers(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("ETag", '"late"')
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+def change(n, remove=(), **files):
+    made = wherry.Artifact("set", "set", metadata={"n": n}, incremental=True)
+    for path in remove:
+        made.remove(path)
+    for path, text in files.items():
+        with made.new_file(path) as file:
+            file.write(text)
+    return made
+
+server = HTTPServer(("127.0.0.1", 0), Answers)  # it listens, and nobody answers yet
+Path(os.environ["WHERRY_STORE"].removeprefix("file://")).mkdir(exist_ok=True)
+run = wherry.init(project="p")
+first = run.log_artifact(change(0, a="a", b="b"))
+second = change(3, ["a", "nothing"], c="c")
+second.add_reference(f"http://127.0.0.1:{server.server_port}/late")
+run.log_artifact(second)
+first.wait()
+
+failpoint = os.environ["WHERRY_FAILPOINT"]
+program = '''
+import wherry
+with wherry.init(project="p") as run:
+    for n, text in enumerate(("one", "two"), 1):
+        made = wherry.Artifact("set", "set", metadata={"n": n}, incremental=True)
+        with made.new_file("theirs") as file:
+            file.write(text)
+        run.log_artifact(made).wait()
+'''
+mine, theirs = os.environ["WHERRY_HOME"], str(Path("other").absolute())
+os.environ.update(WHERRY_HOME=theirs, WHERRY_FAILPOINT="")
+subprocess.run([sys.executable, "-c", program], check=True)
+command("daemon", "stop")
+os.environ.update(WHERRY_HOME=mine, WHERRY_FAILPOINT=failpoint)
+
+Thread(target=server.serve_forever, daemon=True).start()
+assert second.wait().version == "v3"
+draft = first.new_draft()
+draft.remove("b")
+draft.metadata["n"] = 4
+assert run.log_artifact(draft).wait().version == "v4"
+run.finish()
+""",
+    requests=3,
+    expected={
+        "set": [
+            {"a": b"a", "b": b"b"},
+            {"a": b"a", "b": b"b", "theirs": b"one"},
+            {"a": b"a", "b": b"b", "theirs": b"two"},
+            {"b": b"b", "theirs": b"two", "c": b"c"},
+            {"a": b"a"},
+        ],
+    },
+    check=_check_changes,
+    places=(
+        "commit.base.after-lines",
+        "commit.base.after-manifest",
+        "commit.base.after-queue",
+        "commit.base.before-again",
+        *around("applied", "again"),
+    ),
+)
+
 SCENES = (
     LOGS,
     DRAFTS,
+    CHANGES,
     SAID,
     LATER,
     EMPTIED,

@@ -19,6 +19,20 @@ from wherryd.registry.lines import line_of
 from wherryd.stores.base import FileBody
 
 ENTRY_BYTES = 32
+#: How the names of artifacts begin whose manifests have lines.
+LINED = "lined"
+
+
+def has_lines(request: Request) -> bool:
+    """Whether a request's manifest is what its entries come to."""
+    return bool(request.draft) or request.lane.name.startswith(LINED)
+
+
+def lines_in(body: bytes) -> list[ManifestEntry]:
+    """Read a manifest's body."""
+    return msgspec.json.Decoder(ManifestEntry).decode_lines(
+        zstandard.decompress(body, max_output_size=1 << 20)
+    )
 
 
 def content_of(type_: str, metadata: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -10,10 +11,18 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from tests.simulation import disks
-from tests.simulation.contents import MemoryWriter, content_of, is_bad, manifest_of, own_manifest
+from tests.simulation.contents import (
+    MemoryWriter,
+    content_of,
+    has_lines,
+    is_bad,
+    manifest_of,
+    own_manifest,
+)
 from tests.simulation.loop import SimClock
 from tests.simulation.store import RESTARTED, Died, SimStore, World
 from wherry.errors import Defect, StoreError
+from wherry.wire.canonical import content_digest
 from wherryd.commit.committer import Committer
 from wherryd.commit.gathering import Gatherer
 from wherryd.model import Lane, Manifest, State
@@ -169,7 +178,7 @@ class Daemon:
         upload_s = self.home.big_upload_s if is_big else self.home.upload_s
         await self._clock.sleep(self._chance.random() * upload_s)
         await self.home.world.may_upload.wait()
-        if request.draft:
+        if has_lines(request):
             assert self.queue is not None
             return (await own_manifest(self.queue, request))[1]
         return manifest_of(request)
@@ -195,8 +204,10 @@ class Daemon:
                 return
             content = content_of(request.type, request.metadata)
             manifest = Manifest(content, content, request.entries, request.size)
-            if request.draft:
+            if has_lines(request):
                 manifest, _ = await own_manifest(self.queue, request)
+                metadata = json.loads(request.metadata)
+                content = content_digest(manifest.digest, request.type, None, metadata)
             await self.queue.prepared(request.row, manifest, content)
         except WrongState:
             pass

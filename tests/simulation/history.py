@@ -9,10 +9,11 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from tests.simulation import disks
+from tests.simulation import disks, incrementing
 from tests.simulation.contents import ENTRY_BYTES, content_of, entry_of, is_bad
 from tests.simulation.daemon import Home
 from tests.simulation.drafting import Drafting
+from tests.simulation.incrementing import Incrementing
 from tests.simulation.judging import judge
 from tests.simulation.loop import VirtualLoop, run_virtual
 from tests.simulation.plan import Plan, random_plan
@@ -47,7 +48,11 @@ class History:
         everything = self.world, plan, self.homes, self.lanes, self.promises
         self.users = Users(*everything)
         self.drafting = Drafting(*everything)
-        self.upheavals = Upheavals(*everything, self._log_good)
+        self.incrementing = Incrementing(*everything)
+        lanes = [*self.lanes, incrementing.LANE] if plan.incrementers else self.lanes
+        self.upheavals = Upheavals(
+            self.world, plan, self.homes, lanes, self.promises, self._log_good
+        )
         self._logged = 0
         self._running: list[asyncio.Task[None]] = []
 
@@ -88,6 +93,7 @@ class History:
             for task in ended:
                 task.result()
         self._judge_crashes()
+        self.incrementing.judge(found)
         judge(self.promises, found, self.drafting)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -110,6 +116,7 @@ class History:
             *copiers,
             *upheavals,
             *self.drafting.actors(),
+            *self.incrementing.actors(),
         ]
 
     # ── homes that are copied ──────────────────────────────────────────────────────────────────

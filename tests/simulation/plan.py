@@ -50,6 +50,9 @@ class Plan:
     writers: int = 2
     finishers: int = 1
     clashes: float = 0.0
+    #: Processes in each home that change versions; who deletes the highest of those, again and again.
+    incrementers: int = 0
+    buried: int = 0
     #: How likely an upload takes up to a minute.
     big: float = 0.0
     #: The longest pause around each step of a queue, in which others may come between, seconds.
@@ -74,6 +77,8 @@ def random_plan(chance: random.Random) -> Plan:
         plan.removals = chance.choice((1, 3, 6))
     if not (plan.changes or plan.copies or plan.removals) and chance.random() < 0.3:
         _add_drafts(plan, chance)
+    if not (plan.changes or plan.copies or plan.removals) and chance.random() < 0.25:
+        plan.incrementers, plan.buried = chance.choice((1, 1, 2)), chance.choice((0, 0, 1))
     return plan
 
 

@@ -93,6 +93,8 @@ class Promises:
     types: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: By lane: types of what was asked of drafts.
     drafted: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    #: Requests that change versions: ``incrementing`` looks at what theirs have.
+    changed_by: set[str] = field(default_factory=set)
     names: dict[str, list[tuple[float, str, dict[str, object]]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -157,6 +159,8 @@ class Promises:
             body = self.world.objects.get(manifest)
             require(body is not None, f"{change.key} names {manifest}, which is not there")
             return  # nothing is removed where there are drafts; ``drafting`` looks at the entries
+        if record["request"] in self.changed_by:
+            return
         log = self.logged.get(record["request"])
         since = log.held_called if log else change.at
         for key in named_by(lane.split("/", maxsplit=1)[0], record["manifest"]):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.simulation import draft_mutations  # noqa: F401 (registers its own)
+from tests.simulation import change_mutations, draft_mutations  # noqa: F401 (register their own)
 from tests.simulation.history import run_history
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.promises import Broken

@@ -206,33 +206,37 @@ class NoteRunReply(_message.Message):
     def __init__(self, recorded: bool = ...) -> None: ...
 
 class LogMessage(_message.Message):
-    __slots__ = ("header", "entries", "end", "lookups", "whole")
+    __slots__ = ("header", "entries", "end", "lookups", "whole", "removed")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     LOOKUPS_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     header: LogHeader
     entries: EntryBatch
     end: LogEnd
     lookups: LookupBatch
     whole: LogWhole
-    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ..., whole: _Optional[_Union[LogWhole, _Mapping]] = ...) -> None: ...
+    removed: PathBatch
+    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ..., whole: _Optional[_Union[LogWhole, _Mapping]] = ..., removed: _Optional[_Union[PathBatch, _Mapping]] = ...) -> None: ...
 
 class LogWhole(_message.Message):
-    __slots__ = ("header", "entries", "lookups", "end")
+    __slots__ = ("header", "entries", "lookups", "end", "removed")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     LOOKUPS_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     header: LogHeader
     entries: EntryBatch
     lookups: LookupBatch
     end: LogEnd
-    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ...) -> None: ...
+    removed: PathBatch
+    def __init__(self, header: _Optional[_Union[LogHeader, _Mapping]] = ..., entries: _Optional[_Union[EntryBatch, _Mapping]] = ..., lookups: _Optional[_Union[LookupBatch, _Mapping]] = ..., end: _Optional[_Union[LogEnd, _Mapping]] = ..., removed: _Optional[_Union[PathBatch, _Mapping]] = ...) -> None: ...
 
 class LogHeader(_message.Message):
-    __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client", "kind", "distributed_id", "newest")
+    __slots__ = ("request_id", "store", "project", "name", "type", "description", "metadata", "aliases", "tags", "run", "inputs", "session", "folder", "offline", "power", "client", "kind", "distributed_id", "newest", "base")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
@@ -252,6 +256,7 @@ class LogHeader(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     DISTRIBUTED_ID_FIELD_NUMBER: _ClassVar[int]
     NEWEST_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     store: str
     project: str
@@ -271,7 +276,26 @@ class LogHeader(_message.Message):
     kind: str
     distributed_id: str
     newest: bool
-    def __init__(self, request_id: _Optional[str] = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., folder: _Optional[str] = ..., offline: bool = ..., power: bool = ..., client: _Optional[str] = ..., kind: _Optional[str] = ..., distributed_id: _Optional[str] = ..., newest: bool = ...) -> None: ...
+    base: Base
+    def __init__(self, request_id: _Optional[str] = ..., store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., description: _Optional[str] = ..., metadata: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., run: _Optional[_Union[Run, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., folder: _Optional[str] = ..., offline: bool = ..., power: bool = ..., client: _Optional[str] = ..., kind: _Optional[str] = ..., distributed_id: _Optional[str] = ..., newest: bool = ..., base: _Optional[_Union[Base, _Mapping]] = ...) -> None: ...
+
+class Base(_message.Message):
+    __slots__ = ("store", "project", "version", "manifest")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    project: str
+    version: int
+    manifest: str
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., version: _Optional[int] = ..., manifest: _Optional[str] = ...) -> None: ...
+
+class PathBatch(_message.Message):
+    __slots__ = ("paths",)
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, paths: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EntryBatch(_message.Message):
     __slots__ = ("entries",)
@@ -366,16 +390,18 @@ class Lookup(_message.Message):
     def __init__(self, uri: _Optional[str] = ..., server: _Optional[str] = ..., name: _Optional[str] = ..., max_objects: _Optional[int] = ...) -> None: ...
 
 class LogEnd(_message.Message):
-    __slots__ = ("entries", "lookups", "spooled_bytes", "spooled_files")
+    __slots__ = ("entries", "lookups", "spooled_bytes", "spooled_files", "removed")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     LOOKUPS_FIELD_NUMBER: _ClassVar[int]
     SPOOLED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SPOOLED_FILES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     entries: int
     lookups: int
     spooled_bytes: int
     spooled_files: int
-    def __init__(self, entries: _Optional[int] = ..., lookups: _Optional[int] = ..., spooled_bytes: _Optional[int] = ..., spooled_files: _Optional[int] = ...) -> None: ...
+    removed: int
+    def __init__(self, entries: _Optional[int] = ..., lookups: _Optional[int] = ..., spooled_bytes: _Optional[int] = ..., spooled_files: _Optional[int] = ..., removed: _Optional[int] = ...) -> None: ...
 
 class LogReply(_message.Message):
     __slots__ = ("request_id", "place")

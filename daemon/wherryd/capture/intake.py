@@ -31,7 +31,7 @@ from wherry.wire.failpoints import failpoint
 from wherry.wire.room import NOTHING, Room
 from wherryd.capture.streams import Streams
 from wherryd.log import get_logger
-from wherryd.model import Entry, Lane, Lookup, RequestKind, RunInfo
+from wherryd.model import Base, Entry, Lane, Lookup, RequestKind, RunInfo
 from wherryd.queue.base import Accepted, Filter, NewRequest, Queue
 
 STAGE_AT_ONCE = 1000
@@ -68,6 +68,7 @@ class Header(msgspec.Struct, frozen=True):
     kind: RequestKind = RequestKind.LOG
     draft: str = ""  # <hex>; of an upsert or a finish
     newest: bool = False
+    base: Base | None = None
 
 
 class Intake:
@@ -142,6 +143,8 @@ class Stream:
         self._lookups: list[Lookup] = []
         self._count = 0
         self._lookup_count = 0
+        self._removed: list[str] = []
+        self._removed_count = 0
         self._size = 0
         self._is_known = False
         self._has_files = False
@@ -181,8 +184,23 @@ class Stream:
                 await self._queue.stage_lookups(self._row, staged)
                 _AFTER_STAGE()
 
+    async def remove(self, paths: Iterable[str]) -> None:
+        """Take the next paths to be taken out of the base. Raises ``ProtocolError`` where there is none."""
+        for path in paths:
+            if self._header.base is None:
+                raise ProtocolError(f"{path!r} is taken out of nothing")
+            self._removed_count += 1
+            self._removed.append(path)
+            if len(self._removed) >= STAGE_AT_ONCE:
+                await self._stage_removed()
+
     async def end(
-        self, count: int, body: bytes, lookup_count: int = 0, spooled: Room = NOTHING
+        self,
+        count: int,
+        body: bytes,
+        lookup_count: int = 0,
+        spooled: Room = NOTHING,
+        removed_count: int = 0,
     ) -> Accepted:
         """Make the request durable and give it its place in line; raises as ``queue.accept``.
 
@@ -191,13 +209,16 @@ class Stream:
             body: SHA-256 of what was asked.
             lookup_count: how many lookups it has sent.
             spooled: what the request's folder holds of the spool.
+            removed_count: how many paths it has sent that are taken out of the base.
         """
-        if (count, lookup_count) != (self._count, self._lookup_count):
+        announced = count, lookup_count, removed_count
+        if announced != (self._count, self._lookup_count, self._removed_count):
             raise ProtocolError(
-                f"{count} entries and {lookup_count} lookups were announced; "
-                f"{self._count} and {self._lookup_count} came"
+                f"{count} entries, {lookup_count} lookups and {removed_count} removed paths were announced; "
+                f"{self._count}, {self._lookup_count} and {self._removed_count} came"
             )
         await self._stage()
+        await self._stage_removed()
         header = self._header
         request = NewRequest(
             id=header.id,
@@ -221,6 +242,7 @@ class Stream:
             kind=header.kind,
             draft=header.draft,
             newest=header.newest,
+            base=header.base,
         )
         _BEFORE_ACCEPT()
         accepted = await self._queue.accept(self._row, request, self._lookups)
@@ -246,6 +268,13 @@ class Stream:
         _BEFORE_STAGE()
         await self._queue.stage(self._row, entries)
         _AFTER_STAGE()
+
+    async def _stage_removed(self) -> None:
+        paths, self._removed = self._removed, []
+        if paths:
+            _BEFORE_STAGE()
+            await self._queue.stage_removed(self._row, paths)
+            _AFTER_STAGE()
 
     async def _verify(self, entries: Sequence[Entry]) -> None:
         """Look whether the captured bytes are there, unless the request was accepted before: then they

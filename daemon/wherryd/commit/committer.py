@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from wherry.errors import QueueError, StoreError, StoreUnavailable
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
+from wherryd.commit.applying import Applier
 from wherryd.commit.finishing import Finisher
 from wherryd.commit.gathering import Gatherer
 from wherryd.commit.looking import Looker
@@ -254,6 +255,7 @@ class Committer:
                 pauses,
                 self._looker,
                 Finisher(registry, self._queue, self._gatherer),
+                Applier(self._queue, self._gatherer.writer_for),
                 self._note_defect,
                 self._doubts,
             )

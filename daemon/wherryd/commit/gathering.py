@@ -40,9 +40,10 @@ from wherryd.commit.merging import (
     merged_metadata,
     union,
 )
+from wherryd.commit.wanted import Wanted
 from wherryd.model import DraftPart, Manifest, ManifestEntry, Sealed, Tombstone
 from wherryd.queue.base import Gathered, Queue, Request
-from wherryd.registry.base import Kind, Named, Registry
+from wherryd.registry.base import Registry
 from wherryd.registry.records import encode
 from wherryd.stores.base import FileBody
 from wherryd.together import all_of
@@ -87,7 +88,7 @@ class Gatherer:
 
     def __init__(self, queue: Queue, writer_for: Callable[[int], Writer]) -> None:
         self._queue = queue
-        self._writer_for = writer_for
+        self.writer_for = writer_for
 
     async def gather(
         self, request: Request, registry: Registry, store_id: str, finishing: Finishing
@@ -117,7 +118,7 @@ class Gatherer:
             return _lost(error.message)
         _AFTER_LINES()
         chooser = _Chooser(parts, newest=request.newest)
-        async with self._writer_for(request.row) as writer:
+        async with self.writer_for(request.row) as writer:
             why = await self._merge(request, registry, store_id, chooser, writer)
             if why is not None:
                 return why
@@ -168,14 +169,15 @@ class Gatherer:
         writer: Writer,
     ) -> Fail | None:
         """Write what there is at each path; why that is no version."""
-        wanted = _Wanted(request, registry, store_id)
+        wanted = Wanted(request.lane.project, registry, store_id)
         async with aclosing(self._pages(request.row)) as pages:
             async for lines in pages:
                 chosen = [*chooser.choose(lines)]
                 await wanted.look(chosen)
                 await writer.add(chosen)
         await wanted.look([], is_last=True)
-        return chooser.why() or wanted.why()
+        lost = wanted.lost()
+        return chooser.why() or (_lost(lost) if lost else None)
 
     async def _pages(self, row: int) -> AsyncGenerator[list[Gathered]]:
         """What was gathered, so many paths at once, each with all that has it."""
@@ -294,47 +296,6 @@ class _Chooser:
         self._count += 1
         if len(self._conflicts) < TOLD:
             self._conflicts.append(text)
-
-
-class _Wanted:
-    """The objects that a draft's entries name: whether the store has them (docs/commit.md, rule 6)."""
-
-    def __init__(self, request: Request, registry: Registry, store_id: str) -> None:
-        self._request = request
-        self._registry = registry
-        self._store_id = store_id
-        self._named: list[Named] = []
-        self._packs: set[str] = set()
-        self._lost: list[str] = []
-        self._count = 0
-
-    async def look(self, lines: Sequence[ManifestEntry], *, is_last: bool = False) -> None:
-        """Look for what further entries name, in batches."""
-        self._named += self._of(lines)
-        whole = len(self._named) if is_last else len(self._named) - len(self._named) % BATCH
-        ready, self._named = self._named[:whole], self._named[whole:]
-        project = self._request.lane.project
-        for some in _batches(ready, BATCH):
-            lost = await self._registry.lost(project, some, self._store_id)
-            self._count += len(lost)
-            self._lost += [each.key for each in lost][: TOLD - len(self._lost)]
-
-    def why(self) -> Fail | None:
-        """Why there is no version in it; None where all is there."""
-        if not self._count:
-            return None
-        more = f" and {self._count - len(self._lost)} more" if self._count > len(self._lost) else ""
-        return _lost(f"the store has lost {', '.join(self._lost)}{more}")
-
-    def _of(self, lines: Sequence[ManifestEntry]) -> Iterator[Named]:
-        for line in lines:
-            if line.ref is not None or line.digest is None:
-                continue
-            if line.pack is None:
-                yield Named(Kind.BLOB, line.digest, line.size)
-            elif line.pack not in self._packs:
-                self._packs.add(line.pack)
-                yield Named(Kind.PACK, line.pack)
 
 
 def _lost(what: str) -> Fail:

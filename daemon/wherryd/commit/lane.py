@@ -87,6 +87,7 @@ class Seen(msgspec.Struct, frozen=True):
     content: str
     deleted: bool
     tick: int
+    manifest: str = ""  # of a version that is not deleted
 
 
 class Memory:
@@ -170,7 +171,8 @@ class Memory:
             return
         record = stored.record
         deleted = isinstance(record, Tombstone)
-        self._see(number, Seen(record.request, record.content, deleted, tick))
+        manifest = "" if isinstance(record, Tombstone) else record.manifest
+        self._see(number, Seen(record.request, record.content, deleted, tick, manifest))
 
     def created(self, number: int) -> None:
         """Our record was made this number; whether in the store that we know, is seen when it is read."""
@@ -326,7 +328,7 @@ def _next(memory: Memory, request: Request, store_id: str) -> Step:
         return step
     if memory.highest < 0:
         return Attempt(0)
-    return _compare(memory, request) or Attempt(memory.highest + 1)
+    return compare(memory, request) or Attempt(memory.highest + 1)
 
 
 def next_number(memory: Memory, request: Request, store_id: str) -> Settle | Read | None:
@@ -344,7 +346,7 @@ def next_number(memory: Memory, request: Request, store_id: str) -> Settle | Rea
     return None
 
 
-def _compare(memory: Memory, request: Request) -> Step | None:
+def compare(memory: Memory, request: Request) -> Step | None:
     """Same content, same version (rule 3): not deleted, seen since accepted, and still the highest."""
     top = memory.seen[memory.highest]
     if top.deleted or top.content != request.content:

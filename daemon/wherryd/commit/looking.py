@@ -54,7 +54,8 @@ class Looker:
         """
         own = await self._queue.packs(request.row) if request.entries > 1 else {}
         losses, names = _Losses(own), _Names(own)
-        named = [Named(Kind.MANIFEST, request.manifest or "")]
+        # What a request with a base comes to is put after this look, and right before the record.
+        named = [Named(Kind.MANIFEST, request.manifest or "")] if request.base is None else []
         page = await self._queue.entries(request.row, None, PAGE)
         while page:
             named += await self._not_put_lately(request, names.take(page))

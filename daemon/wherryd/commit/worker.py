@@ -1,8 +1,8 @@
 """One lane's commits, one after the other.
 
 Owns: doing the steps that ``lane.decide`` names, for the first request of one lane; pauses after
-store errors. Does not own: the rules (``lane``, ``drafts``), the steps of a draft (``finishing``), which
-lanes have work (``committer``), aliases.
+store errors. Does not own: the rules (``lane``, ``drafts``, ``changing``), the steps of a draft
+(``finishing``), applying changes (``applying``), which lanes have work (``committer``), aliases.
 
 What a kill leaves: before ``queue.attempt`` returned, nothing was sent; after it, number and bytes
 are in the queue and count as sent, and the next start settles them at that number.
@@ -26,6 +26,8 @@ from wherry.errors import (
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.commit.aliases import worth_giving
+from wherryd.commit.applying import Applier
+from wherryd.commit.changing import Applied, Apply, ApplyAgain, ChangeStep, decide_change
 from wherryd.commit.claiming import claimed_type
 from wherryd.commit.drafts import FailLate, FinishStep, decide_finish
 from wherryd.commit.finishing import Finisher, PartsMissing
@@ -62,6 +64,7 @@ _AFTER_CLAIM = failpoint("commit.type.after-claim")
 _BEFORE_ATTEMPT = failpoint("commit.record.before-queue")
 _BEFORE_SEND = failpoint("commit.record.before-send")
 _AFTER_SEND = failpoint("commit.record.after-send")
+_BEFORE_AGAIN = failpoint("commit.base.before-again")
 _BEFORE_FAIL_LATE = failpoint("commit.draft.before-fail")
 _BEFORE_SETTLE = failpoint("commit.request.before-settle")
 _AFTER_SETTLE = failpoint("commit.request.after-settle")
@@ -76,6 +79,7 @@ class LaneWorker:
         pauses: how long to wait after an error; shared by the lanes of a store.
         looker: looks again at what a request names.
         finisher: finishes drafts.
+        applier: applies changes to other versions.
         doubts: what others, and this worker, have met at the store.
     """
 
@@ -88,6 +92,7 @@ class LaneWorker:
         pauses: Pauses,
         looker: Looker,
         finisher: Finisher,
+        applier: Applier,
         note_defect: NoteDefect = note_defect,
         doubts: Doubts | None = None,
     ) -> None:
@@ -98,6 +103,8 @@ class LaneWorker:
         self._pauses = pauses
         self._looker = looker
         self._finisher = finisher
+        self._applier = applier
+        self._applied = Applied()
         self._note_defect = note_defect
         self._doubts = doubts or Doubts()
         self._doubted = 0  # how often, when the store was asked last
@@ -162,13 +169,14 @@ class LaneWorker:
         return not isinstance(step, Stop)
 
     async def _pause_for_room(self, head: Request, error: QueueError | CaptureError) -> None:
-        """What a draft comes to is much to do again, so that waits longer; and can be told mostly."""
-        if isinstance(error, CaptureError) and head.kind is RequestKind.FINISH:
+        """What makes a manifest is much to do again, so that waits longer; and can be told mostly."""
+        makes_manifest = head.kind is RequestKind.FINISH or head.base is not None
+        if isinstance(error, CaptureError) and makes_manifest:
             await self._pauses.wait_after(head.row, error)
         else:
             await self._pauses.wait_shortly()  # it can't be told the reason either
 
-    def _decide(self, head: Request) -> FinishStep:
+    def _decide(self, head: Request) -> FinishStep | ChangeStep:
         is_doubted = self._doubts.of(self._lane.store) != self._doubted
         if is_doubted:
             self._memory.broken()
@@ -179,9 +187,11 @@ class LaneWorker:
             if is_doubted:
                 finishing.broken()
             return decide_finish(self._memory, finishing, head, store_id, now, today)
+        if head.base is not None:
+            return decide_change(self._memory, self._applied, head, store_id, now, today)
         return decide(self._memory, head, store_id, now, today)
 
-    async def _do(self, step: FinishStep, head: Request) -> Request:
+    async def _do(self, step: FinishStep | ChangeStep, head: Request) -> Request:
         """Do a step after which the request still has to become a version; return it as it is then."""
         match step:
             case Confirm():
@@ -196,6 +206,10 @@ class LaneWorker:
                 return await self._attempt(head, number)
             case Put(number):
                 await self._put(head, number)
+            case Apply():
+                return await self._apply(step, head)
+            case ApplyAgain():
+                return await self._apply_again(head)
             case _:
                 store_id, tick = self._known.store_id, self._memory.tick
                 return await self._finisher.do(step, head, store_id, tick)
@@ -291,6 +305,19 @@ class LaneWorker:
         _BEFORE_ATTEMPT()
         await self._queue.attempt(head.row, number, record)
         return msgspec.structs.replace(head, state=State.SENDING, number=number, record=record)
+
+    async def _apply(self, step: Apply, head: Request) -> Request:
+        made = await self._applier.apply(step, head, self._registry, self._known.store_id)
+        if isinstance(made, Fail):
+            await self._queue.fail(head.row, made.error, made.reason)
+            raise WrongState("failed")
+        self._applied.note(made, step, self._clock.monotonic())
+        return made
+
+    async def _apply_again(self, head: Request) -> Request:
+        _BEFORE_AGAIN()
+        await self._queue.apply_again(head.row)
+        return msgspec.structs.replace(head, state=State.UPLOADED, number=None, record=None)
 
     async def _put(self, head: Request, number: int) -> None:
         assert head.record is not None

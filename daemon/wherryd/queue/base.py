@@ -23,6 +23,7 @@ import msgspec
 from wherry.errors import QueueError, SpoolFull
 from wherry.wire.room import Room
 from wherryd.model import (
+    Base,
     Entry,
     Lane,
     Lookup,
@@ -71,6 +72,7 @@ class NewRequest(msgspec.Struct, frozen=True):
     newest: bool = (
         False  # of a finish: at a path with other bytes in two parts, the later one counts
     )
+    base: Base | None = None  # its entries are changes to this
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -115,6 +117,7 @@ class Request(msgspec.Struct, frozen=True):
         False  # of a finish: at a path with other bytes in two parts, the later one counts
     )
     sealed: bytes | None = None  # of a finish that is sending: its ``sealed.json``
+    base: Base | None = None  # its entries are changes to this
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -271,6 +274,10 @@ class Queue(Protocol):
         """Write a batch of a stream's lookups; nothing until ``accept``, which knows their number."""
         ...
 
+    async def stage_removed(self, row: int, paths: Sequence[str]) -> None:
+        """Write paths that a stream takes out of its base; nothing until ``accept``."""
+        ...
+
     async def accept(
         self, row: int, request: NewRequest, lookups: Sequence[Lookup] = ()
     ) -> Accepted:
@@ -331,6 +338,10 @@ class Queue(Protocol):
 
     async def rows_in_place(self, rows: Sequence[int], spool: str) -> set[int]:
         """Those of the requests that ``entries_in_place`` gives entries of."""
+        ...
+
+    async def removed(self, row: int, paths: Sequence[str]) -> set[str]:
+        """Those of the paths that a request takes out of its base."""
         ...
 
     async def ahead(self, row: int) -> int:
@@ -543,6 +554,18 @@ class Queue(Protocol):
         Args:
             aliases: those to give instead of its own: the draft's, of a finish.
             is_own: the version's record is this request's, and names its run; else that is noted.
+        """
+        ...
+
+    # ── changes to a base ──────────────────────────────────────────────────────────────────────
+    async def applied(self, row: int, manifest: Manifest, content: str) -> None:
+        """uploaded → uploaded: what the request's changes come to, whose manifest is in the store."""
+        ...
+
+    async def apply_again(self, row: int) -> None:
+        """sending → uploaded: another has the number, so that the record is nowhere, and never will be.
+
+        Only of a request that changes whichever version comes before its own.
         """
         ...
 

@@ -196,6 +196,38 @@ def _refuse_other_bytes(db: sqlite3.Connection, request: Head, number: int, reco
         raise WrongState(f"request {request.id} was sent as v{before['number']} with other bytes")
 
 
+def applied(db: sqlite3.Connection, row: int, manifest: Manifest, content: str) -> Changed[None]:
+    """uploaded → uploaded: what its changes come to."""
+    request = _with_base(db, row, State.UPLOADED)
+    change(
+        db,
+        "set_applied",
+        row=row,
+        manifest=manifest.manifest,
+        digest=manifest.digest,
+        content=content,
+        entries=manifest.entries,
+        size=manifest.size,
+    )
+    return Changed(None, (request.id,))
+
+
+def apply_again(db: sqlite3.Connection, row: int) -> Changed[None]:
+    """sending → uploaded: another has the number."""
+    request = _with_base(db, row, State.SENDING)
+    if request.base is not None and request.base.manifest:
+        raise WrongState(f"request {request.id} has one base for ever")
+    change(db, "set_uploaded_again", row=row)
+    return entered(State.UPLOADED, request)
+
+
+def _with_base(db: sqlite3.Connection, row: int, state: State) -> Head:
+    request = head(db, row, state)
+    if request.base is None:
+        raise WrongState(f"request {request.id} has no base")
+    return request
+
+
 def settle(
     db: sqlite3.Connection,
     row: int,

@@ -115,6 +115,11 @@ def rows_in_place(db: sqlite3.Connection, rows: Sequence[int], spool: str) -> se
     return {one["row"] for one in found}
 
 
+def removed(db: sqlite3.Connection, row: int, paths: Sequence[str]) -> set[str]:
+    """Those of the paths that a request takes out of its base."""
+    return {found["path"] for found in all_rows(db, "removed", row=row, paths=json([*paths]))}
+
+
 def folders(db: sqlite3.Connection) -> set[str]:
     """Folders below spool/ that requests still need."""
     return {row["folder"] for row in all_rows(db, "folders")}

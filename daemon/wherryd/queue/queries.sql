@@ -12,6 +12,9 @@ INSERT INTO entries (
 -- name: insert_lookup
 INSERT INTO lookups (row, number, uri, server, name, max_objects) VALUES (?, ?, ?, ?, ?, ?);
 
+-- name: insert_removed
+INSERT INTO removed (row, path) VALUES (?, ?) ON CONFLICT (row, path) DO NOTHING;
+
 -- name: accepted_before
 SELECT row, place, body FROM requests WHERE id = :id;
 
@@ -34,11 +37,11 @@ RETURNING CAST(value AS INTEGER) AS place;
 INSERT INTO requests (
     row, id, body, place, state, address, project, name, type, description, metadata, aliases, tags,
     inputs, run, run_id, client, folder, synced, logged, floor, floor_store, accepted, entries, size,
-    lookups, spooled_bytes, spooled_files, kind, draft, newest
+    lookups, spooled_bytes, spooled_files, kind, draft, newest, base
 ) VALUES (
     :row, :id, :body, :place, :state, :address, :project, :name, :type, :description, :metadata,
     :aliases, :tags, :inputs, :run, :run_id, :client, :folder, :synced, :now, :floor, :floor_store,
-    :now, :entries, :size, :lookups, :spooled_bytes, :spooled_files, :kind, :draft, :newest
+    :now, :entries, :size, :lookups, :spooled_bytes, :spooled_files, :kind, :draft, :newest, :base
 );
 
 -- name: upsert_link
@@ -80,10 +83,10 @@ SELECT aliases FROM links WHERE request = :request AND run_id = :run_id;
 
 -- name: head
 -- What a change must know before it may start.
-SELECT row, id, state, address, project, name, kind FROM requests WHERE row = :row;
+SELECT row, id, state, address, project, name, kind, base FROM requests WHERE row = :row;
 
 -- name: head_by_id
-SELECT row, id, state, address, project, name, kind FROM requests WHERE id = :id;
+SELECT row, id, state, address, project, name, kind, base FROM requests WHERE id = :id;
 
 -- name: set_prepared
 UPDATE requests
@@ -120,6 +123,16 @@ UPDATE requests SET state = 'settled', error = '', reason = '', next_try = NULL 
 
 -- name: set_sealing
 UPDATE requests SET state = 'sending', sealed = :sealed, error = '', reason = '', next_try = NULL WHERE row = :row;
+
+-- name: set_applied
+UPDATE requests
+SET manifest = :manifest, digest = :digest, content = :content, entries = :entries, size = :size
+WHERE row = :row;
+
+-- name: set_uploaded_again
+UPDATE requests
+SET state = 'uploaded', number = NULL, record = NULL, error = '', reason = '', next_try = NULL
+WHERE row = :row;
 
 -- name: set_settled
 UPDATE requests
@@ -256,6 +269,10 @@ WHERE EXISTS (
     WHERE entries.row = value AND stat IS NOT NULL AND substr(file, 1, length(:spool)) <> :spool
 );
 
+-- name: removed
+SELECT removed.path FROM json_each(:paths) AS wanted CROSS JOIN removed
+    ON removed.row = :row AND removed.path = wanted.value;
+
 -- name: in_line_before
 SELECT count(*) AS ahead FROM requests
 WHERE address = :address AND project = :project AND name = :name AND place < :place
@@ -379,6 +396,10 @@ WHERE (row, path) IN (
 DELETE FROM lookups
 WHERE (row, number) IN (SELECT row, number FROM lookups WHERE row = :row LIMIT :limit);
 
+-- name: delete_removed
+DELETE FROM removed
+WHERE (row, path) IN (SELECT row, path FROM removed WHERE row = :row LIMIT :limit);
+
 -- name: delete_entries
 DELETE FROM entries
 WHERE (row, path) IN (SELECT row, path FROM entries WHERE row = :row LIMIT :limit);
@@ -386,7 +407,8 @@ WHERE (row, path) IN (SELECT row, path FROM entries WHERE row = :row LIMIT :limi
 -- name: has_entries
 SELECT 1 WHERE EXISTS (SELECT 1 FROM entries WHERE row = :row)
     OR EXISTS (SELECT 1 FROM lookups WHERE row = :row)
-    OR EXISTS (SELECT 1 FROM gathered WHERE row = :row);
+    OR EXISTS (SELECT 1 FROM gathered WHERE row = :row)
+    OR EXISTS (SELECT 1 FROM removed WHERE row = :row);
 
 -- name: orphans
 -- From row to row in the primary key, past the entries of each.
@@ -403,6 +425,15 @@ WITH RECURSIVE staged (row) AS (
     SELECT min(row) FROM lookups
     UNION ALL
     SELECT (SELECT min(row) FROM lookups WHERE row > staged.row) FROM staged WHERE row < :below
+)
+SELECT row FROM staged
+WHERE row < :below AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.row = staged.row);
+
+-- name: orphan_removed
+WITH RECURSIVE staged (row) AS (
+    SELECT min(row) FROM removed
+    UNION ALL
+    SELECT (SELECT min(row) FROM removed WHERE row > staged.row) FROM staged WHERE row < :below
 )
 SELECT row FROM staged
 WHERE row < :below AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.row = staged.row);
@@ -578,7 +609,7 @@ SET state = 'prepared', number = NULL, record = NULL, sealed = NULL, error = '',
 WHERE address = :address AND (:project = '' OR (project = :project AND name = :name))
     AND (state IN ('uploaded', 'sending') OR (state = 'settled' AND kind = 'upsert'))
     AND row NOT IN (SELECT value FROM json_each(:there))
-RETURNING row, id, state, address, project, name, kind;
+RETURNING row, id, state, address, project, name, kind, base;
 
 -- ── upkeep ─────────────────────────────────────────────────────────────────────────────────────
 

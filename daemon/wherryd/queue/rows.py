@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from wherryd.model import (
+    Base,
     Entry,
     FileStat,
     Lane,
@@ -30,6 +31,7 @@ from wherryd.queue.queries import Value
 _STRINGS = msgspec.json.Decoder(list[str])
 _RUN = msgspec.json.Decoder(RunInfo)
 _STAT = msgspec.json.Decoder(FileStat)
+_BASE = msgspec.json.Decoder(Base)
 _SUMS = msgspec.json.Decoder(tuple[str, ...])
 #: The columns of a ``Request``, in the order of its fields.
 _REQUEST = (
@@ -37,7 +39,7 @@ _REQUEST = (
     *("type", "description", "metadata", "aliases", "tags", "inputs", "run", "client", "folder"),
     *("accepted", "floor", "floor_store", "entries", "size", "manifest", "digest", "content"),
     *("number", "record", "version", "error", "reason", "next_try", "acknowledged", "ended"),
-    *("logged", "lookups", "sent_since", "kind", "draft", "newest", "sealed"),
+    *("logged", "lookups", "sent_since", "kind", "draft", "newest", "sealed", "base"),
 )
 
 
@@ -49,6 +51,7 @@ class Head(msgspec.Struct, frozen=True):
     state: State
     lane: Lane
     kind: RequestKind
+    base: Base | None
 
 
 def json(value: object) -> str:
@@ -74,7 +77,13 @@ def lane_values(lane: Lane) -> dict[str, str]:
 def head_of(row: sqlite3.Row) -> Head:
     """Read the first columns of a request."""
     kind = RequestKind(row["kind"])
-    return Head(row["row"], row["id"], State(row["state"]), lane_of(row), kind)
+    base = base_of(row["base"])
+    return Head(row["row"], row["id"], State(row["state"]), lane_of(row), kind, base)
+
+
+def base_of(column: str | None) -> Base | None:
+    """Read what a request changes."""
+    return None if column is None else _BASE.decode(column)
 
 
 def request_of(row: sqlite3.Row) -> Request:
@@ -108,6 +117,7 @@ def _request(values: Sequence[Any]) -> Request:
         values[36],
         bool(values[37]),
         values[38],
+        base_of(values[39]),
     )
     return Request(*fields)
 
@@ -142,6 +152,7 @@ def request_values(request: NewRequest) -> dict[str, Value]:
         "kind": request.kind,
         "draft": request.draft,
         "newest": request.newest,
+        "base": None if request.base is None else json(request.base),
     }
 
 

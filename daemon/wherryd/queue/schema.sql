@@ -17,6 +17,10 @@
 -- `sending` go back to `prepared`, and to `accepted` where their manifest points at bytes that the store
 -- does not have.) A request that equals the highest version goes from `uploaded` to `settled`.
 --
+-- A request with a base gets its manifest, content and size anew while it is `uploaded`: what its changes come to.
+-- Where the base is whichever version comes before its own, it goes back from `sending` to `uploaded` when another
+-- has its number: then its record is nowhere.
+--
 -- An upsert takes no number: `sending` means that its part may be in the store, `settled` that it is there, `done`
 -- that the draft's version has it, or will. A finish is `sending` from the moment that it may have sealed the draft.
 -- Two arrows are theirs alone, both for a draft that was sealed without them: an upsert fails from `settled`, and a
@@ -113,7 +117,8 @@ CREATE TABLE requests (
     -- of an upsert or a finish
     draft       TEXT NOT NULL DEFAULT '',       -- <hex>
     newest      INTEGER NOT NULL DEFAULT 0,     -- 1: of two parts with other bytes at a path, the later one counts
-    sealed      BLOB                            -- in `sending`, of a finish: its sealed.json, which may have been sent
+    sealed      BLOB,                           -- in `sending`, of a finish: its sealed.json, which may have been sent
+    base        TEXT                            -- JSON, model.Base: the entries are changes to it; NULL: they are all
 ) STRICT;
 CREATE INDEX requests_by_state ON requests (state, place, row, address);
 CREATE INDEX requests_by_run ON requests (run_id);
@@ -244,6 +249,13 @@ CREATE TABLE gathered (
     part INTEGER NOT NULL,                      -- which part it is of, in the order in which they count
     line BLOB NOT NULL,                         -- JSON, model.ManifestEntry
     PRIMARY KEY (row, path, part)
+) STRICT, WITHOUT ROWID;
+
+-- Paths that a request takes out of its base: of entries, and of folders. Swept as entries are.
+CREATE TABLE removed (
+    row  INTEGER NOT NULL,                      -- requests.row
+    path TEXT NOT NULL,
+    PRIMARY KEY (row, path)
 ) STRICT, WITHOUT ROWID;
 
 -- Runs that logged an Artifact again after its own request.

@@ -75,6 +75,8 @@ _LOST = Kind.named("lost")
 _LEARN = Kind.named("learn")
 _STORE = Kind.named("store")
 _ATTEMPT = Kind.named("attempt")
+_APPLIED = Kind.named("applied")
+_AGAIN = Kind.named("again")
 _SETTLE = Kind.named("settle")
 _GATHER = Kind.named("gather", is_new_work=True)
 _KEEP_PART = Kind.named("keep-part")
@@ -153,6 +155,11 @@ class SqliteQueue:
             stage = partial(staging.stage_lookups, row=row, lookups=part)
             await self._bulk(_STAGE, stage, len(part))
 
+    async def stage_removed(self, row: int, paths: Sequence[str]) -> None:
+        for part in _parts(paths):
+            stage = partial(staging.stage_removed, row=row, paths=part)
+            await self._bulk(_STAGE, stage, len(part))
+
     async def accept(
         self, row: int, request: NewRequest, lookups: Sequence[Lookup] = ()
     ) -> Accepted:
@@ -217,6 +224,10 @@ class SqliteQueue:
 
     async def rows_in_place(self, rows: Sequence[int], spool: str) -> set[int]:
         return await self._read(partial(looks.rows_in_place, rows=rows, spool=spool))
+
+    async def removed(self, row: int, paths: Sequence[str]) -> set[str]:
+        ask = self._look if len(paths) <= _FEW_ROWS else self._read
+        return await ask(partial(looks.removed, row=row, paths=paths))
 
     async def ahead(self, row: int) -> int:
         return await self._read(partial(looks.ahead, row=row))
@@ -393,6 +404,14 @@ class SqliteQueue:
             is_own=is_own,
         )
         await self._writer.change(_SETTLE, settle)
+
+    # ── changes to a base ──────────────────────────────────────────────────────────────────────
+    async def applied(self, row: int, manifest: Manifest, content: str) -> None:
+        applied = partial(changes.applied, row=row, manifest=manifest, content=content)
+        await self._writer.change(_APPLIED, applied)
+
+    async def apply_again(self, row: int) -> None:
+        await self._writer.change(_AGAIN, partial(changes.apply_again, row=row))
 
     # ── drafts ─────────────────────────────────────────────────────────────────────────────────
     async def upserts(self, limit: int) -> list[tuple[int, Lane]]:

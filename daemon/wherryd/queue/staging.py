@@ -58,6 +58,14 @@ def stage_lookups(db: sqlite3.Connection, row: int, lookups: Sequence[Lookup]) -
     return Changed(None)
 
 
+def stage_removed(db: sqlite3.Connection, row: int, paths: Sequence[str]) -> Changed[None]:
+    """Write paths that a stream which is still coming in takes out of its base."""
+    if one_row(db, "head", row=row) is not None:
+        raise WrongState(f"the request in row {row} has all its paths")
+    change_many(db, "insert_removed", ((row, path) for path in paths))
+    return Changed(None)
+
+
 def accept(
     db: sqlite3.Connection,
     row: int,
@@ -145,6 +153,7 @@ def drop_entries(db: sqlite3.Connection, row: int, limit: int) -> Changed[bool]:
 def _delete_some(db: sqlite3.Connection, row: int, limit: int) -> bool:
     left = limit - change(db, "delete_entries", row=row, limit=limit)
     left -= change(db, "delete_lookups", row=row, limit=left) if left else 0
+    left -= change(db, "delete_removed", row=row, limit=left) if left else 0
     if left == 0 or change(db, "delete_gathered", row=row, limit=left) == left:
         return True
     change(db, "delete_packs", row=row)
@@ -164,8 +173,12 @@ def forget_ended(db: sqlite3.Connection, before: float) -> Changed[tuple[int, li
 
 def orphans(db: sqlite3.Connection, below: int) -> list[int]:
     """Rows of entries or lookups that have no request, of streams that began before row ``below``."""
-    found = {row["row"] for row in all_rows(db, "orphans", below=below)}
-    return sorted(found.union(row["row"] for row in all_rows(db, "orphan_lookups", below=below)))
+    found = [
+        *all_rows(db, "orphans", below=below),
+        *all_rows(db, "orphan_lookups", below=below),
+        *all_rows(db, "orphan_removed", below=below),
+    ]
+    return sorted({row["row"] for row in found})
 
 
 def free(db: sqlite3.Connection, row: int) -> Changed[None]:

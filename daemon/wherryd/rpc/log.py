@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from wherry.errors import ProtocolError
 from wherry.wire import wherry_pb2 as pb
-from wherry.wire.names import check_alias
+from wherry.wire.names import check_alias, check_path
 from wherry.wire.room import Room
 from wherryd.capture.intake import Intake, Stream
 from wherryd.life import Life
@@ -71,7 +71,9 @@ class LogCalls:
         async with self._intake.receive(header) as stream:
             end = await _take_entries(parts, stream, body)
             spooled = Room(max(0, end.spooled_bytes), max(0, end.spooled_files))
-            accepted = await stream.end(end.entries, body.digest(), end.lookups, spooled)
+            accepted = await stream.end(
+                end.entries, body.digest(), end.lookups, spooled, end.removed
+            )
         if not accepted.again:
             _log.debug(
                 "request accepted", request=header.id, name=header.lane.name, entries=end.entries
@@ -79,7 +81,7 @@ class LogCalls:
         return pb.LogReply(request_id=header.id, place=accepted.place or 0)
 
 
-_Part: TypeAlias = pb.EntryBatch | pb.LookupBatch | pb.LogEnd | None
+_Part: TypeAlias = pb.EntryBatch | pb.LookupBatch | pb.PathBatch | pb.LogEnd | None
 
 
 async def _parts(messages: AsyncIterator[pb.LogMessage]) -> AsyncGenerator[_Part]:
@@ -90,6 +92,8 @@ async def _parts(messages: AsyncIterator[pb.LogMessage]) -> AsyncGenerator[_Part
                 yield message.entries
             case "lookups":
                 yield message.lookups
+            case "removed":
+                yield message.removed
             case "end":
                 yield message.end
             case _:
@@ -101,6 +105,8 @@ async def _parts_of(whole: pb.LogWhole) -> AsyncGenerator[_Part]:
     yield whole.entries
     if whole.HasField("lookups"):
         yield whole.lookups
+    if whole.HasField("removed"):
+        yield whole.removed
     yield whole.end
 
 
@@ -115,6 +121,9 @@ async def _take_entries(parts: AsyncGenerator[_Part], stream: Stream, body: _Bod
                 case pb.LookupBatch(lookups=lookups):
                     body.add(lookup.SerializeToString(deterministic=True) for lookup in lookups)
                     await stream.add_lookups(map(lookup_of, lookups))
+                case pb.PathBatch(paths=paths):
+                    body.add(path.encode() for path in paths)
+                    await stream.remove(map(check_path, paths))
                 case pb.LogEnd():
                     return part
                 case None:

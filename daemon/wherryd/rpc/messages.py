@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 from msgspec import UNSET
 
-from wherry.errors import BadMetadata, BadName, BadURI, ProtocolError
+from wherry.errors import BadMetadata, BadName, BadURI, ProtocolError, UsageError
 from wherry.wire import wherry_pb2 as pb
 from wherry.wire.address import normalize_store
 from wherry.wire.canonical import MAX_METADATA_BYTES, draft_id
@@ -21,6 +21,7 @@ from wherryd.capture.room import Fullness
 from wherryd.clock import rfc3339
 from wherryd.hashing import sha256_of
 from wherryd.model import (
+    Base,
     Entry,
     FileStat,
     Lane,
@@ -83,6 +84,7 @@ def header_of(header: pb.LogHeader, default_store: str) -> Header:
     store = store_of(header.store, default_store)
     project, name = check_name("project", header.project), check_name("artifact", header.name)
     kind, draft = _draft_of(header)
+    base = _base_of(header, store, default_store) if header.HasField("base") else None
     return Header(
         id=header.request_id,
         lane=Lane(store, project, name),
@@ -100,6 +102,7 @@ def header_of(header: pb.LogHeader, default_store: str) -> Header:
         kind=kind,
         draft=draft,
         newest=header.newest,
+        base=base,
     )
 
 
@@ -114,6 +117,25 @@ def _draft_of(header: pb.LogHeader) -> tuple[RequestKind, str]:
     if not header.distributed_id:
         raise ProtocolError(f"this {kind} names no draft")
     return kind, draft_id(header.project, header.name, header.distributed_id)
+
+
+def _base_of(header: pb.LogHeader, store: str, default_store: str) -> Base:
+    """What a request changes: nothing is fetched or sent for it, so it lies in the same project and store."""
+    if header.kind:
+        raise ProtocolError(f"a request of the kind {header.kind!r} has no base")
+    base = header.base
+    if not base.manifest:
+        return Base()
+    there = store_of(base.store, default_store), base.project
+    if there != (store, header.project):
+        raise UsageError(
+            f"This is a draft of v{base.version} in project {base.project!r} of {there[0]}, and is logged to"
+            f" project {header.project!r} of {store}.",
+            hint="Log it in the project and store of that version, or download that and add its files.",
+        )
+    if not _DIGEST.fullmatch(base.manifest) or not 0 <= base.version <= _MOST:
+        raise ProtocolError(f"v{base.version} with the manifest {base.manifest!r} is no version")
+    return Base(base.version, base.manifest)
 
 
 def entry_of(entry: pb.Entry, place_of: Callable[[str], str]) -> Entry:

@@ -67,7 +67,9 @@ class Job(msgspec.Struct, frozen=True):
 
     request: Request
     contact: Contact
-    manifest: FileBody
+    manifest: (
+        FileBody | None
+    )  # None: the request has a base, and no manifest yet that a version could name
     emptying: Emptying
     is_leaving: Callable[[], bool]
     went_well: Callable[[], Awaitable[None]]  # told of each answer of the store
@@ -129,7 +131,7 @@ class Blobs:
         left = [item for item in taken.items if item.name not in known]
         done = taken.free + sum(item.carried for item in taken.items if item.name in known)
         self._progress.add(job.request.row, done)
-        todo = _Page(left, with_manifest=is_last)
+        todo = _Page(left, with_manifest=is_last and job.manifest is not None)
         if left or is_last:
             while not await self._is_through(job, todo):
                 pass
@@ -176,6 +178,7 @@ class Blobs:
     # ── one object ─────────────────────────────────────────────────────────────────────────────
     async def _send_manifest(self, job: Job, page: _Page) -> None:
         registry, manifest, body = job.contact.registry, job.request.manifest or "", job.manifest
+        assert body is not None
         async with self._slots.one():
             is_asked = page.is_asked(manifest, body.size)
             if not is_asked or not await registry.has_manifest(job.project, manifest, body.size):

@@ -184,7 +184,7 @@ class Latest:
 
     async def _is_known(self, lane: Lane, record: VersionRecord, mark: str) -> bool:
         """Whether this home has put the version's bytes itself, or has read its manifest."""
-        if await self._queue.find(Filter(ids=(record.request,))):
+        if any(each.base is None for each in await self._queue.find(Filter(ids=(record.request,)))):
             return True
         return bool(await self._queue.sent_already(lane, [mark]))
 

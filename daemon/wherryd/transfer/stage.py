@@ -180,7 +180,7 @@ class Transferrer:
             self.troubles.went_well(lane)
             await watcher.recovered()
 
-        manifest = await self._manifest_of(request)
+        manifest = await self._manifest_of(request) if request.base is None else None
         job = Job(request, contact, manifest, emptying, lambda: self.crew.leaving, went_well)
         return await self._blobs.send(job)
 

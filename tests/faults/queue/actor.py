@@ -23,7 +23,7 @@ from tests.faults.queue.lives import ADDRESS, LIVES, PATHS, STORE_ID, lane_of
 from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
 from wherryd.log import configure
-from wherryd.model import Entry, Manifest, RequestKind, RunInfo, Source
+from wherryd.model import Base, Entry, Manifest, RequestKind, RunInfo, Source
 from wherryd.news import News
 from wherryd.queue.base import Finding, Gathered, Known, NewRequest, Packed, Sent
 from wherryd.queue.database import ThreadDatabase
@@ -114,6 +114,18 @@ class Worker:
         return (await self.queue.accept(self.row, request_for(self.id))).place
 
     accept_finish = accept_upsert
+
+    async def accept_changes(self) -> int | None:
+        self.row = self.queue.new_row()
+        await self.queue.stage(self.row, [Entry(path, 3, None, Source("/x")) for path in PATHS])
+        await self.queue.stage_removed(self.row, ["gone"])
+        return (await self.queue.accept(self.row, request_for(self.id))).place
+
+    async def applied(self) -> None:
+        await self.queue.applied(self.row, Manifest("sha256:b", "sha256:d", 5, 15), "sha256:c")
+
+    async def apply_again(self) -> None:
+        await self.queue.apply_again(self.row)
 
     async def keep_part(self) -> None:
         await self.queue.keep_part(self.row, b"part")
@@ -244,7 +256,8 @@ def request_for(id_: str, offline: bool = False) -> NewRequest:
         "late": RequestKind.UPSERT,
         "finished": RequestKind.FINISH,
     }
-    kind = kinds.get(id_.rpartition("-")[2], RequestKind.LOG)
+    life = id_.rpartition("-")[2]
+    kind = kinds.get(life, RequestKind.LOG)
     return NewRequest(
         id=id_,
         body=id_.encode(),
@@ -263,6 +276,7 @@ def request_for(id_: str, offline: bool = False) -> NewRequest:
         offline=offline,
         kind=kind,
         draft="" if kind is RequestKind.LOG else "ab" * 32,
+        base=Base() if life == "changed" else None,
     )
 
 

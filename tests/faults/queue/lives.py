@@ -98,6 +98,19 @@ LIVES: dict[str, list[tuple[str, str]]] = {
         ("done_draft", "done"),
         ("drop", "done"),
     ],
+    "changed": [
+        ("accept_changes", "accepted"),
+        ("prepare", "prepared"),
+        ("upload", "uploaded"),
+        ("applied", "uploaded"),
+        ("attempt", "sending"),
+        ("apply_again", "uploaded"),
+        ("applied", "uploaded"),
+        ("attempt_next", "sending"),
+        ("settle", "settled"),
+        ("done", "done"),
+        ("drop", "done"),
+    ],
     "forgotten": [("accept", "accepted"), ("cancel", "cancelled"), ("forget", "")],
 }
 

@@ -49,6 +49,7 @@ class Recorder:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.logged: list[Logged] = []
+        self.removed: dict[str, list[str]] = {}  # paths taken out, by request id
         self.cut = 0  # Log streams that did not come to their end
         self.noted: list[pb.NoteRunRequest] = []
         self.runs: list[pb.RunState] = []
@@ -140,21 +141,27 @@ class Recorder:
 
     def log(self, messages: Iterator[pb.LogMessage]) -> pb.LogReply:
         header, entries, batches, ended = pb.LogHeader(), list[pb.Entry](), 0, False
+        removed: list[str] = []
         try:
             for message in messages:
                 match message.WhichOneof("part"):
                     case "whole":
                         header, entries = message.whole.header, [*message.whole.entries.entries]
                         batches = bool(entries)
+                        removed = [*message.whole.removed.paths]
                         assert message.whole.end.entries == len(entries)
+                        assert message.whole.end.removed == len(removed)
                         ended = True
                     case "header":
                         header = message.header
                     case "entries":
                         entries += message.entries.entries
                         batches += 1
+                    case "removed":
+                        removed += message.removed.paths
                     case "end":
                         assert message.end.entries == len(entries)
+                        assert message.end.removed == len(removed)
                         ended = True
         except grpc.RpcError:
             pass
@@ -162,6 +169,7 @@ class Recorder:
             self.cut += 1
             raise Refusal("ProtocolError", "cut")
         with self._changed:
+            self.removed[header.request_id] = removed
             self._take(Logged(header, entries, batches))
         return pb.LogReply(
             request_id=header.request_id, place=0 if header.offline else len(self.logged)

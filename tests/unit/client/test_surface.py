@@ -20,6 +20,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 # As wandb 0.31.0 has them.
 OURS = {
     "Artifact.add_reference": ("keep_secrets",),
+    "Artifact.download": ("hard_links",),
     "Run.finish_artifact": ("on_conflict",),
     "Table": ("format",),
 }

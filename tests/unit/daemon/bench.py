@@ -18,7 +18,7 @@ from tests.support.resolving import FakeResolver
 from wherryd.capture.streams import Streams
 from wherryd.commit.gathering import Gatherer
 from wherryd.commit.manifest_file import ManifestFile
-from wherryd.model import Entry, Lane, Lookup, Reference, RequestKind, RunInfo, Source, State
+from wherryd.model import Base, Entry, Lane, Lookup, Reference, RequestKind, RunInfo, Source, State
 from wherryd.news import News
 from wherryd.opened import OpenedStores
 from wherryd.prepare.lookups import Lookups
@@ -128,6 +128,8 @@ class Bench:
         run: str = "run1",
         type_: str = "model",
         newest: bool = False,
+        base: Base | None = None,
+        removed: tuple[str, ...] = (),
     ) -> Request:
         """Accept a request whose bytes lie back to back in one spool file."""
         folder = f"sessions/s/{uuid.uuid4().hex}"
@@ -162,7 +164,9 @@ class Bench:
             kind=kind,
             draft=draft,
             newest=newest,
+            base=base,
         )
+        await self.queue.stage_removed(row, removed)
         await self.queue.accept(row, request, lookups)
         return await self.queue.get(row)
 

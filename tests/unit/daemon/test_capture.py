@@ -128,7 +128,7 @@ async def test_paths_out_of_order_are_taken(
 
 async def test_wrong_count_is_taken(intake: Intake) -> None:
     """The end says how many entries were sent; another number means that some are missing."""
-    with pytest.raises(ProtocolError, match="2 entries and 0 lookups were announced; 1 and 0 came"):
+    with pytest.raises(ProtocolError, match=r"2 entries, .* were announced; 1, "):
         async with intake.receive(_header("")) as stream:
             await stream.add([Entry("a", 0)])
             await stream.end(2, b"body")

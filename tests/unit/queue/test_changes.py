@@ -19,7 +19,7 @@ from tests.unit.queue.helpers import (
     put,
 )
 from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
-from wherryd.model import RunInfo, State
+from wherryd.model import Base, Manifest, RunInfo, State
 from wherryd.queue import changes, knowledge, looks, staging
 from wherryd.queue.base import RUNS, Filter, Known, Link, Packed, WrongState
 from wherryd.queue.group import Changed
@@ -350,3 +350,49 @@ def test_an_alias_that_came_meanwhile_is_forgotten(db: sqlite3.Connection) -> No
     with pytest.raises(WrongState):
         changes.done(db, 1, ["best"], 30.0)
     changes.done(db, 1, ["best", "prod"], 30.0)
+
+
+# ── changes to a version ───────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("base", [Base(), Base(3, "sha256:base")])
+@pytest.mark.parametrize("state", EVERY)
+def test_changes_that_came_to_something_in_another_state(
+    db: sqlite3.Connection, state: State, base: Base
+) -> None:
+    """What changes came to is noted of an uploaded request that has a base, and of no other."""
+    put(db, 1, state, new_request(base=base))
+    made = Manifest(manifest="sha256:both", digest="sha256:all", entries=9, size=90)
+    assert looks.get(db, 1).base == base
+    if state is not UPLOADED:
+        with pytest.raises(WrongState):
+            changes.applied(db, 1, made, "sha256:content")
+        return
+    assert changes.applied(db, 1, made, "sha256:content").topics == ("r1",)
+    there = looks.get(db, 1)
+    assert (there.state, there.manifest, there.digest) == (UPLOADED, "sha256:both", "sha256:all")
+    assert (there.content, there.entries, there.size) == ("sha256:content", 9, 90)
+
+
+@pytest.mark.parametrize("state", EVERY)
+def test_a_number_that_is_anothers_is_kept(db: sqlite3.Connection, state: State) -> None:
+    """Only from sending a request goes back, with neither number nor bytes; then it can be cancelled."""
+    put(db, 1, state, new_request(base=Base()))
+    if state is not SENDING:
+        with pytest.raises(WrongState):
+            changes.apply_again(db, 1)
+        return
+    back = changes.apply_again(db, 1)
+    assert UPLOADED in back.topics and LANE in back.topics
+    there = looks.get(db, 1)
+    assert (there.state, there.number, there.record) == (UPLOADED, None, None)
+    changes.cancel(db, 1, 30.0)
+
+
+@pytest.mark.parametrize("base", [None, Base(3, "sha256:base")])
+def test_a_request_that_is_the_same_at_every_number_goes_back(
+    db: sqlite3.Connection, base: Base | None
+) -> None:
+    """What has no base, or one for ever, stays sent."""
+    put(db, 1, SENDING, new_request(base=base))
+    with pytest.raises(WrongState, match="base"):
+        changes.apply_again(db, 1)
+    assert looks.get(db, 1).state is SENDING

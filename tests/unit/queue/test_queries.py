@@ -37,6 +37,7 @@ HOT = [
     "delete_entries",
     "has_entries",
     "orphans",
+    "removed",
     "known",
     "learn",
     "store",
@@ -56,7 +57,7 @@ HOT = [
 ]
 
 #: Tables with rows for all that was ever done; others are as small as what is going on.
-_BIG = "requests|linked|other|entries|blobs|links|artifacts"
+_BIG = "requests|linked|other|entries|removed|blobs|links|artifacts"
 _SCAN = re.compile(rf"SCAN ({_BIG})\b(?! USING (COVERING )?INDEX requests_(unfreed|unsynced))")
 
 

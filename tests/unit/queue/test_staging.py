@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.queue.helpers import memory, new_entry, new_request, put
 from wherry.errors import NotFoundError, PathTaken
-from wherryd.model import Entry, FileStat, Reference, RunInfo, Source, State
+from wherryd.model import Base, Entry, FileStat, Reference, RunInfo, Source, State
 from wherryd.queue import changes, looks, staging
 from wherryd.queue.base import Packed, WrongState
 
@@ -140,7 +140,8 @@ def test_a_stream_of_this_start_that_is_swept(db: sqlite3.Connection) -> None:
     put(db, first + 4, State.DONE)
     second = staging.begin(db)
     staging.stage(db, second, [new_entry("a")])
-    assert staging.orphans(db, second) == [first, first + 2, first + 3, first + 5]
+    staging.stage_removed(db, first + 6, ["only removed"])
+    assert staging.orphans(db, second) == [*(first + n for n in (0, 2, 3, 5, 6))]
     assert staging.orphans(db, first) == []
 
 
@@ -211,3 +212,18 @@ def test_a_shared_file_is_trusted_again(db: sqlite3.Connection) -> None:
     changed = entries.pop("c")
     assert changed.source and changed.source.stat != stat and changed.source.stat
     assert entries == {each.path: each for each in (*spool, in_place[1])}
+
+
+def test_paths_taken_out_that_are_forgotten(db: sqlite3.Connection) -> None:
+    """Paths that a request takes out of its base are there until its entries go, and no others."""
+    staging.stage_removed(db, 1, ["a", "dir", "a"])
+    put(db, 1, State.ACCEPTED, new_request(base=Base()))
+    assert looks.removed(db, 1, ["a", "b", "dir", "dir/x"]) == {"a", "dir"}
+    assert looks.removed(db, 2, ["a"]) == set()
+    with pytest.raises(WrongState):
+        staging.stage_removed(db, 1, ["b"])
+    changes.cancel(db, 1, 20.0)
+    assert staging.drop_entries(db, 1, 1).value
+    while staging.drop_entries(db, 1, 1).value:
+        pass
+    assert looks.removed(db, 1, ["a", "dir"]) == set()
