@@ -12,20 +12,22 @@ READY := .venv/.ready
 MOTO := .cache/moto
 # Ray, which brings half a gigabyte of its own.
 RAY := .cache/ray
+# The trainers that have callbacks of ours, as far as they go without torch.
+TRAINERS := .cache/trainers
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 .PHONY: setup demo test soak lint bench protos
 
-setup: $(READY) $(MOTO)/.ready $(RAY)/.ready
+setup: $(READY) $(MOTO)/.ready $(RAY)/.ready $(TRAINERS)/.ready
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-test: $(READY) $(MOTO)/.ready $(RAY)/.ready
+test: $(READY) $(MOTO)/.ready $(RAY)/.ready $(TRAINERS)/.ready
 	$(PYTEST) $(ARGS)
 
 # The limits per test are for `make test`; full counts take as long as they take.
-soak: $(READY) $(MOTO)/.ready $(RAY)/.ready
+soak: $(READY) $(MOTO)/.ready $(RAY)/.ready $(TRAINERS)/.ready
 	WHERRY_SOAK=1 $(PYTEST) -m soak --timeout=0 -o faulthandler_timeout=0 $(ARGS)
 
 lint: $(READY)
@@ -53,6 +55,13 @@ $(MOTO)/.ready: pyproject.toml | $(BIN)/uv
 $(RAY)/.ready: pyproject.toml | $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RAY)
 	$(BIN)/uv pip install --python $(RAY)/bin/python --quiet -e '.[daemon]' --group ray --compile-bytecode
+	@touch $@
+
+$(TRAINERS)/.ready: pyproject.toml | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(TRAINERS)
+	$(BIN)/uv pip install --python $(TRAINERS)/bin/python --quiet -e '.[daemon]' --compile-bytecode
+	$(BIN)/uv pip install --python $(TRAINERS)/bin/python --quiet --group transformers
+	$(BIN)/uv pip install --python $(TRAINERS)/bin/python --quiet --no-deps --group lightning
 	@touch $@
 
 $(BIN)/uv:

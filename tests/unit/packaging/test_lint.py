@@ -16,6 +16,7 @@ _REPOSITORY = Path(__file__).resolve().parents[3]
 _SKELETON = """
 client/wherry/__init__.py client/wherry/errors.py client/wherry/artifact.py
 client/wherry/cli/__init__.py client/wherry/cli/app.py client/wherry/wire/__init__.py
+client/wherry/integrations/__init__.py client/wherry/integrations/planted.py
 daemon/wherryd/__init__.py daemon/wherryd/app.py daemon/wherryd/clock.py daemon/wherryd/config.py
 daemon/wherryd/model.py daemon/wherryd/news.py daemon/wherryd/rpc/__init__.py
 daemon/wherryd/commit/__init__.py daemon/wherryd/read/__init__.py daemon/wherryd/queue/__init__.py
@@ -67,7 +68,9 @@ def _layers(copy: Path) -> str:
         ("client/wherry/errors.py", "import wherry.wire", "errors imports nothing"),
         ("client/wherry/planted.py", "import wherry.cli.app", "nothing imports the command line"),
         ("client/wherry/wire/planted.py", "import wherry.cli", "nothing imports the command line"),
+        ("client/wherry/planted.py", "import wherry.integrations.planted", "the integrations"),
         ("client/wherry/planted.py", "import asyncio", "only the standard library"),
+        ("client/wherry/integrations/planted.py", "import torch", "only the standard library"),
         ("client/wherry/planted.py", "import rich.console", "only the standard library"),
         ("client/wherry/wire/planted.py", "import msgspec", "only the standard library"),
         ("daemon/wherryd/registry/planted.py", "import botocore", "stay in their adapters"),
