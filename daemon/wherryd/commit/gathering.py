@@ -25,6 +25,7 @@ from wherry.wire.canonical import content_digest
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import rfc3339
 from wherryd.commit.aliases import worth_giving
+from wherryd.commit.damage import read_surely
 from wherryd.commit.drafts import Finishing
 from wherryd.commit.lane import Fail
 from wherryd.commit.looking import BATCH
@@ -113,7 +114,7 @@ class Gatherer:
         try:
             parts = await self._read_parts(request, registry, store_id)
             _AFTER_LIST()
-            await self._read_lines(request, registry, parts)
+            await self._read_lines(request, registry, store_id, parts)
         except StoreDamaged as error:
             return _lost(error.message)
         _AFTER_LINES()
@@ -141,16 +142,21 @@ class Gatherer:
         return in_order(parts)
 
     async def _read_lines(
-        self, request: Request, registry: Registry, parts: Sequence[DraftPart]
+        self, request: Request, registry: Registry, store_id: str, parts: Sequence[DraftPart]
     ) -> None:
         assert request.manifest is not None
         manifests = [*(part.manifest for part in parts), request.manifest]
         for some in _batches([*enumerate(manifests)], PARTS_AT_ONCE):
-            await all_of(*(partial(self._keep, request, registry, *each) for each in some))
+            await all_of(
+                *(partial(self._keep, request, registry, store_id, *each) for each in some)
+            )
 
-    async def _keep(self, request: Request, registry: Registry, part: int, manifest: str) -> None:
+    async def _keep(
+        self, request: Request, registry: Registry, store_id: str, part: int, manifest: str
+    ) -> None:
         lines: list[Gathered] = []
-        async with aclosing(registry.open_manifest(request.lane.project, manifest)) as entries:
+        read = read_surely(registry, request.lane.project, manifest, store_id)
+        async with aclosing(read) as entries:
             async for line in entries:
                 lines.append(Gathered(line.path, part, msgspec.json.encode(line)))
                 if len(lines) >= PAGE:

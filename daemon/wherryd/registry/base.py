@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from wherry.errors import StoreDamaged
 from wherryd.model import (
     Alias,
     DraftPart,
@@ -94,6 +95,10 @@ class Lost(msgspec.Struct, frozen=True):
 
     named: Named
     key: str
+
+
+class ObjectGone(StoreDamaged):
+    """An object that a version names is not there: in whichever store was asked."""
 
 
 class DraftSeen(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ from wherryd.registry.base import (
     Kind,
     Lost,
     Named,
+    ObjectGone,
     Stamp,
     StoredAlias,
     StoredEdit,
@@ -326,7 +327,8 @@ class ObjectRegistry:
                 async for entry in entries:
                     yield entry
         except ObjectMissing as exc:
-            raise damaged(key, "it is missing, and a version names it") from exc
+            why = damaged(key, "it is missing, and a version names it")
+            raise ObjectGone(why.message, hint=why.hint) from exc
 
     async def open_object(
         self, project: str, named: Named, offset: int = 0, size: int | None = None
