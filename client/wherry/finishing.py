@@ -42,7 +42,7 @@ _TELL_EVERY_S = 2.0
 _SLICE_S = 20.0
 #: What a look takes at most, where there is no time to wait.
 _LOOK_S = 1.0
-#: For the records of runs, where the home lasts: the daemon goes on.
+#: For the records of runs, which take a moment; where the home lasts the daemon goes on after that.
 _RECORD_S = 10.0
 #: Between two looks at other threads' calls.
 _CALLS_S = 0.05
@@ -111,11 +111,10 @@ def finish(endings: Sequence[Ending]) -> None:
             why = _wait(home, group, rules, watched, line)
         except (KeyboardInterrupt, SystemExit) as raised:
             stop, why = raised, "more"
-        recorded = not why
         try:
             recorded = record_ends(home, group, _record_s(rules, watched, why))
         except (KeyboardInterrupt, SystemExit) as raised:
-            stop = raised
+            stop, recorded = raised, False
         line.clear()
         if why and stop is not None:
             why = "interrupted" if isinstance(stop, KeyboardInterrupt) else "the script is ended"
@@ -126,6 +125,8 @@ def finish(endings: Sequence[Ending]) -> None:
             failures += not_committed(watched, group, why)
             if not why and not recorded:
                 failures.append(not_recorded(group))
+        if rules.timeout_s is None and not why and not recorded:
+            say("left to the daemon: what the run has used, and that it has ended.")
     _raise(failures, stop)
 
 
@@ -142,7 +143,9 @@ def record_ends(home: Path, group: Sequence[Ending], wait_s: float | None) -> bo
         return False
     end_s = time.monotonic() + wait_s
     try:
-        told = [record_end(home, each, max(0.0, end_s - time.monotonic())) for each in records]
+        told = [record_end(home, each, 0.0) for each in records]
+        if wait_s > 0:  # all have been told before one is waited for
+            told = [record_end(home, each, max(0.0, end_s - time.monotonic())) for each in records]
     except WherryError as error:
         say(f"that the run has ended could not be noted: {error}")
         return False
@@ -157,7 +160,7 @@ def _record_s(rules: Rules, watched: Watched, why: str) -> float | None:
         return 0.0
     if rules.timeout_s is None:
         return _RECORD_S
-    return max(0.0, watched.begun_s + rules.timeout_s - time.monotonic())
+    return max(_RECORD_S, watched.begun_s + rules.timeout_s - time.monotonic())
 
 
 _Group = tuple[Path, float | None, bool]

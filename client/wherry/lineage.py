@@ -223,14 +223,19 @@ class _Tree:
 
     def _uses(self, label: str) -> list[_Branch]:
         """The runs that used a version, each with what it made of it; then what no known run made."""
-        left = dict.fromkeys(self._made[label])
-        runs = [*self._users[label], *(run for each in left for run in self._makers[each])]
-        branches = []
-        for run in dict.fromkeys(runs):
-            own = [each for each in left if run in self._makers[each]]
-            left = dict.fromkeys(each for each in left if each not in own)
-            if own or run in self._users[label]:
-                branches.append(_Branch(run.label, "", partial(self._results, own)))
+        users: dict[LineageRun, list[str]] = {run: [] for run in self._users[label]}
+        left = []
+        for each in dict.fromkeys(self._made[label]):
+            makers = self._makers[each]
+            # One that has used this is its maker, where several have logged it.
+            maker = next((run for run in makers if run in users), makers[0] if makers else None)
+            if maker is not None:
+                users.setdefault(maker, []).append(each)
+            else:
+                left.append(each)
+        branches = [
+            _Branch(run.label, "", partial(self._results, made)) for run, made in users.items()
+        ]
         return branches + self._results(left)
 
     def _results(self, labels: Iterable[str]) -> list[_Branch]:

@@ -51,8 +51,8 @@ class Reading:
             multipart: accepted, without effect: big files always come in parts.
             hard_links: make files from a bucket that are not in packs (1 MiB and more) hard links into this
                 machine's cache, where ``root`` is on its disk: no bytes are copied, and the files are
-                read-only. Who changes one all the same changes all links to it; the cache compares it
-                before it is used again.
+                read-only, for all but root. Who changes one all the same changes all links to it; the
+                cache compares it before it is used again.
 
         Returns:
             The folder.

@@ -17,6 +17,7 @@ from wherry.errors import BadMetadata, WaitTimeoutError, WherryError
 from wherry.notices import say, warn_once
 from wherry.wire import VERSION
 from wherry.wire.canonical import MAX_METADATA_BYTES, Json, metadata_bytes, plain_metadata
+from wherry.wire.secrets import masked
 
 _LONGEST_TEXT = 1000
 #: The least that an answer may take.
@@ -131,7 +132,8 @@ def record_end(home: Path, request: pb.NoteRunRequest, timeout_s: float) -> bool
 
 def _config_bytes(config: Mapping[str, Any]) -> bytes:
     """Write a config as JSON; what is none becomes its text, since it must be in nobody's way."""
-    plain = metadata_bytes({str(key): _plain(value) for key, value in config.items()})
+    items = list(config.items())  # another thread may change it
+    plain = metadata_bytes({_text(key): _plain(value) for key, value in items})
     if len(plain) > MAX_METADATA_BYTES:
         warn_once(f"wherry: a config of {len(plain):,} bytes is not recorded; 1 MiB is the most.")
         return b"{}"
@@ -140,10 +142,30 @@ def _config_bytes(config: Mapping[str, Any]) -> bytes:
 
 def _plain(value: object) -> Json:
     try:
-        return plain_metadata({"value": value})["value"]
+        return _without_passwords(plain_metadata({"value": value})["value"])
     except BadMetadata:
-        text = repr(value)[:_LONGEST_TEXT]
-        return text.encode("utf-8", "replace").decode()
+        return _text(value)
+    except Exception:  # noqa: BLE001 (an object's own code: a deleted array, say)
+        return f"<{type(value).__name__}>"
+
+
+def _text(value: object) -> str:
+    try:
+        text = (value if isinstance(value, str) else repr(value))[:_LONGEST_TEXT]
+    except Exception:  # noqa: BLE001 (an object's own code)
+        text = f"<{type(value).__name__}>"
+    return masked(text.encode("utf-8", "replace").decode())
+
+
+def _without_passwords(value: Json) -> Json:
+    """The same, with ``***`` for what is secret in URIs."""
+    if isinstance(value, str):
+        return masked(value) if "://" in value else value
+    if isinstance(value, list):
+        return [_without_passwords(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _without_passwords(each) for key, each in value.items()}
+    return value
 
 
 def _now() -> str:

@@ -192,7 +192,9 @@ def _take_one(
     except _NotThere:
         return False
     except StoreDamaged:
-        if file.checked:  # whether it is the cache that is damaged shows what the daemon sends
+        if (
+            file.checked or file.cached
+        ):  # whether it is the cache that is damaged shows what the daemon sends
             return False
         raise
     except WriteFailed as error:

@@ -31,7 +31,7 @@ from wherryd.clock import Clock, SystemClock
 from wherryd.commit.committer import Committer
 from wherryd.commit.gathering import Gatherer
 from wherryd.commit.manifest_file import ManifestFile
-from wherryd.commit.run_records import Recorder
+from wherryd.commit.run_records import Recorder, Writable
 from wherryd.config import Config, ConfigFile
 from wherryd.defects import keep_going
 from wherryd.life import Life
@@ -284,7 +284,11 @@ async def _wire(
     async def for_writing(address: str) -> Registry:
         return (await contacts.for_writing(address)).registry
 
-    recorder = Recorder(queue, for_writing, news, clock)
+    async def writable(address: str) -> Writable:
+        contact = await contacts.for_writing(address)
+        return Writable(contact.registry, contact.store_id)
+
+    recorder = Recorder(queue, writable, news, clock, stores.doubts)
     tracer = Tracer(config.lineage, stores.registry)
 
     async def restart_lane(lane: Lane) -> None:

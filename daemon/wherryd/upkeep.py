@@ -124,7 +124,7 @@ class Upkeep:
     async def _has_work(self) -> bool:
         if await self._queue.unaliased() or await self._freer.has_work():
             return True
-        if await self._queue.run_records() or await self._queue.open_notes(limit=1):
+        if await self._queue.run_places():
             return True
         stopped = await self._queue.stopped()
         return any(lane not in stopped for lane in await self._queue.lanes())

@@ -66,10 +66,7 @@ def lineage(
     found = trace(chosen.home, chosen.store, version, far, rebuild=rebuild)
     if json:
         output.print_json(found.as_dict())
-    elif dot:
-        output.print_text(found.as_dot())
-    elif mermaid:
-        output.print_text(found.as_mermaid())
     else:
-        for line in str(found).splitlines():
+        shown = found.as_dot() if dot else found.as_mermaid() if mermaid else str(found)
+        for line in shown.splitlines():
             output.print_text(printable(line))

@@ -17,7 +17,7 @@ _NAMED = 20
 #: What naming that which is left may take when the time is over.
 _LOOK_S = 1.0
 #: Between two looks at the records of runs.
-_RUNS_S = 0.2
+_RUNS_S, _RUNS_LONGEST_S = 0.1, 3.0
 
 
 @command(
@@ -164,12 +164,14 @@ def _drain(daemon: Daemon, timeout_s: float | None, *, quiet: bool) -> Outcome:
 
 def _drain_runs(daemon: Daemon, end_s: float | None) -> int:
     """Wait until what runs did is in their stores; of how many it is not when the time is over."""
+    pause_s = _RUNS_S
     while True:
         waiting: int = daemon.status().runs.waiting
-        left_s = _RUNS_S if end_s is None else end_s - time.monotonic()
+        left_s = pause_s if end_s is None else end_s - time.monotonic()
         if not waiting or left_s <= 0:
             return waiting
-        time.sleep(min(_RUNS_S, left_s))
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, _RUNS_LONGEST_S)
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, object]:

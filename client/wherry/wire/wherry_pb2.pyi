@@ -856,20 +856,22 @@ class FetchReply(_message.Message):
     def __init__(self, files: _Optional[_Iterable[_Union[FetchedFile, _Mapping]]] = ..., last: bool = ..., more: bool = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class FetchedFile(_message.Message):
-    __slots__ = ("path", "file", "offset", "checked", "data", "linkable")
+    __slots__ = ("path", "file", "offset", "checked", "data", "linkable", "cached")
     PATH_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     CHECKED_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     LINKABLE_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     path: str
     file: str
     offset: int
     checked: bool
     data: bytes
     linkable: bool
-    def __init__(self, path: _Optional[str] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., checked: bool = ..., data: _Optional[bytes] = ..., linkable: bool = ...) -> None: ...
+    cached: bool
+    def __init__(self, path: _Optional[str] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., checked: bool = ..., data: _Optional[bytes] = ..., linkable: bool = ..., cached: bool = ...) -> None: ...
 
 class TrimCacheRequest(_message.Message):
     __slots__ = ("most_bytes",)

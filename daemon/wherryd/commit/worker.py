@@ -341,7 +341,9 @@ class LaneWorker:
         sealed = self._sealed(head)
         drafts = sealed.aliases if sealed else None
         # Else the version's record names another run.
-        is_own = sealed.finisher == head.id if sealed else self._memory.version_of(head) == version
+        is_own = self._memory.version_of(head) == version
+        if sealed is not None:
+            is_own = sealed.finisher == head.id and not sealed.same
         changes: list[Callable[[], Awaitable[None]]]
         settle = partial(self._queue.settle, head.row, version, drafts, is_own=is_own)
         changes = [settle, self._learn]

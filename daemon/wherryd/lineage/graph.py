@@ -73,8 +73,8 @@ class Graph(msgspec.Struct, frozen=True):
 
     @property
     def projects(self) -> set[str]:
-        """All that it reaches into."""
-        return {node.version.project for node in self.versions}
+        """All that it reaches into; also those of runs, which may have made something there."""
+        return {node.version.project for node in self.versions} | {run.project for run in self.runs}
 
 
 def version_of(text: str) -> Version | None:

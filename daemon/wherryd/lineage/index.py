@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from wherry.errors import WherryError
 from wherryd.log import get_logger
 from wherryd.model import NoteKind, RunRecord, Tombstone, VersionRecord
 from wherryd.registry.base import RecordStamp, VersionStamp
@@ -29,6 +30,10 @@ _log = get_logger("lineage")
 _T = TypeVar("_T")
 
 
+class Damaged(Exception):
+    """The index was damaged, and is empty now."""
+
+
 class Index:
     """One file; its functions run in a thread, one at a time."""
 
@@ -38,7 +43,10 @@ class Index:
         self._lock = anyio.Lock()
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run ``work`` in one transaction; on an index made anew, and so empty, where it is damaged."""
+        """Run ``work`` in one transaction.
+
+        Raises ``Damaged``; ``WherryError`` where its disk does not take it.
+        """
         async with self._lock:
             return await anyio.to_thread.run_sync(self._run, work)
 
@@ -55,10 +63,16 @@ class Index:
     def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
             return self._in_transaction(work)
+        except (sqlite3.OperationalError, OSError) as error:
+            self._close()
+            raise WherryError(
+                f"The index {self._path} can't be used: {error}.",
+                hint="Is its disk full? It may be removed at any time.",
+            ) from error
         except sqlite3.DatabaseError as error:
             _log.warning("the index is made anew", path=str(self._path), error=str(error))
             self._remove()
-        return self._in_transaction(work)
+            raise Damaged from error
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         db = self._opened()
@@ -115,13 +129,15 @@ def forget_versions(db: sqlite3.Connection, project: str, gone: Iterable[tuple[s
 def write_versions(
     db: sqlite3.Connection,
     project: str,
-    read: Mapping[VersionStamp, VersionRecord | Tombstone],
+    read: Mapping[VersionStamp, VersionRecord | Tombstone | None],
 ) -> None:
-    """Write what was read of versions, in place of what was there."""
+    """Write what was read of versions, in place of what was there; None: it can't be read."""
     forget_versions(db, project, [(stamp.name, stamp.version) for stamp in read])
     for stamp, record in read.items():
         place = project, stamp.name, stamp.version
-        if isinstance(record, Tombstone):
+        if record is None:
+            values = (*place, stamp.stamp, 0, "", "", "", "", "{}")
+        elif isinstance(record, Tombstone):
             values = (*place, stamp.stamp, 1, record.request, "", "", "", "{}")
         else:
             run = record.run

@@ -14,9 +14,11 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
+from wherry.errors import StoreDamaged, StoreError
 from wherryd.closing import closing
 from wherryd.lineage import index
 from wherryd.lineage.index import Index
+from wherryd.log import get_logger
 from wherryd.model import RunRecord, Tombstone, VersionRecord
 from wherryd.registry.base import RecordStamp, Registry, VersionStamp
 from wherryd.together import all_of
@@ -26,7 +28,8 @@ _IN_ONE = 16
 _AT_ONCE = 4
 
 _T = TypeVar("_T")
-_Read = dict[VersionStamp, VersionRecord | Tombstone]
+_log = get_logger("lineage")
+_Read = dict[VersionStamp, VersionRecord | Tombstone | None]
 
 
 async def refresh(found: Index, registry: Registry, store_id: str, project: str) -> None:
@@ -59,7 +62,19 @@ async def _read_versions(
     registry: Registry, store_id: str, project: str, stamps: Sequence[VersionStamp]
 ) -> _Read:
     numbers = [stamp.version for stamp in stamps]
-    stored = await registry.read_versions(project, stamps[0].name, numbers, store_id)
+    try:
+        stored = await registry.read_versions(project, stamps[0].name, numbers, store_id)
+    except StoreError as error:
+        if type(error) not in (StoreDamaged, StoreError):
+            raise
+        # One record that is damaged, or a newer Wherry's: it hides no others.
+        if len(stamps) == 1:
+            _log.warning("a version's record can't be read", error=str(error))
+            return {stamps[0]: None}
+        each_alone = [partial(_read_versions, registry, store_id, project, [s]) for s in stamps]
+        return {
+            stamp: record for part in await all_of(*each_alone) for stamp, record in part.items()
+        }
     return {
         stamp: each.record for stamp, each in zip(stamps, stored, strict=True) if each is not None
     }

@@ -11,19 +11,22 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
+import msgspec
 
 from wherry.errors import NotFoundError
 from wherryd.lineage.graph import Graph, Version, trace
-from wherryd.lineage.index import Index
+from wherryd.lineage.index import Damaged, Index
 from wherryd.lineage.refresh import refresh
 from wherryd.lineage.runs import KnownRun, find_runs, list_runs, users_of
 from wherryd.registry.base import Registry
 
-#: A walk that reaches into further projects is begun again when they are read; so often at most.
+#: A walk that reaches into further projects is begun again when they are read; into so many at most.
 _MOST_PROJECTS = 50
 
+_T = TypeVar("_T")
 OpenRegistry = Callable[[str], Awaitable[Registry]]
 
 
@@ -45,20 +48,23 @@ class Tracer:
         self, store: str, project: str, ids: Sequence[str], group: str, *, rebuild: bool
     ) -> list[KnownRun]:
         """Find the runs of a project; arguments as for ``runs.list_runs``. Raises ``StoreError``."""
-        found = await self._fresh(store, {project}, rebuild=rebuild)
-        if found is None:
-            return []
-        return await found.run(partial(list_runs, project=project, ids=ids, group=group))
+
+        async def ask(asked: _Asked) -> list[KnownRun]:
+            await asked.read({project})
+            return await asked.index.run(partial(list_runs, project=project, ids=ids, group=group))
+
+        return await self._answer(store, ask, rebuild=rebuild) or []
 
     async def users(self, store: str, version: Version) -> list[KnownRun]:
         """Find the runs that used a version, of whatever project. Raises ``StoreError``."""
-        found = await self._fresh(store, {version.project}, rebuild=False)
-        if found is None:
-            return []
-        keys = await found.run(partial(users_of, label=str(version)))
-        others = {project for project, _ in keys} - {version.project}
-        await self._fresh(store, others, rebuild=False)
-        return await found.run(partial(find_runs, keys=keys))
+
+        async def ask(asked: _Asked) -> list[KnownRun]:
+            await asked.read({version.project})
+            keys = await asked.index.run(partial(users_of, label=str(version)))
+            await asked.read({project for project, _ in keys})
+            return await asked.index.run(partial(find_runs, keys=keys))
+
+        return await self._answer(store, ask, rebuild=False) or []
 
     async def trace(self, store: str, version: Version, depth: int, *, rebuild: bool) -> Graph:
         """Trace a version, through all projects that it leads to.
@@ -67,18 +73,22 @@ class Tracer:
             NotFoundError: there is no such version, and never was.
             StoreError: the store can't be read now.
         """
-        wanted, read = {version.project}, set[str]()
-        while True:
-            found = await self._fresh(store, wanted - read, rebuild=rebuild and not read)
-            if found is None:
-                raise _not_found(version)
-            read |= wanted
-            graph = await found.run(partial(trace, start=version, depth=depth))
-            if not graph.versions[0].created and not graph.versions[0].deleted:
-                raise _not_found(version)
-            wanted = graph.projects
-            if wanted <= read or len(read) >= _MOST_PROJECTS:
-                return graph
+
+        async def ask(asked: _Asked) -> Graph:
+            await asked.read({version.project})
+            while True:
+                graph = await asked.index.run(partial(trace, start=version, depth=depth))
+                if graph.projects <= asked.projects:
+                    return graph
+                if len(asked.projects) >= _MOST_PROJECTS:
+                    return msgspec.structs.replace(graph, truncated=True)
+                await asked.read(graph.projects)
+
+        graph = await self._answer(store, ask, rebuild=rebuild)
+        first = graph.versions[0] if graph else None
+        if graph is None or first is None or not (first.created or first.deleted):
+            raise NotFoundError(f"there is no {version}, or its record can't be read")
+        return graph
 
     async def aclose(self) -> None:
         """Close the indexes."""
@@ -86,8 +96,10 @@ class Tracer:
         for found in indexes.values():
             await found.aclose()
 
-    async def _fresh(self, store: str, projects: set[str], *, rebuild: bool) -> Index | None:
-        """The index, as the store is now; None where there is no store yet."""
+    async def _answer(
+        self, store: str, ask: Callable[[_Asked], Awaitable[_T]], *, rebuild: bool
+    ) -> _T | None:
+        """Ask an index, as its store is now, and nobody else meanwhile; None where there is no store yet."""
         registry = await self._open_registry(store)
         identity = await registry.identify()
         if identity is None:
@@ -97,10 +109,24 @@ class Tracer:
             found = self._indexes.setdefault(name, Index(self._folder / f"{name}.db"))
             if rebuild:
                 await found.begin_anew()
-            for project in sorted(projects):
-                await refresh(found, registry, identity.store, project)
-        return found
+            try:
+                return await ask(_Asked(found, registry, identity.store))
+            except Damaged:  # it is empty now
+                return await ask(_Asked(found, registry, identity.store))
 
 
-def _not_found(version: Version) -> NotFoundError:
-    return NotFoundError(f"there is no {version}")
+class _Asked:
+    """An index while it is asked one question."""
+
+    def __init__(self, index: Index, registry: Registry, store_id: str) -> None:
+        self.index = index
+        self.projects: set[str] = set()
+        """Those that are as the store is now."""
+        self._registry = registry
+        self._store_id = store_id
+
+    async def read(self, projects: set[str]) -> None:
+        """Bring projects up to the store, each once."""
+        for project in sorted(projects - self.projects):
+            await refresh(self.index, self._registry, self._store_id, project)
+        self.projects |= projects

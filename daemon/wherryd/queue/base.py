@@ -215,6 +215,7 @@ class Note(msgspec.Struct, frozen=True):
     run: RunInfo
     kind: NoteKind
     value: str  # "project/name:v3"; of a draft its <hex>; of facts JSON, ``RunFacts``
+    is_end: bool = False  # facts that tell of the run's end
     noted: float = 0.0
 
 
@@ -693,7 +694,11 @@ class Queue(Protocol):
         """Let go what offline mode holds of these runs; None: of all."""
         ...
 
-    async def open_notes(self, limit: int = 10_000) -> list[tuple[int, Note]]:
+    async def run_places(self) -> list[tuple[str, str]]:
+        """Addresses, and projects below which something is to be written of runs."""
+        ...
+
+    async def open_notes(self, address: str, place: str, limit: int) -> list[tuple[int, Note]]:
         """What is noted of runs, not held, and in no record yet, with its number; in order."""
         ...
 
@@ -701,28 +706,28 @@ class Queue(Protocol):
         """Keep a record's bytes, and that the notes of these numbers are in it; the record's number."""
         ...
 
-    async def run_records(self) -> list[KeptRecord]:
+    async def run_records(self, address: str, place: str, limit: int) -> list[KeptRecord]:
         """Records of runs that were kept, and not seen in their store yet."""
         ...
 
     async def run_record_put(self, number: int) -> None:
-        """A run's record is in the store."""
+        """A run's record is in the store, or nobody wants it there any more."""
         ...
 
     async def run_record_again(self, number: int) -> int:
         """Give a record another number: a copy of this home has used it."""
         ...
 
-    async def drop_notes(self, address: str) -> None:
-        """Forget what is noted for a store that can never be: nobody can write it down."""
+    async def drop_runs(self, address: str | None = None, place: str | None = None) -> None:
+        """Forget what is to be written of runs, also what is held: below an address, or all."""
         ...
 
     async def runs_waiting(self) -> tuple[int, int]:
         """How many runs have something noted that is not in their store yet; and how many are held."""
         ...
 
-    async def is_run_open(self, run_id: str) -> bool:
-        """Whether something that is noted of a run, and not held, is not in the store yet."""
+    async def is_run_open(self, address: str, project: str, run_id: str) -> bool:
+        """Whether something that is noted of a run, and not held, is not in its own project yet."""
         ...
 
     # ── upkeep ─────────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 
 from wherry.errors import StoreChanged
 from wherryd.model import Lane, Place, State
+from wherryd.queue import run_notes
 from wherryd.queue.base import DoneRecord, Known, Sent
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import Value, all_rows, change, change_many, one_row
@@ -160,7 +161,10 @@ def restart_lane(
     there: Sequence[int] = (),
 ) -> Changed[None]:
     """Take the store as it is now for the one that counts."""
-    concerned = _concerned(lane, exchanged=store_id(db, lane.store) not in ("", new))
+    is_exchanged = store_id(db, lane.store) not in ("", new)
+    if is_exchanged:
+        run_notes.forget_recorded(db, lane.store)
+    concerned = _concerned(lane, exchanged=is_exchanged)
     change(db, "upsert_store", address=lane.store, store_id=new)
     change(
         db,

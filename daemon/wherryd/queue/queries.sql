@@ -681,21 +681,26 @@ WHERE address = :address AND place = :place AND project = :project AND run_id = 
     AND value <> :value;
 
 -- name: note_run
--- Nothing where it is noted already.
-INSERT INTO run_notes (address, place, project, run_id, run, kind, value, held, noted)
-VALUES (:address, :place, :project, :run_id, :run, :kind, :value, :held, :now)
-ON CONFLICT DO NOTHING;
+-- Nothing where it is noted already; but what is told online is held no more.
+INSERT INTO run_notes (address, place, project, run_id, run, kind, value, held, is_end, noted)
+VALUES (:address, :place, :project, :run_id, :run, :kind, :value, :held, :is_end, :now)
+ON CONFLICT DO UPDATE SET held = 0 WHERE held = 1 AND excluded.held = 0;
 
 -- name: release_run
-UPDATE run_notes SET held = 0 WHERE held = 1 AND run_id = :run_id;
+UPDATE run_notes SET held = 0 WHERE run_id = :run_id AND record IS NULL AND held = 1;
 
 -- name: release_runs
-UPDATE run_notes SET held = 0 WHERE held = 1;
+UPDATE run_notes SET held = 0 WHERE record IS NULL AND held = 1;
+
+-- name: run_places
+-- Where there is something to write.
+SELECT DISTINCT address, place FROM run_notes WHERE record IS NULL AND held = 0
+UNION SELECT address, place FROM run_records;
 
 -- name: open_notes
 -- What is in no record yet, in the order in which it was noted.
-SELECT number, address, place, project, run_id, run, kind, value, noted FROM run_notes
-WHERE record IS NULL AND held = 0 ORDER BY number LIMIT :limit;
+SELECT number, address, place, project, run_id, run, kind, value, is_end, noted FROM run_notes
+WHERE address = :address AND place = :place AND record IS NULL AND held = 0 ORDER BY number LIMIT :limit;
 
 -- name: insert_run_record
 INSERT INTO run_records (address, place, run_id, body) VALUES (:address, :place, :run_id, :body)
@@ -705,7 +710,8 @@ RETURNING number;
 UPDATE run_notes SET record = :record WHERE number = :number;
 
 -- name: run_records
-SELECT number, address, place, run_id, body FROM run_records ORDER BY number;
+SELECT number, address, place, run_id, body FROM run_records
+WHERE address = :address AND place = :place ORDER BY number LIMIT :limit;
 
 -- name: run_record_again
 INSERT INTO run_records (address, place, run_id, body)
@@ -716,11 +722,12 @@ RETURNING number;
 DELETE FROM run_records WHERE number = :number;
 
 -- name: run_is_open
--- Whether something of a run is not in its store yet.
+-- Whether something of a run is not in its own project yet.
 SELECT EXISTS (
-    SELECT 1 FROM run_notes WHERE record IS NULL AND held = 0 AND run_id = :run_id
+    SELECT 1 FROM run_notes
+    WHERE run_id = :run_id AND record IS NULL AND held = 0 AND address = :address AND place = :place
 ) OR EXISTS (
-    SELECT 1 FROM run_records WHERE run_id = :run_id
+    SELECT 1 FROM run_records WHERE run_id = :run_id AND address = :address AND place = :place
 ) AS is_open;
 
 -- name: runs_waiting
@@ -737,5 +744,14 @@ DELETE FROM run_notes WHERE number IN (
     SELECT number FROM run_notes WHERE noted < :before AND record IS NOT NULL LIMIT :limit
 );
 
+-- name: forget_recorded
+-- Another store counts at an address: it has none of the records.
+DELETE FROM run_notes WHERE address = :address AND record IS NOT NULL;
+
 -- name: drop_notes
-DELETE FROM run_notes WHERE address = :address AND record IS NULL AND held = 0;
+-- Of one place, or of all below an address, or of all.
+DELETE FROM run_notes
+WHERE record IS NULL AND address = coalesce(:address, address) AND place = coalesce(:place, place);
+
+-- name: drop_records
+DELETE FROM run_records WHERE address = coalesce(:address, address) AND place = coalesce(:place, place);

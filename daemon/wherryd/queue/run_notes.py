@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from wherry.wire.names import is_name
-from wherryd.model import Lane, NoteKind, RequestKind, RunInfo
+from wherryd.model import Lane, NoteKind, RequestKind, RunInfo, State
 from wherryd.queue.base import RUNS, KeptRecord, Note, RunPlace
 from wherryd.queue.group import Changed
 from wherryd.queue.queries import all_rows, change, one_row
@@ -33,16 +33,14 @@ def note_version(db: sqlite3.Connection, request: Head, now: float, *, is_own: b
     """Note the runs of a request that became a version; whether any of it is new.
 
     Args:
-        is_own: the version's record is this request's, and names its run.
+        is_own: the version's record is this request's, or of the draft that it has sealed, and names its run.
     """
     linked = all_rows(db, "links", request=request.id)
     if is_own and not linked:
         return False
     found = one_row(db, "run_of_request", row=request.row)
     assert found is not None
-    kind, value = NoteKind.LOGGED, f"{request.lane.project}/{request.lane.name}:v{found['version']}"
-    if request.kind is not RequestKind.LOG:
-        kind, value = NoteKind.DRAFT, found["draft"]
+    kind, value = _what(request, found)
     runs = [] if is_own else [(found["run_id"], found["run"], "")]
     runs += [(one["run_id"], one["run"], one["project"]) for one in linked]
     return _note_runs(db, request.lane, runs, kind, value, now)
@@ -53,11 +51,17 @@ def note_link(
 ) -> bool:
     """Note a further run of a request that is a version already; whether that is new."""
     found = one_row(db, "run_of_request", row=request.row)
-    if found is None or found["version"] is None or request.kind is not RequestKind.LOG:
+    is_part = request.kind is RequestKind.UPSERT and request.state is State.DONE
+    if found is None or (found["version"] is None and not is_part):
         return False
-    value = f"{request.lane.project}/{request.lane.name}:v{found['version']}"
-    runs = [(run.id, json(run), project)]
-    return _note_runs(db, request.lane, runs, NoteKind.LOGGED, value, now)
+    return _note_runs(db, request.lane, [(run.id, json(run), project)], *_what(request, found), now)
+
+
+def _what(request: Head, found: sqlite3.Row) -> tuple[NoteKind, str]:
+    """What its runs have logged: a version, or a part in a draft, whose version bears the draft's id."""
+    if request.kind is RequestKind.UPSERT:
+        return NoteKind.DRAFT, found["draft"]
+    return NoteKind.LOGGED, f"{request.lane.project}/{request.lane.name}:v{found['version']}"
 
 
 def release(db: sqlite3.Connection, run_ids: Sequence[str] | None) -> Changed[None]:
@@ -69,9 +73,17 @@ def release(db: sqlite3.Connection, run_ids: Sequence[str] | None) -> Changed[No
     return Changed(None, (RUNS,))
 
 
-def open_notes(db: sqlite3.Connection, limit: int) -> list[tuple[int, Note]]:
+def places(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Addresses, and projects below which there is something to write."""
+    return [(row["address"], row["place"]) for row in all_rows(db, "run_places")]
+
+
+def open_notes(
+    db: sqlite3.Connection, address: str, place: str, limit: int
+) -> list[tuple[int, Note]]:
     """What is in no record yet, with its number."""
-    return [(row["number"], _note_of(row)) for row in all_rows(db, "open_notes", limit=limit)]
+    found = all_rows(db, "open_notes", address=address, place=place, limit=limit)
+    return [(row["number"], _note_of(row)) for row in found]
 
 
 def keep_record(
@@ -93,11 +105,11 @@ def keep_record(
     return Changed(record)
 
 
-def kept_records(db: sqlite3.Connection) -> list[KeptRecord]:
+def kept_records(db: sqlite3.Connection, address: str, place: str, limit: int) -> list[KeptRecord]:
     """Records that may have been sent, and were not seen in the store."""
     return [
         KeptRecord(row["number"], row["address"], row["place"], row["run_id"], row["body"])
-        for row in all_rows(db, "run_records")
+        for row in all_rows(db, "run_records", address=address, place=place, limit=limit)
     ]
 
 
@@ -116,9 +128,9 @@ def record_again(db: sqlite3.Connection, number: int) -> Changed[int]:
     return Changed(again)
 
 
-def is_open(db: sqlite3.Connection, run_id: str) -> bool:
-    """Whether something of a run is not in its store yet, and is not held."""
-    found = one_row(db, "run_is_open", run_id=run_id)
+def is_open(db: sqlite3.Connection, address: str, project: str, run_id: str) -> bool:
+    """Whether something of a run is not in its own project yet, and is not held."""
+    found = one_row(db, "run_is_open", address=address, place=project, run_id=run_id)
     return bool(found and found["is_open"])
 
 
@@ -129,9 +141,16 @@ def waiting(db: sqlite3.Connection) -> tuple[int, int]:
     return found["waiting"], found["held"]
 
 
-def drop(db: sqlite3.Connection, address: str) -> Changed[int]:
-    """Forget what can never be written, since there can be no such store."""
-    return Changed(change(db, "drop_notes", address=address), (RUNS,))
+def drop(db: sqlite3.Connection, address: str | None, place: str | None) -> Changed[None]:
+    """Forget what nobody can, or is to, write down: of one place, of all below an address, or of all."""
+    change(db, "drop_notes", address=address, place=place)
+    change(db, "drop_records", address=address, place=place)
+    return Changed(None, (RUNS,))
+
+
+def forget_recorded(db: sqlite3.Connection, address: str) -> None:
+    """Another store counts there from now on, which has none of the records."""
+    change(db, "forget_recorded", address=address)
 
 
 def forget(db: sqlite3.Connection, before: float, limit: int) -> Changed[bool]:
@@ -151,7 +170,7 @@ def _note_runs(
     for run_id, run, project in runs:
         if is_name(run_id):  # else no key can be made of it
             place = RunPlace(lane.store, lane.project, project or lane.project, run_id)
-            new |= _note(db, Note(place, _RUN.decode(run), kind, value, now), now)
+            new |= _note(db, Note(place, _RUN.decode(run), kind, value), now)
     return new
 
 
@@ -167,9 +186,14 @@ def _note(db: sqlite3.Connection, note_: Note, now: float, *, held: bool = False
     if note_.kind is NoteKind.FACTS:
         change(db, "forget_facts", **values)
     run = json(note_.run)
-    return change(db, "note_run", **values, run=run, kind=note_.kind, held=held, now=now) > 0
+    is_end = note_.is_end
+    said = change(
+        db, "note_run", **values, run=run, kind=note_.kind, is_end=is_end, held=held, now=now
+    )
+    return said > 0
 
 
 def _note_of(row: sqlite3.Row) -> Note:
     place = RunPlace(row["address"], row["place"], row["project"], row["run_id"])
-    return Note(place, _RUN.decode(row["run"]), NoteKind(row["kind"]), row["value"], row["noted"])
+    kind, is_end = NoteKind(row["kind"]), bool(row["is_end"])
+    return Note(place, _RUN.decode(row["run"]), kind, row["value"], is_end, row["noted"])

@@ -280,11 +280,13 @@ CREATE TABLE run_notes (
     kind    TEXT NOT NULL CHECK (kind IN ('facts', 'used', 'logged', 'draft')),
     value   TEXT NOT NULL,                      -- a version's name, a draft's id; of facts JSON, model.RunFacts
     held    INTEGER NOT NULL,                   -- 1: by offline mode
+    is_end  INTEGER NOT NULL,                   -- 1: facts that tell of the run's end: nobody waits for more
     noted   REAL NOT NULL,
     record  INTEGER,                            -- run_records.number that has it; NULL: none yet
     UNIQUE (address, place, project, run_id, kind, value)
 ) STRICT;
-CREATE INDEX run_notes_open ON run_notes (number) WHERE record IS NULL;
+CREATE INDEX run_notes_open ON run_notes (address, place, number) WHERE record IS NULL;
+CREATE INDEX run_notes_by_run ON run_notes (run_id) WHERE record IS NULL;
 CREATE INDEX run_notes_by_time ON run_notes (noted);
 
 -- Records of runs, from before they are first sent until they are seen in the store. Their number is in their key.

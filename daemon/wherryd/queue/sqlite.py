@@ -512,15 +512,20 @@ class SqliteQueue:
     async def release_runs(self, run_ids: Sequence[str] | None) -> None:
         await self._writer.change(_RELEASE_RUN, partial(run_notes.release, run_ids=run_ids))
 
-    async def open_notes(self, limit: int = 10_000) -> list[tuple[int, Note]]:
-        return await self._read(partial(run_notes.open_notes, limit=limit))
+    async def run_places(self) -> list[tuple[str, str]]:
+        return await self._look(run_notes.places)
+
+    async def open_notes(self, address: str, place: str, limit: int) -> list[tuple[int, Note]]:
+        look = partial(run_notes.open_notes, address=address, place=place, limit=limit)
+        return await self._read(look)
 
     async def keep_run_record(self, place: RunPlace, body: bytes, numbers: Sequence[int]) -> int:
         keep = partial(run_notes.keep_record, place=place, body=body, numbers=numbers)
         return await self._writer.change(_KEEP_RUN, keep)
 
-    async def run_records(self) -> list[KeptRecord]:
-        return await self._read(run_notes.kept_records)
+    async def run_records(self, address: str, place: str, limit: int) -> list[KeptRecord]:
+        look = partial(run_notes.kept_records, address=address, place=place, limit=limit)
+        return await self._read(look)
 
     async def run_record_put(self, number: int) -> None:
         await self._writer.change(_RUN_PUT, partial(run_notes.record_put, number=number))
@@ -528,14 +533,16 @@ class SqliteQueue:
     async def run_record_again(self, number: int) -> int:
         return await self._writer.change(_KEEP_RUN, partial(run_notes.record_again, number=number))
 
-    async def drop_notes(self, address: str) -> None:
-        await self._writer.change(_RUN_PUT, partial(run_notes.drop, address=address))
+    async def drop_runs(self, address: str | None = None, place: str | None = None) -> None:
+        drop = partial(run_notes.drop, address=address, place=place)
+        await self._writer.change(_RUN_PUT, drop)
 
     async def runs_waiting(self) -> tuple[int, int]:
         return await self._look(run_notes.waiting)
 
-    async def is_run_open(self, run_id: str) -> bool:
-        return await self._look(partial(run_notes.is_open, run_id=run_id))
+    async def is_run_open(self, address: str, project: str, run_id: str) -> bool:
+        look = partial(run_notes.is_open, address=address, project=project, run_id=run_id)
+        return await self._look(look)
 
     # ── upkeep ─────────────────────────────────────────────────────────────────────────────────
     async def forget_ended(self, before: float) -> int:

@@ -249,8 +249,9 @@ class CacheFolder:
         return os.path.join(self._root, kind, name[:2], name)
 
     def _note_use(self, path: str) -> None:
-        now_ns = int(self._clock.now() * 1e9)
-        os.utime(path, ns=(now_ns, now_ns))
+        # Of access alone: a program may have hard links to it, for which it has not changed.
+        changed_ns = os.stat(path).st_mtime_ns
+        os.utime(path, ns=(int(self._clock.now() * 1e9), changed_ns))
 
     def _folders(self) -> list[str]:
         """Of this boot, and of those before."""

@@ -51,6 +51,9 @@ class Place(msgspec.Struct, frozen=True):
     )
     data: bytes = b""  # the bytes, of a small entry that lies nowhere
     is_linkable: bool = False  # a hard link may be made to it
+    is_cached: bool = (
+        False  # the file is the cache's: what is wrong with it is no fault of the store
+    )
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -189,10 +192,15 @@ class Delivery:
         return errand.placed(file, is_checked=not is_lent(file))
 
     async def _lend(self, errand: _Errand) -> list[Place]:
-        lent = await self._fetcher.lend(errand.named)
+        try:
+            lent = await self._fetcher.lend(errand.named)
+        except OSError:
+            lent = None
         if lent is None:
             return errand.nowhere()
-        return [Place(entry.path, lent, is_linkable=True) for entry in errand.entries]
+        return [
+            Place(entry.path, lent, is_linkable=True, is_cached=True) for entry in errand.entries
+        ]
 
     async def _few(self, errand: _Errand) -> list[Place]:
         """A few entries of a pack: out of the pack if it is here, else their bytes alone."""
@@ -267,7 +275,11 @@ class _Errand:
 
     def placed(self, file: str, *, is_checked: bool) -> list[Place]:
         """The entries' places in the object's file."""
-        return [Place(entry.path, file, entry.offset or 0, is_checked) for entry in self.entries]
+        is_cached = is_checked or is_lent(file)
+        return [
+            Place(entry.path, file, entry.offset or 0, is_checked, is_cached=is_cached)
+            for entry in self.entries
+        ]
 
     def nowhere(self) -> list[Place]:
         """The entries, which lie in no file here."""

@@ -19,7 +19,7 @@ import msgspec
 
 from wherry.errors import WherryError
 from wherryd.read.bringing import Bringing, Source, Threads
-from wherryd.read.cache import CacheFolder, Held, IsInUse
+from wherryd.read.cache import CacheFolder, Held, IsInUse, is_lent
 from wherryd.registry.base import Named
 
 #: Objects of one store, and ranges of them, that are read at once.
@@ -57,6 +57,8 @@ class _Going:
         self.bringing = bringing
         self.is_over = anyio.Event()
         self.error: WherryError | CacheUnusable | None = None
+        self.lent = ""
+        """Where it is, if programs may have hard links to it."""
 
 
 class Fetcher:
@@ -138,6 +140,8 @@ class Fetcher:
             if going is None:
                 return await self._bring(source, named, name)
             await going.is_over.wait()
+            if going.lent:  # it has been compared for all who waited
+                return going.lent
             if going.error and going.origin == (source.store, source.project, named):
                 raise going.error
 
@@ -158,6 +162,7 @@ class Fetcher:
             # Another call may have brought it just now, or another boot.
             found = await self._threads.run(partial(self.folder.adopt, name, named.size))
             if found is not None:
+                going.lent = found if is_lent(found) else ""
                 return found
             async with self._admitted(PACK_BYTES if named.size is None else named.size):
                 return await bringing.run()

@@ -80,6 +80,8 @@ class ChoosingCalls:
     async def cancel(self, request: pb.SelectRequest) -> pb.CountReply:
         """Take back requests that have not been sent to the store yet."""
         chosen = await self._choose(request, _CANCELLABLE, (State.CANCELLED,))
+        if request.all and not request.request_ids:
+            await self._queue.drop_runs()  # nothing else takes them back
         return _reply(
             await self._each(chosen.requests, self._queue.cancel, chosen, request), chosen
         )
@@ -95,11 +97,11 @@ class ChoosingCalls:
         chosen = _Chosen([])
         if not request.runs or _names_some(request):
             chosen = await self._choose(request, (State.HELD,), _TAKEN_UP)
-        rows = [each.row for each in chosen.requests]
-        count = await self._queue.sync(rows) if rows else 0
+        # First: said again after a kill, this would find none that are held.
         run_ids = [each.run.id for each in chosen.requests]
         await self._queue.release_runs(None if request.runs else run_ids)
-        return _reply(count, chosen)
+        rows = [each.row for each in chosen.requests]
+        return _reply(await self._queue.sync(rows) if rows else 0, chosen)
 
     async def _choose(
         self,

@@ -384,4 +384,5 @@ def fetched_message(place: Place) -> pb.FetchedFile:
         checked=place.is_checked,
         data=place.data,
         linkable=place.is_linkable,
+        cached=place.is_cached,
     )

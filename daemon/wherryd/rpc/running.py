@@ -48,11 +48,12 @@ class RunningCalls:
         notes = self._notes(request)
         if notes:
             await self._queue.note_run(notes, held=request.offline)
-        run_id = request.run.id
+        store = store_of(request.store, self._default_store)
+        run = store, request.run.project, request.run.id
         if request.wait:
             with anyio.move_on_after(_WAIT_S):
-                await self._wait_recorded(run_id)
-        return pb.NoteRunReply(recorded=not await self._queue.is_run_open(run_id))
+                await self._wait_recorded(*run)
+        return pb.NoteRunReply(recorded=not await self._queue.is_run_open(*run))
 
     async def list_runs(self, request: pb.ListRunsRequest, send: Send) -> None:
         """The runs of a project, those that began last first."""
@@ -88,7 +89,7 @@ class RunningCalls:
         notes = []
         if request.HasField("facts"):
             facts = msgspec.json.encode(_facts_of(request.facts, run)).decode()
-            notes.append(Note(place, run, NoteKind.FACTS, facts))
+            notes.append(Note(place, run, NoteKind.FACTS, facts, bool(request.facts.ended)))
         for text in request.logged:
             if _owner(text) != project:
                 raise UsageError(f"{text!r} is no version of project {project!r}")
@@ -101,9 +102,9 @@ class RunningCalls:
                 notes.append(Note(there, run, NoteKind.USED, text))
         return notes
 
-    async def _wait_recorded(self, run_id: str) -> None:
+    async def _wait_recorded(self, store: str, project: str, run_id: str) -> None:
         with self._news.watch(RUNS, LEAVING) as watch:
-            while await self._queue.is_run_open(run_id):
+            while await self._queue.is_run_open(store, project, run_id):
                 await watch.wait_news()
                 if self._life.is_leaving:
                     raise DaemonLeaving(

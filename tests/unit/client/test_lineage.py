@@ -131,13 +131,14 @@ def test_run_that_did_nothing_is_told(recorder: Recorder) -> None:
         run.use_artifact("a:v0")
         run.use_artifact("a:v0")
         run.config["lr"] = 0.2
-    first, used, ended = recorder.noted
+    first, used, ended, waited = recorder.noted
+    assert not ended.wait and waited.wait
     assert (first.run.id, first.run.group, first.run.project) == (run.id, "g", "cats")
     assert json.loads(first.facts.config) == {"lr": 0.1}
     assert (first.facts.notes, list(first.facts.tags), first.facts.ended) == ("n", ["t"], "")
     assert list(used.used) == ["cats/a:v0"] and not used.HasField("facts")
     assert json.loads(ended.facts.config) == {"lr": 0.2}
-    assert (ended.facts.exit_code, ended.wait) == (0, True)
+    assert ended.facts.exit_code == 0
     assert ended.facts.started == first.facts.started <= ended.facts.ended
 
 
@@ -146,12 +147,35 @@ def test_config_stops_the_training(recorder: Recorder) -> None:
     run = wherry.init(project="cats", config={"f": print, 3: float("nan"), "x": "\ud800"})
     run.log_artifact(wherry.Artifact("a", "t"))
     config = json.loads(recorder.noted[0].facts.config)
-    assert config == {"f": "<built-in function print>", "3": "NaN", "x": "'\\ud800'"}
+    assert config == {"f": "<built-in function print>", "3": "NaN", "x": "?"}
     run.config.update({str(number): "x" * 900 for number in range(2_000)})
     recorder.commit(0, 0)
     with pytest.warns(UserWarning, match="not recorded; 1 MiB"):
         run.finish()
     assert recorder.noted[-1].facts.config == b"{}"
+
+
+class _Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("deleted")
+
+    def tolist(self) -> object:
+        raise RuntimeError("deleted")
+
+
+def test_config_ends_the_training(recorder: Recorder) -> None:
+    """Objects whose own code fails, odd keys and passwords: nothing of it raises, or gets into a store."""
+    config = {
+        "a": _Broken(),
+        "\ud800": 1,
+        "db": "postgres://me:secret@host/db",
+        "l": ["s3://k:s@b/x"],
+    }
+    with wherry.init(project="cats", config=config) as run:
+        run.log_artifact(wherry.Artifact("a", "t"))
+        recorder.commit(0, 0)
+    told = json.loads(recorder.noted[-1].facts.config)
+    assert told == {"a": "<_Broken>", "?": 1, "db": "postgres://***@host/db", "l": ["s3://***@b/x"]}
 
 
 def test_note_that_fails_takes_the_log_with_it(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.support.memory import MemoryStore
@@ -194,6 +195,61 @@ async def test_another_project_goes_unread(lab: Lab) -> None:
     assert Edge(Version("cats", "data", 0), RunKey("dogs", "same"), used=True) in users.edges
     (run,) = await lab.tracer.runs("memory:", "cats", [], "", rebuild=False)
     assert (run.logged, run.used) == (["cats/data:v0"], [])
+
+
+async def test_what_others_made_is_found_the_second_time_only(lab: Lab) -> None:
+    """What a run of another project made of a version is found at the first question."""
+    await lab.log("cats/data:v0", "maker")
+    await lab.log("dogs/model:v0", "trains", ["cats/data:v0"])
+    await lab.tell("trains", "dogs", place="cats", used=["cats/data:v0"])
+    assert _steps(await lab.trace("cats/data:v0")) == {"cats/data:v0": 0, "dogs/model:v0": 1}
+
+
+async def test_a_record_of_a_newer_wherry_hides_others(lab: Lab) -> None:
+    """A version whose record can't be read is in no answer, and in the way of none."""
+    for number in range(20):
+        await lab.log(f"cats/data:v{number}", f"r{number}")
+    for number, body in ((20, b'{"format":2}'), (21, b"not JSON")):
+        await lab.registry.create_version("cats", "data", number, body)
+    await lab.log("cats/model:v0", "r", ["cats/data:v20", "cats/data:v3"])
+    graph = await lab.trace("cats/model:v0")
+    assert {str(node.version): node.type for node in graph.versions} == {
+        "cats/model:v0": "model",
+        "cats/data:v20": "",
+        "cats/data:v3": "data",
+    }
+    assert len(await lab.tracer.runs("memory:", "cats", [], "", rebuild=False)) == 21
+    with pytest.raises(NotFoundError, match="can't be read"):
+        await lab.trace("cats/data:v20")
+
+
+async def test_questions_meet_an_index_that_is_made_anew(lab: Lab) -> None:
+    """Questions at once, some of which have all read anew, all have the same answer."""
+    await lab.log("cats/data:v0", "r0")
+    await lab.log("cats/model:v0", "r1", ["cats/data:v0"])
+    answers: list[int] = []
+
+    async def ask(number: int) -> None:
+        graph = await lab.trace("cats/data:v0", rebuild=number % 2 == 0)
+        answers.append(len(graph.versions))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(ask, number)
+    assert answers == [2] * 10
+
+
+async def test_damage_that_a_question_meets_is_told(lab: Lab, tmp_path: Path) -> None:
+    """An index that turns out damaged in the middle of a question is made anew, and asked once more."""
+    for number in range(200):
+        await lab.log(f"cats/data:v{number}", f"r{number}")
+    await lab.trace("cats/data:v7")
+    (index,) = (tmp_path / "lineage").glob("*.db")
+    await lab.tracer.aclose()
+    body = bytearray(index.read_bytes())
+    body[len(body) // 2 :] = b"\xff" * (len(body) - len(body) // 2)
+    index.write_bytes(body)
+    assert _steps(await lab.trace("cats/data:v7")) == {"cats/data:v7": 0}
 
 
 async def test_a_version_is_missing(lab: Lab) -> None:

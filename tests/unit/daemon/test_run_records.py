@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
 
+from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import STORE, Bench
-from wherry.errors import BadURI, StoreUnavailable
-from wherryd.commit.run_records import GATHER_S, Recorder, make_record
+from wherry.errors import AccessRefused, BadURI, StoreUnavailable
+from wherryd.commit.run_records import Recorder, Writable, make_record
+from wherryd.doubts import Doubts
 from wherryd.model import NoteKind, RunFacts, RunInfo, RunRecord
 from wherryd.queue.base import Note, RunPlace
 from wherryd.registry import records
-from wherryd.registry.base import Registry
+from wherryd.stores.base import Object
 
+ID = "7" * 32
 RUN = RunInfo("r1", job_type="train")
 PLACE = RunPlace(STORE, "cats", "cats", "r1")
 
@@ -27,7 +30,7 @@ def _used(version: str, place: RunPlace = PLACE) -> Note:
 
 def _facts(ended: str = "") -> Note:
     facts = RunFacts(RUN, started="2026-11-23T14:00:00.000Z", ended=ended, config={"a": 1})
-    return Note(PLACE, RUN, NoteKind.FACTS, msgspec.json.encode(facts).decode())
+    return Note(PLACE, RUN, NoteKind.FACTS, msgspec.json.encode(facts).decode(), bool(ended))
 
 
 class Writing:
@@ -36,21 +39,20 @@ class Writing:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.failures: list[Exception] = []
-        self.asked = 0
 
-    async def for_writing(self, address: str) -> Registry:
-        self.asked += 1
+    async def for_writing(self, address: str) -> Writable:
         if self.failures:
             raise self.failures.pop()
-        return await self.bench.opened.registry(address)
+        registry = await self.bench.opened.registry(address)
+        return Writable(registry, (await registry.found(ID)).store)
 
     def recorder(self) -> Recorder:
         bench = self.bench
-        return Recorder(bench.queue, self.for_writing, bench.news, bench.clock)
+        return Recorder(bench.queue, self.for_writing, bench.news, bench.clock, Doubts())
 
-    async def written(self) -> list[RunRecord]:
+    async def written(self, place: str = "cats") -> list[RunRecord]:
         """The records that are in the store, by their keys."""
-        keys = [stat.key async for stat in self.bench.memory[STORE].list("cats/runs/")]
+        keys = [stat.key async for stat in self.bench.memory[STORE].list(f"{place}/runs/")]
         found = [await self.bench.memory[STORE].get(key) for key in keys]
         return [records.decode_run(each.stat.key, each.body) for each in found]
 
@@ -62,7 +64,7 @@ class Writing:
                 await anyio.sleep(0.002)
 
     async def is_idle(self) -> bool:
-        return not (await self.bench.queue.run_records() or await self.bench.queue.open_notes())
+        return not await self.bench.queue.run_places()
 
 
 @pytest.fixture
@@ -125,11 +127,11 @@ async def test_a_clock_that_was_set_back_holds_up_a_record(writing: Writing) -> 
 async def test_a_kill_makes_two_records_of_one(bench: Bench) -> None:
     """A record that was kept is sent again by the next start, under its number."""
     await bench.queue.note_run([_used("cats/pets:v0")])
-    ((number, note),) = await bench.queue.open_notes()
+    ((number, note),) = await bench.queue.open_notes(STORE, "cats", 10)
     body = records.encode(make_record(PLACE, [note], 0.0))
     kept = await bench.queue.keep_run_record(PLACE, body, [number])
     writing = Writing(bench)
-    registry = await writing.for_writing(STORE)
+    registry = (await writing.for_writing(STORE)).registry
     home = await bench.queue.home_id()
     await registry.runs.put_record("cats", "r1", home, kept, body)
     bench.start(writing.recorder().run())
@@ -140,7 +142,7 @@ async def test_a_kill_makes_two_records_of_one(bench: Bench) -> None:
 async def test_a_copied_home_overwrites_a_record(bench: Bench) -> None:
     """Where a copy of this home has used the number, the record gets another one."""
     writing = Writing(bench)
-    registry = await writing.for_writing(STORE)
+    registry = (await writing.for_writing(STORE)).registry
     home = await bench.queue.home_id()
     for number in (1, 2):
         other = records.encode(make_record(PLACE, [_used(f"cats/other:v{number}")], 0.0))
@@ -152,6 +154,78 @@ async def test_a_copied_home_overwrites_a_record(bench: Bench) -> None:
     assert used == ["cats/other:v1", "cats/other:v2", "cats/pets:v0"]
 
 
-def test_what_follows_at_once_has_time() -> None:
-    """The time within which things go into one record is short enough to wait for."""
-    assert 0 < GATHER_S <= 5
+class Refusing(MemoryStore):
+    """Lets nobody write below one project."""
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        if key.startswith("pets/"):
+            raise AccessRefused("you may not write here")
+        return await super().put_if_absent(key, body)
+
+
+async def test_a_project_that_can_not_be_written_holds_up_others(bench: Bench) -> None:
+    """That a run used another project's version is told there if it may be; it stands in its own anyway."""
+    bench.stores[STORE] = bench.memory[STORE] = Refusing(bench.clock, STORE)
+    there = msgspec.structs.replace(PLACE, place="pets")
+    await bench.queue.note_run([_used("pets/data:v0", there)])
+    await bench.queue.note_run([_used("pets/data:v0"), _facts("2026-11-23T15:00:00.000Z")])
+    writing = Writing(bench)
+    bench.start(writing.recorder().run())
+    await writing.until(writing.is_idle)
+    assert [record.used for record in await writing.written()] == [["pets/data:v0"]]
+    assert await writing.written("pets") == []
+
+
+async def test_an_own_project_that_can_not_be_written_is_given_up(bench: Bench) -> None:
+    """What a run did below its own project is tried until it can be written; others wait for nothing."""
+    bench.stores[STORE] = bench.memory[STORE] = Refusing(bench.clock, STORE)
+    there = RunPlace(STORE, "pets", "pets", "r2")
+    await bench.queue.note_run([_used("pets/data:v0", there)])
+    await bench.queue.note_run([_used("cats/data:v0")])
+    writing = Writing(bench)
+    recorder = writing.recorder()
+    bench.start(recorder.run())
+
+    async def is_written() -> bool:
+        return bool(await writing.written())
+
+    await writing.until(is_written)
+    assert await bench.queue.is_run_open(STORE, "pets", "r2")
+    assert recorder.why_waiting.startswith("you may not write here")
+    bench.stores[STORE] = bench.memory[STORE] = MemoryStore(bench.clock, STORE)
+    await bench.opened.aclose()
+    recorder.nudge(STORE)
+    await writing.until(writing.is_idle)
+    assert len(await writing.written("pets")) == 1
+
+
+class Exchanging(MemoryStore):
+    """Another store lies there for the time of one put."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench.clock, STORE)
+        self.other = MemoryStore(bench.clock, STORE)
+        self.is_away = True
+
+    async def put_if_absent(self, key: str, body: bytes) -> str:
+        if "/runs/" in key and self.is_away:
+            return await self.other.put_if_absent(key, body)
+        return await super().put_if_absent(key, body)
+
+    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
+        if self.is_away and list(keys) == ["wherry.json"]:
+            self.is_away = False
+            return await self.other.get_all(keys)
+        return await super().get_all(keys)
+
+
+async def test_a_record_in_another_store_counts(bench: Bench) -> None:
+    """A record counts as written when the store is seen to be the one that is known; else it is put again."""
+    exchanging = Exchanging(bench)
+    bench.stores[STORE] = bench.memory[STORE] = exchanging
+    await bench.queue.note_run([_used("cats/data:v0")])
+    writing = Writing(bench)
+    bench.start(writing.recorder().run())
+    await writing.until(writing.is_idle)
+    assert not exchanging.is_away
+    assert [record.used for record in await writing.written()] == [["cats/data:v0"]]

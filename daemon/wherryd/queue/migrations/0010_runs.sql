@@ -10,11 +10,13 @@ CREATE TABLE run_notes (
     kind    TEXT NOT NULL CHECK (kind IN ('facts', 'used', 'logged', 'draft')),
     value   TEXT NOT NULL,
     held    INTEGER NOT NULL,
+    is_end  INTEGER NOT NULL,
     noted   REAL NOT NULL,
     record  INTEGER,
     UNIQUE (address, place, project, run_id, kind, value)
 ) STRICT;
-CREATE INDEX run_notes_open ON run_notes (number) WHERE record IS NULL;
+CREATE INDEX run_notes_open ON run_notes (address, place, number) WHERE record IS NULL;
+CREATE INDEX run_notes_by_run ON run_notes (run_id) WHERE record IS NULL;
 CREATE INDEX run_notes_by_time ON run_notes (noted);
 CREATE TABLE run_records (
     number  INTEGER PRIMARY KEY AUTOINCREMENT,
