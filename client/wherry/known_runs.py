@@ -220,7 +220,11 @@ def logger_of(version: stored.StoredVersion) -> KnownRun | None:
     record = version.record
     if not record.run.id:
         return None
-    return find_run(stored.Shelf(version.home, record.store, record.project), record.run.id)
+    shelf = stored.Shelf(version.home, record.store, record.project)
+    try:
+        return find_run(shelf, record.run.id)
+    except NotFoundError:  # its versions are deleted, and its own record is on the way
+        return KnownRun(shelf, pb.RunState(run=record.run))
 
 
 def users_of(version: stored.StoredVersion) -> list[KnownRun]:

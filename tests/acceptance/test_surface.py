@@ -201,8 +201,6 @@ def finalized(): a.add_file("x", name="z")
 @case
 def wrong_type(): run.log_artifact(wandb.Artifact("a", type="dataset"))
 @case
-def api_runs(): wandb.Api().runs("p")
-@case
 def save_badly():
     a.aliases.append("v7")
     a.save()
@@ -217,10 +215,6 @@ a.delete(delete_aliases=True)
 assert a.state == "DELETED"
 @case
 def deleted(): wandb.Api().artifact("p/a:v0")
-@case
-def logged_by(): a.logged_by()
-@case
-def used_by(): a.used_by()
 @case
 def link(): a.link("somewhere")
 @case
@@ -256,12 +250,9 @@ KINDS = {
     "files_nothing": ("FileNotFoundError", "nothing"),
     "finalized": ("ArtifactFinalizedError", "a"),
     "wrong_type": ("ValueError", "dataset"),
-    "api_runs": ("NotYet", "not built yet"),
     "save_badly": ("ValueError", "version number"),
     "delete_named": ("WherryError", "prod"),
     "deleted": ("CommError", "v0"),
-    "logged_by": ("NotYet", "not built yet"),
-    "used_by": ("NotYet", "not built yet"),
     "unknown_mode": ("ValueError", "sometimes"),
     "unknown_store": ("ValueError", "ftp"),
     "no_run": ("WherryError", "init"),

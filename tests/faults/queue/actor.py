@@ -23,9 +23,18 @@ from tests.faults.queue.lives import ADDRESS, LIVES, PATHS, STORE_ID, lane_of
 from wherry.wire.failpoints import DECLARED
 from wherryd.clock import SystemClock
 from wherryd.log import configure
-from wherryd.model import Base, Entry, Manifest, RequestKind, RunInfo, Source
+from wherryd.model import Base, Entry, Manifest, NoteKind, RequestKind, RunInfo, Source
 from wherryd.news import News
-from wherryd.queue.base import Finding, Gathered, Known, NewRequest, Packed, Sent
+from wherryd.queue.base import (
+    Finding,
+    Gathered,
+    Known,
+    NewRequest,
+    Note,
+    Packed,
+    RunPlace,
+    Sent,
+)
 from wherryd.queue.database import ThreadDatabase
 from wherryd.queue.sqlite import SqliteQueue
 from wherryd.queue.streams import HELD_PER_STREAM
@@ -204,6 +213,23 @@ class Worker:
 
     async def link(self) -> None:
         await self.queue.link(self.id, RunInfo("run-2"), ["best"])
+
+    async def note_run(self) -> None:
+        place = RunPlace(ADDRESS, "cats", "cats", "run-3")
+        note = Note(place, RunInfo("run-3"), NoteKind.USED, f"cats/{self.id}:v5")
+        await self.queue.note_run([note], held=True)
+
+    async def release_runs(self) -> None:
+        await self.queue.release_runs(["run-3"])
+
+    async def keep_run_record(self) -> None:
+        found = await self.queue.open_notes(ADDRESS, "cats", 1)
+        place = RunPlace(ADDRESS, "cats", "cats", "run-3")
+        await self.queue.keep_run_record(place, b"{}", [number for number, _ in found])
+
+    async def run_record_put(self) -> None:
+        for record in await self.queue.run_records(ADDRESS, "cats", 1):
+            await self.queue.run_record_put(record.number)
 
     async def done(self) -> None:
         await self.queue.done(self.row, ["best"])  # which the link gave
