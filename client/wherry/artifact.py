@@ -135,8 +135,10 @@ class Artifact(Building, LaterArtifact):
 
         Raises:
             ArtifactNotLoggedError: it was not logged. As ``wait``: it waits until it is a version.
+            ArtifactStateError: the version was deleted.
         """
         life = self._life
+        life.check_there()
         stored = None if life.nowhere else self._stored()
         draft = Artifact(life.name, life.type, life.description, life.metadata)
         if stored is not None and draft._life.contents is not None:

@@ -51,10 +51,14 @@ class Base:
         return entry.ref is None and entry.digest == capture.sha256_of(local)
 
     def removed(self, table: Table) -> list[str]:
-        """List what is taken out, sorted. What the table has itself is replaced, and not among it."""
+        """List what is taken out, sorted. What the table has itself is replaced, and not among it.
+
+        But for what the daemon looks up: that would replace whatever it leads to.
+        """
         if self.stored is None:
             return sorted(self._removed)
-        return [path for path in self.stored.entries() if path not in table]
+        rows = ((path, table.get(path)) for path in self.stored.entries())
+        return [path for path, row in rows if row is None or row.kind == Kind.LOOKUP]
 
     def message(self) -> pb.Base:
         """Name it to the daemon."""

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from wherry import capture, folders, forks, references
+from wherry import bases, capture, folders, forks, references
 from wherry.bases import Base
 from wherry.errors import ArtifactFinalizedError, EntryMissing, PathTaken
 from wherry.rows import IN_SPOOL, Kind, Origin, Row, Table, packed
@@ -133,22 +133,27 @@ class Contents:
 
         Raises ``EntryMissing``, but where nobody knows yet which version is changed: it may be there.
         """
+        folder = f"{path.rstrip('/')}/"
         with self.changing():
-            below = [path] if path in self.table else self._below(f"{path.rstrip('/')}/")
-            named = [key for key, bucket in self.buckets.items() if bucket.path == path]
-            for key in named:
-                del self.buckets[key]
+            below = [path] if path in self.table else self._below(folder)
+            named = [
+                key
+                for key, bucket in self.buckets.items()
+                if bucket.path == path or bucket.path.startswith(folder)
+            ]
             if self.base is not None and self.base.is_open:
                 self.base.remove(names.check_path(path.rstrip("/")))
             elif not below and not named:
                 raise EntryMissing(f"{self.label} has no entry {path!r}.")
+            for key in named:
+                del self.buckets[key]
             for each in below:
                 row = self.table.get(each)
                 self.table.remove(each)
                 self._discard(row)
 
     def check_tree(self, paths: Iterable[str]) -> None:
-        """Make sure that no entry is also the folder of another.
+        """Make sure that no entry is also the folder of another, but for two that stay as they are.
 
         Args:
             paths: all of them, sorted.
@@ -156,12 +161,12 @@ class Contents:
         Raises:
             PathTaken: no folder on any machine could take a download of both.
         """
-        last = ""
+        last = "", False
         for path in paths:
-            folder = path.rpartition("/")[0]
-            if folder != last:
-                last = folder
-                self._check_folder(folder, path)
+            this = path.rpartition("/")[0], self.base is not None and self._stay(path)
+            if this != last:
+                last = this
+                self._check_folder(this[0], path)
 
     def used_files(self) -> set[int]:
         """Find the spool files that entries use, by number."""
@@ -237,12 +242,15 @@ class Contents:
 
     def _check_folder(self, folder: str, path: str) -> None:
         while folder:
-            if folder in self.table:
+            if folder in self.table and not self._stay(folder, path):
                 raise PathTaken(
                     f"{self.label} has an entry {folder!r}, which {path!r} needs as a folder.",
                     hint="Remove one of the two, or make a new Artifact and add one elsewhere.",
                 )
             folder = folder.rpartition("/")[0]
+
+    def _stay(self, *paths: str) -> bool:
+        return len(bases.kept(self.table, paths)) == len(paths)
 
     def _keep(self, written: SpoolFile) -> Row:
         file, offset = written.settle(self.spool)

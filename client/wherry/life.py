@@ -145,10 +145,7 @@ class Life:
         """Leave a version what it is, but for further aliases and tags."""
         found = self.stored()
         asked = again.changes(found.record, sender, aliases, tags)
-        if self.is_deleted:
-            raise ArtifactStateError(
-                f"{self.label}:{self.version()} was deleted.", hint="Make a new Artifact."
-            )
+        self.check_there()
         if asked is not None:
             self._become(stored.edit(found, asked))
         self.aliases[:] = dict.fromkeys([*self.aliases, *aliases])
@@ -381,6 +378,13 @@ class Life:
         if not self.nowhere:
             stored.delete(self._versioned(), with_aliases=with_aliases)
         self.is_deleted = True
+
+    def check_there(self) -> None:
+        """Raise ``ArtifactStateError`` after it was deleted."""
+        if self.is_deleted:
+            raise ArtifactStateError(
+                f"{self.label}:{self.version()} was deleted.", hint="Make a new Artifact."
+            )
 
     def _versioned(self) -> StoredVersion:
         """As ``stored``; what is a part of a draft is never a version, however long that is waited for."""

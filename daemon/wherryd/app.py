@@ -248,7 +248,9 @@ async def _wire(
         spool=spool,
     )
     gatherer = Gatherer(queue, partial(ManifestFile, manifests))
-    committer = Committer(queue, stores.registry, clock, news, gatherer, doubts=stores.doubts)
+    committer = Committer(
+        queue, stores.registry, clock, news, gatherer, doubts=stores.doubts, progress=progress
+    )
 
     def are_kept() -> bool:
         return bool(set_aside(config.queue))

@@ -5,7 +5,7 @@ Owns: that connections and files are given back at once when a reader goes away.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -22,14 +22,26 @@ async def closing(items: AsyncIterator[_T]) -> AsyncGenerator[AsyncIterator[_T],
             await items.aclose()
 
 
-async def in_batches(items: AsyncIterator[_T], count: int) -> AsyncGenerator[list[_T], None]:
-    """The same items, so many at once; the last batch may have fewer. Closes ``items``."""
+async def in_batches(
+    items: AsyncIterator[_T],
+    count: int,
+    size_of: Callable[[_T], int] = lambda _: 0,
+    size_bytes: int = 1,
+) -> AsyncGenerator[list[_T], None]:
+    """The same items, so many at once; the last batch may have fewer. Closes ``items``.
+
+    Args:
+        size_of: an item's bytes.
+        size_bytes: a batch with so many is full as well.
+    """
     batch: list[_T] = []
+    held = 0
     async with closing(items) as found:
         async for item in found:
             batch.append(item)
-            if len(batch) == count:
+            held += size_of(item)
+            if len(batch) == count or held >= size_bytes:
                 yield batch
-                batch = []
+                batch, held = [], 0
     if batch:
         yield batch

@@ -251,7 +251,7 @@ def test_changes_are_applied_to_something_else(on: Machine, place: Place) -> Non
     """
     version, refused, *_, last = on.run(CHANGE).splitlines()
     assert (version, last) == ("v3", "v4")
-    assert "'a/below' would lie below the file 'a'" in refused
+    assert "'a/below', which this adds, would lie below 'a', a file of" in refused
     assert held(place, "log", 0) == {"a": b"a", "dir/x": b"x", "dir/y": b"y"}
     assert held(place, "log", 1) == held(place, "log", 0) | {"b": b"b"}
     assert held(place, "log", 3) == held(place, "log", 1) | {"d": b"d"}

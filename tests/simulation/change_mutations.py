@@ -13,11 +13,14 @@ from wherryd.commit import changing, worker
 from wherryd.commit.applying import Applier
 from wherryd.commit.changing import Apply, ApplyAgain, ChangeStep
 from wherryd.commit.lane import Memory, Seen
+from wherryd.commit.wanted import Wanted
+from wherryd.model import Base
 from wherryd.queue.base import Request
 from wherryd.registry.base import Registry
 
 _RACE = {"homes": 2, "processes": 0, "logs": 4, "incrementers": 2, "contents": 100}
 #: Requests that fail keep a lane busy with what was seen there, while its versions are deleted.
+_HOLES = _RACE | {"removals": 6}
 _BURIED = _RACE | {"homes": 1, "incrementers": 4, "buried": 3, "bad": 0.5, "spread_s": 0.8}
 
 
@@ -72,10 +75,15 @@ def _deleted_base() -> Applied:
 @mutation("the record before the manifest", "a manifest that is not there", **_RACE)
 def _no_manifest() -> Applied:
     async def apply(
-        self: Applier, step: Apply, request: Request, registry: Registry, store_id: str
+        self: Applier,
+        step: Apply,
+        request: Request,
+        registry: Registry,
+        store_id: str,
+        before: str = "",
     ) -> Any:
         async with self._writer_for(request.row) as writer:
-            await self._write(step, request, registry, store_id, writer)
+            await self._write(step, request, registry, store_id, writer, "")
             made, _ = await writer.finish()
         content = content_digest(made.digest, request.type, request.description, {})
         await self._queue.applied(request.row, made, content)
@@ -84,4 +92,22 @@ def _no_manifest() -> Applied:
         )
 
     with patch.object(Applier, "apply", apply):
+        yield
+
+
+@mutation("the base's objects are not looked at", "names bytes that are not there", **_HOLES)
+def _not_looked_at() -> Applied:
+    async def look(self: Wanted, *_: Any, **__: Any) -> None:
+        pass
+
+    with patch.object(Wanted, "look", look):
+        yield
+
+
+@mutation("a draft brings back a deleted version", "other changes", **_BURIED)
+def _deleted_draft() -> Applied:
+    def named_base(memory: Memory, request: Request, base: Base) -> Apply:
+        return Apply(base.version, base.manifest)
+
+    with patch.object(changing, "_named_base", named_base):
         yield

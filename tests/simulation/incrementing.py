@@ -47,12 +47,13 @@ class Asked:
         """What it makes out of a version."""
         if self.base is None:
             return self.own
-        left = {
-            path: digest
-            for path, digest in held.items()
-            if not self.removed & {path, path.partition("/")[0]}
-        }
+        left = {path: digest for path, digest in held.items() if not self._takes(path)}
         return left | self.own
+
+    def _takes(self, path: str) -> bool:
+        """Whether it takes out a path; only what changes the version before takes out folders."""
+        is_open = self.base is not None and not self.base.manifest
+        return path in self.removed or (is_open and path.partition("/")[0] in self.removed)
 
 
 class Incrementing:
@@ -75,6 +76,7 @@ class Incrementing:
         self.asked: dict[str, Asked] = {}
         #: By number: what each version has, and its manifest.
         self._versions: list[tuple[Held, str]] = []
+        self._manifests: dict[str, bytes] = {}  # by key, also those that were removed
         world.watchers.append(self._watch)
 
     def actors(self) -> list[Coroutine[Any, Any, None]]:
@@ -113,6 +115,10 @@ class Incrementing:
             for path in _PATHS
             if self._chance.random() < 0.4
         ]
+        if (
+            self._plan.copies and not entries
+        ):  # else its changes may be none to one home, and some to its copy
+            entries = [_entry(_PATHS[0], str(self._chance.randrange(self._plan.contents)))]
         removed = [path for path in (*_PATHS, "dir") if self._chance.random() < 0.2]
         base = self._some_base()
         is_bad = self._chance.random() < self._plan.bad
@@ -165,6 +171,8 @@ class Incrementing:
 
     # ── what must hold ─────────────────────────────────────────────────────────────────────────
     def _watch(self, change: Change) -> None:
+        if "/manifests/" in change.key and change.body:
+            self._manifests[change.key] = change.body
         match = VERSION.match(change.key)
         if match is None or match["lane"] != FOLDER:
             return
@@ -172,27 +180,35 @@ class Incrementing:
         if "manifest" not in record or int(match["number"]) != len(self._versions):
             return  # a tombstone; or ``promises`` tells what is wrong
         try:
-            self._watch_version(int(match["number"]), record["request"], record["manifest"])
+            self._watch_version(change, int(match["number"]), record)
         except Broken as broken:
             self._promises.broken.append(broken)
 
-    def _watch_version(self, number: int, request: str, manifest: str) -> None:
-        """A version has what its base has, with its changes; and the store has all of it."""
-        found = self._world.objects.get(layout.manifest_key(LANE.project, manifest))
-        held = {line.path: line.digest or "" for line in lines_in(found[0])} if found else {}
+    def _watch_version(self, change: Change, number: int, record: Mapping[str, str]) -> None:
+        """A version has what its base has, with its changes; and the store has all of it, or had it when
+        it was asked, since the request came in.
+        """
+        request, manifest, writer = record["request"], record["manifest"], change.writer
+        key = layout.manifest_key(LANE.project, manifest)
+        body = self._manifests.get(key)
+        held = {line.path: line.digest or "" for line in lines_in(body)} if body else {}
         self._versions.append((held, manifest))
-        require(found is not None, f"v{number} names a manifest that is not there")
-        for digest in held.values():
-            is_there = layout.blob_key(LANE.project, digest) in self._world.objects
-            require(is_there, f"v{number} names bytes that are not there")
         asked = self.asked[request]
+        is_missed = self._world.is_missed(key, writer, asked.called)
+        require(not is_missed, f"v{number} names a manifest that is not there")
+        for digest in held.values():
+            key = layout.blob_key(LANE.project, digest)
+            is_missed = self._world.is_missed(key, writer, asked.called)
+            require(not is_missed, f"v{number} names bytes that are not there")
         may = [asked.applied(base) for base in self._bases(asked, number)]
         require(held in may, f"v{number} of {request} is {held}, not one of {may}: other changes")
 
     def _bases(self, asked: Asked, number: int) -> Iterator[Held]:
         """What the request may have changed: what was the highest that is not deleted since it came in."""
         if asked.base is not None and asked.base.manifest:
-            yield self._versions[asked.base.version][0]
+            deleted = self._promises.lives[FOLDER][asked.base.version].deleted
+            if deleted is None or deleted > asked.called:
+                yield self._versions[asked.base.version][0]
             return
         for below in range(number - 1, -1, -1):
             deleted = self._promises.lives[FOLDER][below].deleted
@@ -209,6 +225,7 @@ class Incrementing:
         """
         found = [row for some in rows.values() for row in some if row.id in self.asked]
         lives = self._promises.lives[FOLDER]
+        self._promises.may_fail = {row.id: self._may_fail(self.asked[row.id]) for row in found}
         for row in found:
             self._promises.logged[row.id].content = row.content or ""
             if row.state is not State.DONE or row.version is None:
@@ -217,6 +234,16 @@ class Incrementing:
             if lives[row.version].request != row.id and not (asked.base and asked.base.manifest):
                 no_change = asked.applied(held) == held
                 require(no_change, f"{row.id} is v{row.version}, and has other changes")
+
+    def _may_fail(self, asked: Asked) -> set[str]:
+        """With what a request may fail for its base: for a hole that somebody made, or as it was deleted."""
+        if asked.base is None:
+            return set()
+        errors = {"StoreDamaged"} if self._plan.removals else set[str]()
+        lives, number = self._promises.lives[FOLDER], asked.base.version
+        if asked.base.manifest and lives[number].deleted is not None:
+            errors.add("NotFoundError")
+        return errors
 
 
 def _entry(path: str, text: str) -> Entry:

@@ -85,6 +85,7 @@ def _judge_end(promises: Promises, log: Logged, request: Request) -> None:
         is_taken = bool(promises.types[log.lane] - {log.type})
         may_fail = {"FileChanged"} if log.is_bad else set()
         may_fail |= {"TypeTaken"} if is_taken else set()
+        may_fail |= promises.may_fail.get(log.id, set())
         require(request.error in may_fail, f"{what}; and nothing is wrong with it")
     if request.state is State.DONE:
         require(not log.is_bad, f"{what}; and something is wrong with it")

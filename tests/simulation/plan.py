@@ -77,8 +77,10 @@ def random_plan(chance: random.Random) -> Plan:
         plan.removals = chance.choice((1, 3, 6))
     if not (plan.changes or plan.copies or plan.removals) and chance.random() < 0.3:
         _add_drafts(plan, chance)
-    if not (plan.changes or plan.copies or plan.removals) and chance.random() < 0.25:
+    if not plan.changes and chance.random() < 0.25:
         plan.incrementers, plan.buried = chance.choice((1, 1, 2)), chance.choice((0, 0, 1))
+        if plan.copies:
+            plan.buried = 0
     return plan
 
 

@@ -95,6 +95,8 @@ class Promises:
     drafted: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: Requests that change versions: ``incrementing`` looks at what theirs have.
     changed_by: set[str] = field(default_factory=set)
+    #: With what these may fail, for what has become of their bases.
+    may_fail: dict[str, set[str]] = field(default_factory=dict)
     names: dict[str, list[tuple[float, str, dict[str, object]]]] = field(
         default_factory=lambda: defaultdict(list)
     )

@@ -3,7 +3,7 @@
 The daemon may import this package and ``wherry.errors``, and nothing else of the client.
 """
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Newest protocol number that this code speaks (``Hello`` exchanges it)."""
 
 VERSION = "0.1.0"

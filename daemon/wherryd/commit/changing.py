@@ -16,6 +16,7 @@ import msgspec
 from wherryd.commit.lane import (
     READ_AT_ONCE,
     Attempt,
+    Fail,
     LookAgain,
     Memory,
     Read,
@@ -27,10 +28,10 @@ from wherryd.commit.lane import (
     next_number,
     settle_attempt,
 )
-from wherryd.model import State
+from wherryd.model import Base, State
 from wherryd.queue.base import Request
 
-#: Seconds for which the objects of a base count as looked at.
+#: Seconds for which the objects of a base count as looked at, and meanwhile those of the request itself.
 LOOKED_S = 600.0
 
 
@@ -56,16 +57,28 @@ class Applied:
     """
 
     def __init__(self) -> None:
-        self._made: tuple[int, str | None, Apply] | None = None
-        self._at = 0.0
+        self._made: tuple[int, str, Apply] | None = None
+        self._at = 0.0  # when all was there that it names of its base, and of those before it
 
-    def note(self, request: Request, step: Apply, now: float) -> None:
-        """The request's manifest is what its changes come to; all that the base names was there just now."""
-        self._made, self._at = (request.row, request.manifest, step), now
+    def note(self, request: Request, step: Apply, now: float, before: str = "") -> None:
+        """The request's manifest is what its changes come to; all that the base names was there just now.
+
+        Args:
+            before: what ``before`` gave, of which nothing was asked for again.
+        """
+        self._made = request.row, request.manifest or "", step
+        self._at = self._at if before else now
+
+    def before(self, request: Request, now: float) -> str:
+        """What the request was made into for another base, if that was not long ago; else ""."""
+        if self._made is None or self._made[0] != request.row or now - self._at >= LOOKED_S:
+            return ""
+        return self._made[1]
 
     def is_done(self, request: Request, step: Apply, now: float) -> bool:
         """Whether the request's manifest is made of this base, and was not long ago."""
-        return self._made == (request.row, request.manifest, step) and now - self._at < LOOKED_S
+        is_made = self._made == (request.row, request.manifest or "", step)
+        return is_made and now - self._at < LOOKED_S
 
 
 def decide_change(
@@ -93,10 +106,10 @@ def decide_change(
     step = claim(memory, request) or next_number(memory, request, store_id)
     if step is not None:
         return step
-    if not is_whole(memory, request, now, today):
+    if not is_whole(memory, request, now, today, LOOKED_S):
         return LookAgain()
     base = find_base(memory, request)
-    if isinstance(base, Read) or not applied.is_done(request, base, now):
+    if not isinstance(base, Apply) or not applied.is_done(request, base, now):
         return base
     return _to_number(memory, request)
 
@@ -108,14 +121,14 @@ def _to_number(memory: Memory, request: Request) -> Step:
     return compare(memory, request) or Attempt(memory.highest + 1)
 
 
-def find_base(memory: Memory, request: Request) -> Read | Apply:
+def find_base(memory: Memory, request: Request) -> Read | Apply | Fail:
     """Find what a request changes: a version that is named, or the highest that is not deleted (rule 3).
 
-    Whether that is deleted was asked after the request was accepted; what is deleted stays so.
+    Either was found not to be deleted after the request was accepted; what is deleted stays so.
     """
     assert request.base is not None
     if request.base.manifest:
-        return Apply(request.base.version, request.base.manifest)
+        return _named_base(memory, request, request.base)
     for number in range(memory.highest, -1, -1):
         seen = memory.seen.get(number)
         if seen is None:
@@ -125,3 +138,30 @@ def find_base(memory: Memory, request: Request) -> Read | Apply:
             is_asked = seen.tick > memory.was_noticed(request)
             return Apply(number, seen.manifest) if is_asked else Read((number,))
     return Apply(-1, "")
+
+
+def _named_base(memory: Memory, request: Request, base: Base) -> Read | Apply | Fail:
+    number, noticed = base.version, memory.was_noticed(request)
+    seen = memory.seen.get(number)
+    if seen is None and memory.was_absent_after(number, noticed):
+        return _other_base(request, number, "is not there")
+    if seen is None or seen.tick <= noticed:
+        return Read((number,))
+    if seen.deleted:
+        name = request.lane.name
+        return Fail(
+            "NotFoundError",
+            f"v{number} of {name!r}, which this changes, was deleted\n"
+            "  Make a draft of another version, or log all files in a new Artifact.",
+        )
+    if seen.manifest != base.manifest:
+        return _other_base(request, number, "is another one by now")
+    return Apply(number, base.manifest)
+
+
+def _other_base(request: Request, number: int, what: str) -> Fail:
+    return Fail(
+        "StoreDamaged",
+        f"v{number} of {request.lane.name!r}, which this changes, {what}\n"
+        f"  Put the store back as it was, then: wherry retry {request.id}. Or make a draft of another version.",
+    )

@@ -32,6 +32,7 @@ from wherryd.log import get_logger
 from wherryd.model import Lane, RequestKind, State
 from wherryd.news import News, Watch
 from wherryd.nudge import Nudge
+from wherryd.progress import Progress
 from wherryd.queue.base import Filter, Queue, Request
 from wherryd.registry.base import Identity, Registry
 from wherryd.stores.base import WriteConflict
@@ -66,6 +67,7 @@ class Committer:
         gatherer: makes out what the parts of drafts come to.
         note_defect: is told of exceptions that nobody expected.
         doubts: shared with whoever else uses the stores.
+        progress: is told how far changes are applied.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Committer:
         gatherer: Gatherer,
         note_defect: NoteDefect = note_defect,
         doubts: Doubts | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._queue = queue
         self._gatherer = gatherer
@@ -87,6 +90,7 @@ class Committer:
         self._nudges: defaultdict[str, Nudge] = defaultdict(Nudge)
         self._doubts = doubts or Doubts()
         self._looker = Looker(queue, clock)
+        self._applier = Applier(queue, gatherer.writer_for, progress)
         self._working: dict[Lane | int, _Work] = {}  # of a lane; of an upsert's row
         self._resting: Counter[str] = Counter()  # addresses at which a lane is being restarted
         self._naming: set[Lane] = set()
@@ -255,7 +259,7 @@ class Committer:
                 pauses,
                 self._looker,
                 Finisher(registry, self._queue, self._gatherer),
-                Applier(self._queue, self._gatherer.writer_for),
+                self._applier,
                 self._note_defect,
                 self._doubts,
             )

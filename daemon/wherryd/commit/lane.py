@@ -136,6 +136,12 @@ class Memory:
         """The store still has all that the request names."""
         self._whole = request.row, now
 
+    def applied(self, request: Request, took_s: float) -> None:
+        """Its changes were applied, which may take long: what was whole before is so after it."""
+        row, at = self._whole
+        if row == request.row:
+            self._whole = row, at + took_s
+
     def lost(self) -> None:
         """The store has lost something: the type's claim may be gone as well."""
         self.broken()
@@ -215,10 +221,10 @@ class Memory:
         """Whether the store was found to be the one we know within the last 60 s, with no error since."""
         return self._confirmed_at is not None and now - self._confirmed_at < FRESH_S
 
-    def is_whole(self, request: Request, now: float) -> bool:
-        """Whether the store was found to have all that the request names, within the last 60 s."""
+    def is_whole(self, request: Request, now: float, lasts_s: float = FRESH_S) -> bool:
+        """Whether the store was found to have all that the request names, so long ago at most."""
         row, at = self._whole
-        return row == request.row and now - at < FRESH_S
+        return row == request.row and now - at < lasts_s
 
     def version_of(self, request: Request) -> int | None:
         """The version that bears the request's id, as far as was read."""
@@ -281,9 +287,15 @@ def confirm(memory: Memory, now: float) -> Stop | Confirm | None:
     return None if memory.is_fresh(now) else Confirm()
 
 
-def is_whole(memory: Memory, request: Request, now: float, today: float) -> bool:
-    """Whether the store has all that the request names, as far as that need be known (rule 6)."""
-    return is_recent(request.sent_since, today) or memory.is_whole(request, now)
+def is_whole(
+    memory: Memory, request: Request, now: float, today: float, lasts_s: float = FRESH_S
+) -> bool:
+    """Whether the store has all that the request names, as far as that need be known (rule 6).
+
+    Args:
+        lasts_s: for how long a look at it counts.
+    """
+    return is_recent(request.sent_since, today) or memory.is_whole(request, now, lasts_s)
 
 
 def _is_whole(memory: Memory, request: Request, step: Step, now: float, today: float) -> bool:

@@ -109,18 +109,31 @@ def _age_of_claim(claim: Claim) -> tuple[str, str]:
 
 
 class Trees:
-    """Whether a path lies below another that is a file; paths come by their UTF-8 bytes."""
+    """Whether a path lies below another that is a file; paths come by their UTF-8 bytes.
+
+    Only the last file with which the path begins need be looked at: what that one lies below was found when
+    it came, and what else is shorter goes on in it as in the path.
+    """
 
     def __init__(self) -> None:
-        self._above: list[str] = []
+        self._begun: list[
+            tuple[str, str | None]
+        ] = []  # each begins with the one before; what it lies below
 
     def file_above(self, path: str) -> str | None:
-        """The entry below which this path would lie; None where there is none."""
-        while self._above and not path.startswith(self._above[-1]):
-            self._above.pop()
-        found = next((each for each in self._above if path.startswith(f"{each}/")), None)
-        self._above.append(path)
+        """As ``above``; the path is a file itself."""
+        found = self.above(path)
+        self._begun.append((path, found))
         return found
+
+    def above(self, path: str) -> str | None:
+        """The file below which this path would lie; None where there is none."""
+        while self._begun and not path.startswith(self._begun[-1][0]):
+            self._begun.pop()
+        if not self._begun:
+            return None
+        last, above = self._begun[-1]
+        return last if path.startswith("/", len(last)) else above
 
 
 def merged_metadata(parts: Sequence[DraftPart], own: Mapping[str, Any]) -> dict[str, Any]:

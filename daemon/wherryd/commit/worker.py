@@ -284,6 +284,8 @@ class LaneWorker:
         ]
         for number, stored in zip(numbers, found, strict=True):
             self._memory.read(number, stored, tick)
+        if head.base is not None:
+            await self._learn()  # else what was read of deleted versions is forgotten each time
         if bare:
             refusal = StoreUnavailable(
                 f"{self._lane.store} refuses v{bare[0]}, and has nothing there"
@@ -307,14 +309,20 @@ class LaneWorker:
         return msgspec.structs.replace(head, state=State.SENDING, number=number, record=record)
 
     async def _apply(self, step: Apply, head: Request) -> Request:
-        made = await self._applier.apply(step, head, self._registry, self._known.store_id)
+        begun, store_id = self._clock.monotonic(), self._known.store_id
+        before = self._applied.before(head, begun)
+        made = await self._applier.apply(step, head, self._registry, store_id, before)
         if isinstance(made, Fail):
             await self._queue.fail(head.row, made.error, made.reason)
             raise WrongState("failed")
-        self._applied.note(made, step, self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._applied.note(made, step, now, before)
+        self._memory.applied(head, now - begun)
         return made
 
     async def _apply_again(self, head: Request) -> Request:
+        """The number is known before it is let go of: else a store put back would get it with other bytes."""
+        await self._learn()
         _BEFORE_AGAIN()
         await self._queue.apply_again(head.row)
         return msgspec.structs.replace(head, state=State.UPLOADED, number=None, record=None)

@@ -341,8 +341,12 @@ class Queue(Protocol):
         """Those of the requests that ``entries_in_place`` gives entries of."""
         ...
 
-    async def removed(self, row: int, paths: Sequence[str]) -> set[str]:
-        """Those of the paths that a request takes out of its base."""
+    async def removed(self, row: int, after: str | None = None, limit: int = 1000) -> list[str]:
+        """Paths that a request takes out of its base, sorted, from the first above ``after``."""
+        ...
+
+    async def was_found(self, row: int, path: str) -> bool:
+        """Whether a lookup led to an entry of the request; else the client sent it."""
         ...
 
     async def ahead(self, row: int) -> int:

@@ -115,9 +115,16 @@ def rows_in_place(db: sqlite3.Connection, rows: Sequence[int], spool: str) -> se
     return {one["row"] for one in found}
 
 
-def removed(db: sqlite3.Connection, row: int, paths: Sequence[str]) -> set[str]:
-    """Those of the paths that a request takes out of its base."""
-    return {found["path"] for found in all_rows(db, "removed", row=row, paths=json([*paths]))}
+def removed(db: sqlite3.Connection, row: int, after: str | None, limit: int) -> list[str]:
+    """Paths that a request takes out of its base, sorted, above ``after``."""
+    found = all_rows(db, "removed", row=row, after=after or "", limit=limit)
+    return [one["path"] for one in found]
+
+
+def was_found(db: sqlite3.Connection, row: int, path: str) -> bool:
+    """Whether a lookup led to an entry of the request."""
+    there = one_row(db, "found_entry", row=row, path=path)
+    return there is not None and there["lookup"] is not None
 
 
 def folders(db: sqlite3.Connection) -> set[str]:

@@ -270,8 +270,7 @@ WHERE EXISTS (
 );
 
 -- name: removed
-SELECT removed.path FROM json_each(:paths) AS wanted CROSS JOIN removed
-    ON removed.row = :row AND removed.path = wanted.value;
+SELECT path FROM removed WHERE row = :row AND path > :after ORDER BY path LIMIT :limit;
 
 -- name: in_line_before
 SELECT count(*) AS ahead FROM requests

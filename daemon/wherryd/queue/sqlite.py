@@ -225,9 +225,12 @@ class SqliteQueue:
     async def rows_in_place(self, rows: Sequence[int], spool: str) -> set[int]:
         return await self._read(partial(looks.rows_in_place, rows=rows, spool=spool))
 
-    async def removed(self, row: int, paths: Sequence[str]) -> set[str]:
-        ask = self._look if len(paths) <= _FEW_ROWS else self._read
-        return await ask(partial(looks.removed, row=row, paths=paths))
+    async def removed(self, row: int, after: str | None = None, limit: int = 1000) -> list[str]:
+        look = partial(looks.removed, row=row, after=after)
+        return await self._some(look, limit)
+
+    async def was_found(self, row: int, path: str) -> bool:
+        return await self._look(partial(looks.was_found, row=row, path=path))
 
     async def ahead(self, row: int) -> int:
         return await self._read(partial(looks.ahead, row=row))

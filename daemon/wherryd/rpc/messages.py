@@ -121,11 +121,13 @@ def _draft_of(header: pb.LogHeader) -> tuple[RequestKind, str]:
 
 def _base_of(header: pb.LogHeader, store: str, default_store: str) -> Base:
     """What a request changes: nothing is fetched or sent for it, so it lies in the same project and store."""
+    base = header.base
     if header.kind:
         raise ProtocolError(f"a request of the kind {header.kind!r} has no base")
-    base = header.base
-    if not base.manifest:
+    if not base.ByteSize():  # whichever version comes before its own
         return Base()
+    if not _DIGEST.fullmatch(base.manifest) or not 0 <= base.version <= _MOST:
+        raise ProtocolError(f"v{base.version} with the manifest {base.manifest!r} is no version")
     there = store_of(base.store, default_store), base.project
     if there != (store, header.project):
         raise UsageError(
@@ -133,8 +135,6 @@ def _base_of(header: pb.LogHeader, store: str, default_store: str) -> Base:
             f" project {header.project!r} of {store}.",
             hint="Log it in the project and store of that version, or download that and add its files.",
         )
-    if not _DIGEST.fullmatch(base.manifest) or not 0 <= base.version <= _MOST:
-        raise ProtocolError(f"v{base.version} with the manifest {base.manifest!r} is no version")
     return Base(base.version, base.manifest)
 
 
@@ -263,8 +263,11 @@ def state_message(request: Request, done_bytes: int | None, ahead: int) -> pb.Re
         done_bytes: of the step that is under way; None where none is.
         ahead: requests before it in its lane.
     """
+    size = request.size
     if done_bytes is None:
-        done_bytes = request.size if request.state in _SENT else 0
+        done_bytes = size if request.state in _SENT else 0
+    elif request.state is State.UPLOADED:  # what its changes come to is more than they are
+        size = max(size, done_bytes)
     return pb.RequestState(
         request_id=request.id,
         project=request.lane.project,
@@ -277,8 +280,8 @@ def state_message(request: Request, done_bytes: int | None, ahead: int) -> pb.Re
         version=-1 if request.version is None else request.version,
         digest=request.digest or "",
         entries=request.entries,
-        size=request.size,
-        bytes_done=min(done_bytes, request.size),
+        size=size,
+        bytes_done=min(done_bytes, size),
         error=request.error,
         reason=request.reason,
         next_try=time_text(request.next_try),

@@ -50,6 +50,7 @@ class Recorder:
         self.home = home
         self.logged: list[Logged] = []
         self.removed: dict[str, list[str]] = {}  # paths taken out, by request id
+        self.lookups: dict[str, list[pb.Lookup]] = {}  # by request id
         self.cut = 0  # Log streams that did not come to their end
         self.noted: list[pb.NoteRunRequest] = []
         self.runs: list[pb.RunState] = []
@@ -141,7 +142,7 @@ class Recorder:
 
     def log(self, messages: Iterator[pb.LogMessage]) -> pb.LogReply:
         header, entries, batches, ended = pb.LogHeader(), list[pb.Entry](), 0, False
-        removed: list[str] = []
+        removed, lookups = list[str](), list[pb.Lookup]()
         try:
             for message in messages:
                 match message.WhichOneof("part"):
@@ -149,6 +150,7 @@ class Recorder:
                         header, entries = message.whole.header, [*message.whole.entries.entries]
                         batches = bool(entries)
                         removed = [*message.whole.removed.paths]
+                        lookups = [*message.whole.lookups.lookups]
                         assert message.whole.end.entries == len(entries)
                         assert message.whole.end.removed == len(removed)
                         ended = True
@@ -157,6 +159,8 @@ class Recorder:
                     case "entries":
                         entries += message.entries.entries
                         batches += 1
+                    case "lookups":
+                        lookups += message.lookups.lookups
                     case "removed":
                         removed += message.removed.paths
                     case "end":
@@ -170,6 +174,7 @@ class Recorder:
             raise Refusal("ProtocolError", "cut")
         with self._changed:
             self.removed[header.request_id] = removed
+            self.lookups[header.request_id] = lookups
             self._take(Logged(header, entries, batches))
         return pb.LogReply(
             request_id=header.request_id, place=0 if header.offline else len(self.logged)

@@ -89,10 +89,9 @@ def test_a_draft_shows_something_else(draft: wherry.Artifact, tmp_path: Path) ->
     draft.remove("far")
     assert draft.digest != before
     folder = Path(draft.download(tmp_path / "there"))
-    there = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.*")}
-    there |= {path: (folder / path).read_bytes() for path in ("a", "dir/c", "dir/d")}
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    there = {str(file.relative_to(folder)): file.read_bytes() for file in files}
     assert there == {"a": b"1", "dir/c": b"333", "dir/d": b"4444"}
-    assert not (folder / "dir/b").exists()
     one = draft.get_entry("dir/c").download(str(tmp_path / "one"))
     assert Path(one).read_bytes() == b"333"
 
@@ -146,6 +145,57 @@ def test_a_reference_that_stays_is_never_looked_at_again(
     again.add_reference(local.as_uri())
     log(again)
     assert recorder.logged[0].paths == ["local"] and removed_by(recorder) == []
+
+
+def test_what_a_lookup_leads_to_replaces_what_was_removed(
+    draft: wherry.Artifact, recorder: Recorder
+) -> None:
+    """What was removed, and is looked up anew, is taken out: else it would be as what stays to the daemon."""
+    draft.remove("far")
+    draft.add_reference("https://h/x", name="far")
+    log(draft)
+    assert recorder.logged[0].paths == [] and removed_by(recorder) == ["far"]
+
+
+def test_keys_of_a_bucket_have_no_draft(recorder: Recorder, tmp_path: Path) -> None:
+    """An object of a bucket may be called as others' folder; what is added may not."""
+    put(recorder, {})
+    for path in ("data", "data/x"):
+        reference = pb.Reference(uri=f"s3://b/{path}", checksum=True)
+        recorder.manifest.append(pb.Entry(path=path, digest="etag:1", size=1, reference=reference))
+    recorder.versions[0].entries = 2
+    found = wherry.Api({"project": "cats"}).artifact("data:v0")
+    draft = found.new_draft()
+    draft.remove("data/x")
+    log(draft)
+    assert removed_by(recorder) == ["data/x"]
+    draft = found.new_draft()
+    (tmp_path / "y").touch()
+    draft.add_file(tmp_path / "y", "data/y")
+    with pytest.raises(errors.PathTaken, match="data/y"):
+        log(draft)
+
+
+def test_a_deleted_version_has_a_draft(recorder: Recorder) -> None:
+    """A version that this program has deleted is not there to be changed."""
+    put(recorder, FILES)
+    found = wherry.Api({"project": "cats"}).artifact("data:v0")
+    found.delete()
+    with pytest.raises(errors.ArtifactStateError, match="was deleted"):
+        found.new_draft()
+
+
+def test_a_bucket_below_a_folder_is_kept(recorder: Recorder) -> None:
+    """A folder is removed with the references in it that nobody has looked up; a bad path removes nothing."""
+    made = wherry.Artifact("data", "dataset", incremental=True)
+    for name in ("dir/deep", "dir", "dir-2", "x"):
+        made.add_reference(f"s3://bucket/{name}", name=name)
+    with pytest.raises(errors.BadPath):
+        made.remove("x/.")
+    made.remove("dir")
+    log(made)
+    names = [each.name for each in recorder.lookups[recorder.logged[0].header.request_id]]
+    assert names == ["dir-2", "x"] and removed_by(recorder) == ["dir"]
 
 
 def test_changes_are_part_of_a_distributed_draft(draft: wherry.Artifact) -> None:

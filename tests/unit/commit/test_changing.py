@@ -7,14 +7,14 @@ import pytest
 
 from tests.unit.commit.test_lane import ACCEPTED, NOW, STORE, memory_with, request_of, stored
 from wherryd.commit.changing import LOOKED_S, Applied, Apply, ApplyAgain, ChangeStep, decide_change
-from wherryd.commit.lane import Attempt, Confirm, LookAgain, Memory, Put, Read, Settle
+from wherryd.commit.lane import Attempt, Confirm, Fail, LookAgain, Memory, Put, Read, Settle
 from wherryd.model import Base, State
 from wherryd.queue.base import Request
 
 #: Changes to the version before.
 OPEN = Base()
 #: Changes to v0, for ever.
-FIXED = Base(0, "sha256:v0")
+FIXED = Base(0, "m")
 
 
 def step(
@@ -78,8 +78,67 @@ def test_a_draft_is_applied_to_another_version() -> None:
     """A draft of a version changes that one, whatever came after it."""
     request = request_of(base=FIXED)
     memory = memory_with("x", "y", request=request)
-    assert step(memory, request) == Apply(0, "sha256:v0")
-    assert step(memory, request, applied_to(request, 0, "sha256:v0")) == Attempt(2)
+    reread(memory, 0)
+    assert step(memory, request) == Apply(0, "m")
+    assert step(memory, request, applied_to(request, 0)) == Attempt(2)
+
+
+def test_a_draft_of_a_version_that_was_not_looked_at() -> None:
+    """A version that is named is asked for after the request was accepted, and is what it was then."""
+    request = request_of(base=FIXED)
+    memory = memory_with("x", request=request)
+    assert step(memory, request) == Read((0,))
+    reread(memory, 0, deleted=True)
+    deleted = step(memory, request)
+    assert isinstance(deleted, Fail) and deleted.error == "NotFoundError"
+    assert "v0 of 'a', which this changes, was deleted" in deleted.reason
+    other = request_of(base=Base(0, "of before"))
+    memory = memory_with("x", request=other)
+    reread(memory, 0)
+    another = step(memory, other)
+    assert isinstance(another, Fail) and another.error == "StoreDamaged"
+
+
+def test_a_draft_of_nothing_waits_for_ever() -> None:
+    """A version above the highest is asked for, once, and is nothing."""
+    request = request_of(base=Base(7, "m"))
+    memory = memory_with("x", request=request)
+    assert step(memory, request) == Read((7,))
+    memory.read(7, None, memory.ask())
+    nothing = step(memory, request)
+    assert (
+        isinstance(nothing, Fail)
+        and "v7 of 'a', which this changes, is not there" in nothing.reason
+    )
+
+
+def test_what_was_looked_at_before_is_asked_for_again() -> None:
+    """What a request was made into counts for the next time, as long as the first look; no other's does."""
+    request = request_of(base=OPEN)
+    made = applied_to(request, 0)
+    assert made.before(request, NOW) == "sha256:m"
+    assert made.before(msgspec.structs.replace(request, row=2), NOW) == ""
+    again = msgspec.structs.replace(request, manifest="sha256:again")
+    made.note(again, Apply(1, "m"), NOW + 500.0, "sha256:m")
+    assert made.before(again, NOW + 500.0) == "sha256:again"
+    assert made.before(again, NOW + LOOKED_S) == ""
+    assert not made.is_done(again, Apply(1, "m"), NOW + LOOKED_S)
+
+
+def test_two_looks_that_outlast_each_other() -> None:
+    """The time that applying takes does not count for what the request names itself; nor does a minute."""
+    request = request_of(base=OPEN, sent_since=None)
+    memory = memory_with("x", request=request)
+    reread(memory, 0, content="other")
+    memory.whole(request, NOW)
+    memory.applied(request, 5 * LOOKED_S)
+    later = NOW + 5 * LOOKED_S + 61.0
+    memory._confirmed_at = later
+    made = applied_to(request, 0, now=later)
+    assert step(memory, request, made, later) == Attempt(1)
+    memory.broken()
+    memory._confirmed_at = later
+    assert step(memory, request, made, later) == LookAgain()
 
 
 def test_what_was_applied_to_another_base_is_tried() -> None:

@@ -105,6 +105,7 @@ def test_the_order_of_a_listing_counts(claims: list[tuple[DraftPart, bytes]]) ->
         (["a", "ab/c", "b"], {}),
         (["a/b", "a/b-c", "a/b/c/d", "a/c"], {"a/b/c/d": "a/b"}),
         (["é", "é/x"], {"é/x": "é"}),
+        (["a", "a/b", "a/b-c", "a/c"], {"a/b": "a", "a/b-c": "a", "a/c": "a"}),
     ],
 )
 def test_a_file_lies_below_a_file(paths: list[str], clash: dict[str, str]) -> None:
@@ -112,6 +113,21 @@ def test_a_file_lies_below_a_file(paths: list[str], clash: dict[str, str]) -> No
     trees = Trees()
     found = {path: trees.file_above(path) for path in sorted(paths, key=str.encode)}
     assert {path: above for path, above in found.items() if above} == clash
+
+
+def test_files_whose_names_grow_take_ever_longer() -> None:
+    """What a hostile manifest has, a name that is longer by a letter in each line, costs no more for that."""
+    trees, asked = Trees(), 0
+
+    class Path(str):  # noqa: SLOT000 - a test's
+        def startswith(self, *given: object) -> bool:
+            nonlocal asked
+            asked += 1
+            return super().startswith(*given)  # type: ignore[arg-type]
+
+    for n in range(1, 2000):
+        assert trees.file_above(Path("a" * n)) is None
+    assert asked < 3 * 2000
 
 
 def test_words_of_parts_are_lost() -> None:
