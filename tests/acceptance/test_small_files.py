@@ -99,7 +99,7 @@ def _puts(chaos: Chaos) -> Counter[str]:
 # ── ten thousand ───────────────────────────────────────────────────────────────────────────────
 @pytest.mark.xdist_group("seaweed")
 def test_ten_thousand_files_take_as_many_requests(tmp_path: Path, seaweed: Seaweed) -> None:
-    """10,000 files of 4 KiB are three to five PUTs, one commit, a record of the run; counted on their way."""
+    """10,000 files of 4 KiB are three to five PUTs, one commit, records of the run; counted on their way."""
     place = bucket(seaweed)
     with Chaos(seaweed.port) as chaos:
         address = place.address.replace(str(seaweed.port), str(chaos.port))
@@ -110,8 +110,9 @@ def test_ten_thousand_files_take_as_many_requests(tmp_path: Path, seaweed: Seawe
     puts = [line.split()[1] for line in chaos.asked if line.startswith("PUT ")]
     commits = [key for key in puts if "/versions/" in key]
     runs = [key for key in puts if "/p/runs/" in key]
-    assert (len(commits), len(runs)) == (1, 1), puts
-    assert 3 <= len(puts) - 2 <= 5, puts
+    assert len(commits) == 1, puts
+    assert 1 <= len(runs) <= 2, puts  # when it has gone on for two seconds, and at its end
+    assert 3 <= len(puts) - 1 - len(runs) <= 5, puts
     (record,) = records(place.objects, "p", "many")
     assert record["entries"] == sum(1 for _ in files(place.objects, "p", record)) == 10_000
 
