@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import msgspec
 
 from wherry.errors import BadName
 from wherry.wire.names import is_version, parse_artifact_ref
-from wherryd.lineage.runs import KnownRun, describe_run
+from wherryd.lineage.runs import KnownRun, describe_runs
 from wherryd.model import NoteKind
 
 #: So many versions are told at once.
 MOST = 10_000
+#: After so many questions about single versions, all is read in one.
+_MANY = 1_000
 
 
 class Version(msgspec.Struct, frozen=True, order=True):
@@ -103,7 +105,7 @@ def trace(db: sqlite3.Connection, start: Version, depth: int = 0, most: int = MO
         walk.link(version)
     nodes = [walk.node(version) for version in walk.steps]
     edges = [edge for edge in walk.edges if edge.version in walk.steps]
-    runs = [describe_run(db, key.project, key.run_id) for key in walk.runs]
+    runs = describe_runs(db, [(key.project, key.run_id) for key in walk.runs])
     return Graph(nodes, runs, edges, walk.truncated)
 
 
@@ -117,6 +119,8 @@ class _Walk:
         self.runs: dict[RunKey, None] = {}
         self.edges: dict[Edge, None] = {}
         self.truncated = False
+        self._asked = 0
+        self._links: dict[tuple[str, str], list[RunKey]] | None = None
         self._rows: dict[Version, sqlite3.Row | None] = {}
         self._sources_of: defaultdict[Version, dict[Version, None]] = defaultdict(dict)
 
@@ -206,10 +210,21 @@ class _Walk:
         row: sqlite3.Row | None = self._db.execute(sql, _values(version)).fetchone()
         return row
 
-    def _linked(self, kind: NoteKind, value: str) -> Iterator[RunKey]:
+    def _linked(self, kind: NoteKind, value: str) -> Iterable[RunKey]:
+        """The runs that have used a version, say: asked for one by one, or, where that is often, all at once."""
+        self._asked += 1
+        if self._asked > _MANY:
+            self._links = self._links or self._read_links()
+            return self._links.get((str(kind), value), ())
         sql = "SELECT DISTINCT project, run_id FROM run_links WHERE kind = ? AND value = ?"
-        for row in self._db.execute(sql, (str(kind), value)).fetchall():
-            yield RunKey(*row)
+        return [RunKey(*row) for row in self._db.execute(sql, (str(kind), value))]
+
+    def _read_links(self) -> dict[tuple[str, str], list[RunKey]]:
+        links: dict[tuple[str, str], list[RunKey]] = {}
+        sql = "SELECT DISTINCT kind, value, project, run_id FROM run_links"
+        for kind, value, *run in self._db.execute(sql):
+            links.setdefault((kind, value), []).append(RunKey(*run))
+        return links
 
     def _edge(self, version: Version, run: RunKey, *, used: bool) -> None:
         self.runs[run] = None

@@ -6,12 +6,15 @@ Owns: what the records of one run come to, what a run has logged and used. Does 
 from __future__ import annotations
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from wherryd.model import NoteKind, RunFacts, RunInfo, RunRecord
 
+#: So many runs at once: their records are read in one.
+_MANY = 500
 _RECORD = msgspec.json.Decoder(RunRecord)
 _RUN = msgspec.json.Decoder(RunInfo)
 
@@ -50,10 +53,28 @@ def merged(records: Sequence[RunRecord], others: Iterable[RunInfo]) -> RunFacts:
     )
 
 
-def describe_run(db: sqlite3.Connection, project: str, run_id: str) -> KnownRun:
-    """Tell what a run is; what it has logged and used is left out."""
-    sql = "SELECT body FROM run_records WHERE project = ? AND run_id = ?"
-    records = [_RECORD.decode(body) for (body,) in db.execute(sql, (project, run_id))]
+def describe_runs(db: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> list[KnownRun]:
+    """Tell what runs are, given by projects and ids; what they have logged and used is left out."""
+    if len(keys) < _MANY:
+        return [describe_run(db, *key) for key in keys]
+    bodies: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
+    for project, run_id, body in db.execute("SELECT project, run_id, body FROM run_records"):
+        bodies[project, run_id].append(body)
+    return [describe_run(db, *key, bodies=bodies[key]) for key in keys]
+
+
+def describe_run(
+    db: sqlite3.Connection, project: str, run_id: str, bodies: Iterable[bytes] | None = None
+) -> KnownRun:
+    """Tell what a run is; what it has logged and used is left out.
+
+    Args:
+        bodies: of its records, if they were read already.
+    """
+    if bodies is None:
+        sql = "SELECT body FROM run_records WHERE project = ? AND run_id = ?"
+        bodies = [body for (body,) in db.execute(sql, (project, run_id))]
+    records = [_RECORD.decode(body) for body in bodies]
     sql = (
         "SELECT created, run FROM versions INDEXED BY versions_by_run"
         " WHERE project = ? AND run_id = ? AND deleted = 0 ORDER BY created LIMIT 1"
@@ -95,7 +116,7 @@ def list_runs(
         {"project": project},
     ).fetchall()
     wanted = [run_id for (run_id,) in found if not ids or run_id in ids]
-    runs = [describe_run(db, project, run_id) for run_id in wanted]
+    runs = describe_runs(db, [(project, run_id) for run_id in wanted])
     chosen = [run for run in runs if not group or run.facts.run.group == group]
     return find_runs(db, [(project, run.facts.run.id) for run in chosen])
 
