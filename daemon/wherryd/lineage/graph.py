@@ -211,7 +211,7 @@ class _Walk:
         return row
 
     def _linked(self, kind: NoteKind, value: str) -> Iterable[RunKey]:
-        """The runs that have used a version, say: asked for one by one, or, where that is often, all at once."""
+        """The runs that have used a version, say: asked for one by one; where that is often, all at once."""
         self._asked += 1
         if self._asked > _MANY:
             self._links = self._links or self._read_links()
