@@ -121,12 +121,12 @@ def finish(endings: Sequence[Ending]) -> None:
         failures += not_visible(watched, group, why)
         if rules.timeout_s is None:
             tell_left(watched, group, why)
+            if not why and not recorded:
+                say("left to the daemon: what the run has used, and that it has ended.")
         else:
             failures += not_committed(watched, group, why)
             if not why and not recorded:
                 failures.append(not_recorded(group))
-        if rules.timeout_s is None and not why and not recorded:
-            say("left to the daemon: what the run has used, and that it has ended.")
     _raise(failures, stop)
 
 

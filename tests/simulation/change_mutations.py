@@ -9,7 +9,7 @@ import msgspec
 
 from tests.simulation.mutations import Applied, mutation
 from wherry.wire.canonical import content_digest
-from wherryd.commit import changing, worker
+from wherryd.commit import changing, lane, worker
 from wherryd.commit.applying import Applier
 from wherryd.commit.changing import Apply, ApplyAgain, ChangeStep
 from wherryd.commit.lane import Memory, Seen
@@ -42,7 +42,7 @@ def _not_again() -> Applied:
 
     def decide(memory: Memory, applied: Any, request: Request, *rest: Any) -> ChangeStep:
         step = original(memory, applied, request, *rest)
-        return changing._to_number(memory, request) if isinstance(step, ApplyAgain) else step
+        return lane.to_number(memory, request) if isinstance(step, ApplyAgain) else step
 
     with patch.object(worker, "decide_change", decide):
         yield

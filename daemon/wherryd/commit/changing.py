@@ -15,18 +15,17 @@ import msgspec
 
 from wherryd.commit.lane import (
     READ_AT_ONCE,
-    Attempt,
     Fail,
     LookAgain,
     Memory,
     Read,
     Step,
     claim,
-    compare,
     confirm,
     is_whole,
     next_number,
     settle_attempt,
+    to_number,
 )
 from wherryd.model import Base, State
 from wherryd.queue.base import Request
@@ -102,7 +101,7 @@ def decide_change(
         step = settle_attempt(memory, request) or next_number(memory, request, store_id)
         if step is not None:
             return step
-        return _to_number(memory, request) if request.base.manifest else ApplyAgain()
+        return to_number(memory, request) if request.base.manifest else ApplyAgain()
     step = claim(memory, request) or next_number(memory, request, store_id)
     if step is not None:
         return step
@@ -111,14 +110,7 @@ def decide_change(
     base = find_base(memory, request)
     if not isinstance(base, Apply) or not applied.is_done(request, base, now):
         return base
-    return _to_number(memory, request)
-
-
-def _to_number(memory: Memory, request: Request) -> Step:
-    """Compared, and tried, as it is: what its changes came to."""
-    if memory.highest < 0:
-        return Attempt(0)
-    return compare(memory, request) or Attempt(memory.highest + 1)
+    return to_number(memory, request)
 
 
 def find_base(memory: Memory, request: Request) -> Read | Apply | Fail:

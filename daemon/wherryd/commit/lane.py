@@ -335,12 +335,14 @@ def settle_attempt(memory: Memory, request: Request) -> Step | None:
 
 def _next(memory: Memory, request: Request, store_id: str) -> Step:
     """Compared or tried only when no record can be ours."""
-    step = next_number(memory, request, store_id)
-    if step is not None:
-        return step
+    return next_number(memory, request, store_id) or to_number(memory, request)
+
+
+def to_number(memory: Memory, request: Request) -> Step:
+    """Compare a request with the highest number, which was read and is not its own, or try the next one."""
     if memory.highest < 0:
         return Attempt(0)
-    return compare(memory, request) or Attempt(memory.highest + 1)
+    return _compare(memory, request) or Attempt(memory.highest + 1)
 
 
 def next_number(memory: Memory, request: Request, store_id: str) -> Settle | Read | None:
@@ -358,7 +360,7 @@ def next_number(memory: Memory, request: Request, store_id: str) -> Settle | Rea
     return None
 
 
-def compare(memory: Memory, request: Request) -> Step | None:
+def _compare(memory: Memory, request: Request) -> Step | None:
     """Same content, same version (rule 3): not deleted, seen since accepted, and still the highest."""
     top = memory.seen[memory.highest]
     if top.deleted or top.content != request.content:

@@ -15,7 +15,7 @@ from wherryd.queue import run_notes
 from wherryd.queue.base import RUNS, Accepted, Known, NewRequest, WrongState
 from wherryd.queue.group import Changed
 from wherryd.queue.knowledge import known, store_id
-from wherryd.queue.queries import all_rows, change, one_row
+from wherryd.queue.queries import Value, all_rows, change, one_row
 from wherryd.queue.rows import Head, head_of, json, lane_values, request_values, strings
 
 #: Nothing of the request can be in the store yet.
@@ -132,17 +132,19 @@ def link(
 def prepared(db: sqlite3.Connection, row: int, manifest: Manifest, content: str) -> Changed[None]:
     """accepted → prepared."""
     request = head(db, row, State.ACCEPTED)
-    change(
-        db,
-        "set_prepared",
-        row=row,
-        manifest=manifest.manifest,
-        digest=manifest.digest,
-        content=content,
-        entries=manifest.entries,
-        size=manifest.size,
-    )
+    change(db, "set_prepared", row=row, **_made(manifest, content))
     return entered(State.PREPARED, request)
+
+
+def _made(manifest: Manifest, content: str) -> dict[str, Value]:
+    """What making a request's manifest found out, as values for a query."""
+    return {
+        "manifest": manifest.manifest,
+        "digest": manifest.digest,
+        "content": content,
+        "entries": manifest.entries,
+        "size": manifest.size,
+    }
 
 
 def plan_again(db: sqlite3.Connection, row: int) -> Changed[None]:
@@ -199,16 +201,7 @@ def _refuse_other_bytes(db: sqlite3.Connection, request: Head, number: int, reco
 def applied(db: sqlite3.Connection, row: int, manifest: Manifest, content: str) -> Changed[None]:
     """uploaded → uploaded: what its changes come to."""
     request = _with_base(db, row, State.UPLOADED)
-    change(
-        db,
-        "set_applied",
-        row=row,
-        manifest=manifest.manifest,
-        digest=manifest.digest,
-        content=content,
-        entries=manifest.entries,
-        size=manifest.size,
-    )
+    change(db, "set_applied", row=row, **_made(manifest, content))
     return Changed(None, (request.id,))
 
 

@@ -8,15 +8,17 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import HandClock
+from tests.unit.daemon.stored import version_record
 from wherry.errors import NotFoundError
 from wherryd.lineage.graph import Edge, Graph, RunKey, Version, trace, version_of
 from wherryd.lineage.runs import find_run, merged, users_of
 from wherryd.lineage.tracer import Tracer
-from wherryd.model import RunInfo, RunRecord, Tombstone, VersionRecord
+from wherryd.model import RunInfo, RunRecord, Tombstone
 from wherryd.registry import records
 from wherryd.registry.objects import ObjectRegistry
 from wherryd.stores.base import Object
@@ -56,23 +58,13 @@ class Lab:
         """Put a version's record."""
         version = version_of(label)
         assert version is not None
-        record = VersionRecord(
-            format=1,
-            version=version.number,
+        record = msgspec.structs.replace(
+            version_record(version.number),
             request=request,
             type=version.name,
-            description=None,
-            metadata={},
-            entries=0,
-            size=0,
-            manifest=DIGEST,
-            digest=DIGEST,
-            content=DIGEST,
             run=RunInfo(run),
             inputs=list(inputs),
-            aliases=[],
             created=f"2026-11-23T14:00:{version.number:02}.000Z",
-            client="wherry",
         )
         body = records.encode(record)
         await self.registry.create_version(version.project, version.name, version.number, body)
