@@ -217,8 +217,9 @@ def _tell(state: pb.RequestState, limit_s: float | None, *, waited: bool, as_jso
         )
         raise SystemExit(1)
     if not as_json:
-        done = state.state == "done"
-        output.print_text(states.outcome_text(state) if done else state.request_id)
+        # Unwaited, it is the id even where the version is known by now: scripts hand it to `wait`.
+        known = waited and state.state == "done"
+        output.print_text(states.outcome_text(state) if known else state.request_id)
 
 
 def _download_json(found: Artifact, folder: str) -> dict[str, object]:
