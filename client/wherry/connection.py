@@ -210,12 +210,20 @@ class Connection:
         return self.unary("Hello", self._greeter.request(), HelloReply)
 
     def ask_running(self) -> HelloReply | None:
-        """Ask who is running; None where no daemon is, and none is started."""
-        transport = self._greeter.dial()
-        if transport is None:
-            return None
-        with closing(transport):
-            return self._greeter.hello(transport)
+        """Ask who is running; None where no daemon is, and none is started.
+
+        One that ends before it has answered runs no more; who came after it is asked.
+        """
+        cut_off = CutOff(self.home)
+        while True:
+            transport = self._greeter.dial()
+            if transport is None:
+                return None
+            with closing(transport):
+                try:
+                    return self._greeter.hello(transport)
+                except CommError as error:
+                    cut_off.wait_again(error)
 
     def shut_down(self, why: str, *, if_idle: bool = False) -> bool:
         """Ask a running daemon to leave. Asked once, as the next daemon is not meant.

@@ -254,11 +254,21 @@ def _not_started(command: list[str], what: str, log: Path, begin: int) -> Daemon
     with open(log, "rb") as opened:
         opened.seek(begin)
         said = opened.read().decode(errors="replace").strip().splitlines()[-_LOG_LINES:]
-    lines = "\n    ".join(said) or "(nothing)"
+    lines = "\n    ".join(said) or _why_silent(log)
     return DaemonNotStarted(
         f"The daemon ({' '.join(command)}) {what}. It said in {log}:\n    {lines}",
         hint="Mend what it names, or run `wherryd` in a terminal to see more.",
     )
+
+
+def _why_silent(log: Path) -> str:
+    """A full disk takes no last words either."""
+    try:
+        with open(log, "ab", buffering=0) as opened:
+            opened.write(b"\n")
+    except OSError as error:
+        return f"(nothing, for the log can't be written: {error.strerror})"
+    return "(nothing)"
 
 
 def _has_packages() -> bool:

@@ -23,10 +23,11 @@ def warn_once(text: str, stack_level: int = 3) -> None:
         warnings.warn(text, UserWarning, stacklevel=stack_level)
 
 
-def warn_of_ignored(where: str, names: Iterable[str]) -> None:
+def warn_of_ignored(where: str, names: Iterable[str], stack_level: int = 4) -> None:
     """Warn once of each keyword or setting that is accepted and has no effect."""
     for name in names:
-        warn_once(f"wherry: {where} accepts {name!r} for W&B's sake; it has no effect.", 5)
+        text = f"wherry: {where} accepts {name!r} for W&B's sake; it has no effect."
+        warn_once(text, stack_level)
 
 
 def warn_of_no_registry(call: str) -> None:

@@ -155,7 +155,7 @@ def _settings_of(settings: object) -> dict[str, object]:
     found = settings if isinstance(settings, Mapping) else vars(settings)
     values = {_RENAMED.get(str(name), str(name)): value for name, value in found.items()}
     known = (*Values._fields, *_OF_RUN)
-    warn_of_ignored("Settings", [name for name in values if name not in known])
+    warn_of_ignored("Settings", [name for name in values if name not in known], 5)
     return values
 
 

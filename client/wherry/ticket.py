@@ -6,6 +6,7 @@ and several at once (``finishing``).
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,14 @@ from pathlib import Path
 from wherry import errors
 from wherry import messages as pb
 from wherry.connection import connect
+from wherry.progress import Line, Pace
+from wherry.progress import describe as describe_progress
 
 #: Pause before a daemon that went away is asked again; the first who asks starts the next one.
 PAUSE_S = 0.2
 _LOOK_TIMEOUT_S = 30.0
+#: Unchanged states come again this often, so that a progress line stays alive.
+_TELL_EVERY_S = 2.0
 
 
 class Ticket:
@@ -62,7 +67,7 @@ class Ticket:
         return state if state.state == "done" or state.state == "settled" else None
 
     def wait(self, timeout_s: float | None) -> pb.RequestState:
-        """Return when it has become a version and has its aliases.
+        """Return when it has become a version and has its aliases; tell meanwhile how far it is.
 
         Raises:
             WaitTimeoutError: it has not after ``timeout_s`` seconds; names the stage.
@@ -73,12 +78,16 @@ class Ticket:
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         if not self._is_done():
             self._last = None  # one that failed may have been retried
-        while self._last is None or not self._last.last:
-            left_s = None if end_s is None else end_s - time.monotonic()
-            if left_s is not None and left_s <= 0:
-                self._check_once(timeout_s)
-                break
-            self._follow(left_s)
+        line, pace = Line(sys.stderr, time.monotonic()), Pace()
+        try:
+            while self._last is None or not self._last.last:
+                left_s = None if end_s is None else end_s - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    self._check_once(timeout_s)
+                    break
+                self._follow(left_s, line, pace)
+        finally:
+            line.clear()
         assert self._last is not None
         if self._last.state != "done":
             raise failure(self._last)
@@ -94,20 +103,25 @@ class Ticket:
     def _is_done(self) -> bool:
         return self._last is not None and self._last.state == "done"
 
-    def _follow(self, left_s: float | None) -> None:
+    def _follow(self, left_s: float | None, line: Line, pace: Pace) -> None:
         try:
             for state in self._states(left_s):
                 self._last = state
                 self._check_not_held(state)
+                now_s = time.monotonic()
+                if not state.last and line.is_due(now_s):
+                    line.show(describe_progress([state], pace, now_s), now_s)
         except errors.WaitTimeoutError:
             return
         except errors.CommError as error:
             if is_final(error):
                 raise
+            text = f"wherry: {self._label}: the daemon can't be asked: {error.message}"
+            line.show(text, time.monotonic())
             time.sleep(PAUSE_S if left_s is None else min(PAUSE_S, left_s))
 
     def _states(self, timeout_s: float | None) -> Iterator[pb.RequestState]:
-        request = pb.WaitRequest(request_ids=[self.request_id])
+        request = pb.WaitRequest(request_ids=[self.request_id], every_s=_TELL_EVERY_S)
         return connect(self.home).server_stream(
             "Wait", request, pb.RequestState, timeout_s=timeout_s
         )

@@ -47,15 +47,19 @@ class News:
 
     @contextmanager
     def watch(self, *topics: Hashable) -> Iterator[Watch]:
-        """Watch topics; the watch starts woken, so that the first look misses nothing."""
+        """Watch topics; the watch starts woken, so that the first look misses nothing.
+
+        A topic may be named twice.
+        """
         watch = Watch()
         watch.wake()
-        for topic in topics:
+        each = dict.fromkeys(topics)
+        for topic in each:
             self._watches[topic][watch] = None
         try:
             yield watch
         finally:
-            for topic in topics:
+            for topic in each:
                 del self._watches[topic][watch]
                 if not self._watches[topic]:
                     del self._watches[topic]

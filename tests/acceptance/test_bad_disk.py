@@ -95,6 +95,29 @@ def test_full_disk_takes_half_a_request(tmp_path: Path) -> None:
     assert [line["path"] for line in manifest(objects, "p", record)] == ["0"]
 
 
+NO_START = """
+ballast = open(os.environ["WHERRY_HOME"] + "/ballast", "wb", buffering=0)
+try:
+    while True: ballast.write(b"x" * 1000)
+except OSError: pass
+@case
+def start(): wherry.init(project="p")
+tell()
+"""
+
+
+def test_full_disk_starts_nothing_and_says_nothing(tmp_path: Path) -> None:
+    """Where the disk takes neither a daemon nor its last words, the error says that it is full."""
+    with machine(tmp_path / "m", f"file://{tmp_path}") as on:
+        on.home.mkdir()
+        with small_disk(on.home, 1 << 20) as disk:
+            on.live_on(disk)
+            check(
+                outcomes(on.run(CASES + NO_START)), {"start": ("DaemonNotStarted", "No space left")}
+            )
+            on.close()
+
+
 LIMITED = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -448,7 +448,13 @@ def test_good_end_in_a_container_fails(machine: Machine) -> None:
         env={**NOT_LASTING, "WHERRY_FINISH_TIMEOUT": "0"},
     )
     assert ended(at_once)[0] == 0
-    assert len(records(FolderObjects(machine.home / "store"), "p", "model")) == 3
+    by_two = machine.start(
+        LOG + "one, two = (wherry.init(project='p') for _ in range(2))\n"
+        "two.log_artifact(log(one, step=9))",
+        env=NOT_LASTING,
+    )
+    assert ended(by_two)[0] == 0
+    assert len(records(FolderObjects(machine.home / "store"), "p", "model")) == 4
 
 
 # ── what is left ───────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from wherry.cli.calls import Daemon
 from wherry.cli.disk import Disk, look_at
 from wherry.cli.states import counts_text, is_waiting, shown_counts
 from wherry.cli.words import count_text, first_line
-from wherry.errors import WherryError
+from wherry.errors import DaemonMissing, DaemonNotStarted, WherryError
 from wherry.progress import size_text
 from wherry.wire import VERSION, places
 from wherry.wire.address import has_single_writer
@@ -77,6 +77,7 @@ class Report:
         self.home: Path | None = None
         self.disk: Disk | None = None
         self.daemon: pb.HelloReply | None = None
+        self.is_deaf = False  # somebody listens at the socket, and says nothing
         self.store: Store | None = None
 
     def add(self, error: WherryError) -> None:
@@ -223,6 +224,8 @@ def _look_at_daemon(report: Report, daemon: Daemon, chosen: Settings) -> None:
         report.problems += work_problems(daemon.status())
     except WherryError as error:
         report.add(error)
+        none_runs = isinstance(error, DaemonMissing | DaemonNotStarted)
+        report.is_deaf = report.daemon is None and not none_runs
         return
     if report.daemon.version != VERSION:
         report.problems.append(

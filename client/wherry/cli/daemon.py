@@ -13,6 +13,7 @@ from wherry.cli.command import Group, command, option
 from wherry.cli.words import local_time
 from wherry.errors import CommError, NotFoundError
 from wherry.wire import places
+from wherry.wire.status import ConnectionLost
 
 _LOOK_EVERY_S = 0.1
 _CHUNK_BYTES = 64 << 10
@@ -72,7 +73,7 @@ def stop(if_idle: bool, timeout_s: float) -> None:
     if found is None:
         output.print_text("no daemon runs")
         return
-    if not machine.stop("wherry daemon stop", if_idle=if_idle):
+    if not _asked_to_leave(machine, if_idle=if_idle) and _serves(machine, found.pid):
         raise CommError(
             f"The daemon (pid {found.pid}) has work, and goes on.",
             hint="`wherry status` shows its work; without --if-idle it ends all the same.",
@@ -160,6 +161,13 @@ def daemon_text(found: pb.HelloReply | None, started: str = "") -> str:
     since = f", since {local_time(started)}" if started else ""
     what = "; it is ending" if found.draining else ""
     return f"wherryd {found.version}, pid {found.pid}{since}, home {found.home}{what}"
+
+
+def _asked_to_leave(machine: Daemon, *, if_idle: bool) -> bool:
+    try:
+        return machine.stop("wherry daemon stop", if_idle=if_idle)
+    except ConnectionLost:  # it was ending by itself
+        return False
 
 
 def _wait_gone(machine: Daemon, pid: int, timeout_s: float) -> None:

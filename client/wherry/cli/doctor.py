@@ -50,7 +50,7 @@ def _as_json(report: Report) -> dict[str, object]:
         "home": {"path": str(home), **(report.disk._asdict() if report.disk else {})}
         if home
         else None,
-        "daemon": daemon_json(report.daemon, home) if home else None,
+        "daemon": daemon_json(report.daemon, home) if home and not report.is_deaf else None,
         "store": report.store._asdict() if report.store else None,
         "versions": report.versions,
     }
@@ -95,7 +95,8 @@ def _machine(report: Report) -> dict[str, str]:
         )
     if report.home:
         shown["socket"] = str(daemon_json(None, report.home)["socket"])
-        shown["daemon"] = daemon_text(report.daemon)
+        deaf = "it does not answer, see below"
+        shown["daemon"] = deaf if report.is_deaf else daemon_text(report.daemon)
     if report.store:
         how = "can be read" if report.store.readable else f"can't be read: {report.store.error}"
         shown["store"] = f"{report.store.address} {how}"

@@ -78,9 +78,10 @@ def put(
     The bytes are captured as they are now. Then it waits, with progress,
     until the version is committed, and prints its name; with --no-wait it
     prints the request's id and leaves the rest to the daemon (which is the
-    default where WHERRY_FINISH is detach). If the content equals that of the
-    artifact's highest version, that version is what it becomes. The name is
-    that of the file or folder if none is given.
+    default where WHERRY_FINISH is detach); `wherry wait` tells then if it
+    fails. If the content equals that of the artifact's highest version,
+    that version is what it becomes. The name is that of the file or folder
+    if none is given.
 
       wherry put model.pt --name cats/model --type model --alias best
       wherry put data/ --name pets --metadata '{"source": "camera 3"}'
@@ -110,6 +111,7 @@ def put(
     option(
         "--root",
         metavar="FOLDER",
+        type=params.check_folder,
         help="The folder to write to; ./artifacts/NAME:VERSION otherwise.",
     ),
     params.TYPE,
@@ -207,8 +209,9 @@ def _tell(state: pb.RequestState, limit_s: float | None, *, waited: bool, as_jso
     """Say what became of it; exit with 1 where it is not what was asked for."""
     if state.state in ("failed", "cancelled"):
         output.note(f"wherry: {states.outcome_text(state)}")
-        raise SystemExit(1)
-    if state.state == "held":
+        if waited:  # unwaited, the code would tell how fast the daemon was
+            raise SystemExit(1)
+    elif state.state == "held":
         output.note(f"wherry: {states.artifact_text(state)} is held by offline mode: wherry sync")
     elif waited and state.state != "done":
         output.note(f"wherry: {states.outcome_text(state)}")

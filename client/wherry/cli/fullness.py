@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from wherry import messages as pb
+from wherry.cli import states
 from wherry.cli.words import count_text, span_text
 from wherry.progress import size_text
 
@@ -13,7 +14,7 @@ def spool_json(found: pb.StatusReply) -> dict[str, object] | None:
     """Give the keys that ``--json`` shows of the spool; they stay as they are."""
     if not found.HasField("spool"):
         return None
-    spool = found.spool
+    spool = _as_it_moves(found)
     return {
         "bytes": spool.bytes,
         "files": spool.files,
@@ -32,7 +33,7 @@ def spool_json(found: pb.StatusReply) -> dict[str, object] | None:
 
 def spool_sentences(found: pb.StatusReply) -> list[str]:
     """Say how full the spool is, and how long until it is empty; nothing where it is."""
-    spool = found.spool
+    spool = _as_it_moves(found)
     if not (spool.bytes or spool.files or spool.waiting):
         return []
     told = [f"The spool holds {_amount(spool)}. {_until_empty(spool)}"]
@@ -63,6 +64,17 @@ def seconds_left(spool: pb.SpoolState) -> float | None:
 def going_bytes(spool: pb.SpoolState) -> int:
     """Count the bytes of logged requests that go without the user."""
     return max(0, spool.bytes - spool.unlogged_bytes - spool.resting_bytes)
+
+
+def _as_it_moves(found: pb.StatusReply) -> pb.SpoolState:
+    """Give the spool, at no speed where all work waits: what was sent lately says nothing."""
+    work = [state for state in found.requests if state.state in states.WORK]
+    if not work or states.not_shown(found) or not all(map(states.is_waiting, work)):
+        return found.spool
+    still = pb.SpoolState()
+    still.CopyFrom(found.spool)
+    still.bytes_per_s = 0.0
+    return still
 
 
 def _amount(spool: pb.SpoolState) -> str:

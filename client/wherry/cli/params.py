@@ -63,6 +63,14 @@ def count_from(least: int) -> Callable[[str], int]:
 
 
 @reads
+def check_folder(text: str) -> str:
+    """Refuse what names no folder: a variable that a script has not set, most likely."""
+    if not text:
+        raise ValueError("the folder is empty; leave the option out for the default")
+    return text
+
+
+@reads
 def check_type(text: str) -> str:
     """Refuse what can't be a type."""
     return check_name("type", text)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from wherry.cli.calls import Daemon
     from wherry.cli.progress import Progress
 _IDS_A_CALL = 1_000
+#: What a look may take when the time is over, or was none from the start.
+LOOK_S = 1.0
 
 
 class Outcome(NamedTuple):
@@ -25,7 +27,12 @@ class Outcome(NamedTuple):
     committed: list[pb.RequestState]
     failed: list[pb.RequestState]  # and cancelled
     left: list[pb.RequestState]  # not ended: the time was over, or offline mode holds them
-    timed_out: bool
+    timed_out: bool  # also where the daemon told nothing of one in time
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all are committed."""
+        return not (self.failed or self.left or self.timed_out)
 
     @property
     def states(self) -> list[pb.RequestState]:
@@ -41,7 +48,8 @@ def wait_ended(
     Args:
         daemon: of the requests' home.
         ids: whole ids.
-        timeout_s: for all together; None waits for ever.
+        timeout_s: for all together; None waits for ever. A look at those of which nothing was told by
+            then comes on top.
         progress: is told of each change.
 
     Raises:
@@ -57,8 +65,25 @@ def wait_ended(
                 progress.note(state)
         except WaitTimeoutError:
             timed_out = True
+            _look(daemon, [id_ for id_ in ids if id_ not in seen], seen)
     _check_known(ids, seen, timed_out=timed_out)
-    return _outcome(list(seen.values()), timed_out=timed_out)
+    is_open = len(seen) < len(ids) or any(state.state not in ENDED for state in seen.values())
+    return _outcome(list(seen.values()), timed_out=timed_out and is_open)
+
+
+def _look(daemon: Daemon, ids: Sequence[str], seen: dict[str, pb.RequestState]) -> None:
+    """Ask how those are of which nothing was told: the time may have been too short for one answer."""
+    end_s = _end(LOOK_S)
+    try:
+        for first in range(0, len(ids), _IDS_A_CALL):
+            untold = set(part := ids[first : first + _IDS_A_CALL])
+            for state in daemon.wait(part, _left_s(end_s)):
+                seen[state.request_id] = state
+                untold.discard(state.request_id)
+                if not untold:
+                    break
+    except WaitTimeoutError:
+        pass
 
 
 def _changes(daemon: Daemon, ids: Sequence[str], end_s: float | None) -> Iterator[pb.RequestState]:

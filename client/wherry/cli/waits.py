@@ -10,12 +10,10 @@ from wherry.cli import output, params, states
 from wherry.cli.calls import Daemon, has_queue, settings
 from wherry.cli.command import WrongUsage, command
 from wherry.cli.progress import choose_progress
-from wherry.cli.waiting import Outcome, wait_ended
+from wherry.cli.waiting import LOOK_S, Outcome, wait_ended
 from wherry.cli.words import count_text, span_text
 
 _NAMED = 20
-#: What naming that which is left may take when the time is over.
-_LOOK_S = 1.0
 #: Between two looks at the records of runs.
 _RUNS_S, _RUNS_LONGEST_S = 0.1, 3.0
 
@@ -44,9 +42,10 @@ def wait(requests: Sequence[str], all_: bool, timeout_s: float | None, json: boo
     chosen = settings()
     daemon = Daemon(chosen)
     begun_s = time.monotonic()
-    ids = daemon.resolve(requests, timeout_s)
+    look_s = None if timeout_s is None else max(timeout_s, LOOK_S)
+    ids = daemon.resolve(requests, look_s)
     if all_ and has_queue(chosen):
-        ids = [state.request_id for state in daemon.whole_list(states.WORK, timeout_s=timeout_s)]
+        ids = [state.request_id for state in daemon.whole_list(states.WORK, timeout_s=look_s)]
     left_s = None if timeout_s is None else max(begun_s + timeout_s - time.monotonic(), 0)
     outcome = wait_ended(daemon, ids, left_s, choose_progress(quiet=json))
     if json:
@@ -55,7 +54,7 @@ def wait(requests: Sequence[str], all_: bool, timeout_s: float | None, json: boo
         _print_outcome(outcome, timeout_s)
     else:
         output.print_text("nothing is left to do")
-    if outcome.failed or outcome.left:
+    if not outcome.is_good:
         raise SystemExit(1)
 
 
@@ -72,7 +71,8 @@ def sync(
     """Send what offline mode has held.
 
     The requests take their places in line in the order in which they were
-    logged. One that fails stops no other; the exit code is 1 if one did.
+    logged. One that fails stops no other; the exit code is 1 if one did, or
+    the time was over first.
 
       wherry sync
       wherry sync --project cats --no-wait
@@ -91,7 +91,7 @@ def sync(
     else:
         output.print_text(f"{count_text(synced, 'request')} sent on the way")
         _print_outcome(outcome, timeout_s)
-    if outcome.failed or outcome.left:
+    if not outcome.is_good:
         raise SystemExit(1)
 
 
@@ -150,7 +150,7 @@ def _drain(daemon: Daemon, timeout_s: float | None, *, quiet: bool) -> Outcome:
     committed: list[pb.RequestState] = []
     failed: list[pb.RequestState] = []
     while True:
-        left_s = None if end_s is None else max(end_s - time.monotonic(), _LOOK_S)
+        left_s = None if end_s is None else max(end_s - time.monotonic(), LOOK_S)
         work = daemon.whole_list(states.WORK, timeout_s=left_s)
         left_s = None if end_s is None else end_s - time.monotonic()
         over = left_s is not None and left_s <= 0

@@ -45,7 +45,8 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
         environ: for ``WHERRY_HOME``; the process's own by default.
 
     Returns:
-        An absolute path without symbolic links, so that every process derives the same socket.
+        An absolute path without symbolic links, so that every process derives the same socket. A relative
+        one is what it was when this process first asked: a program that changes its folder keeps its home.
 
     Raises:
         BadSetting: the folder can't be made, belongs to another user, is open to others and holds
@@ -53,7 +54,8 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     """
     environ = os.environ if environ is None else environ
     chosen = environ.get("WHERRY_HOME") or ""
-    named = os.path.abspath(os.path.expanduser(chosen or "~/.wherry"))
+    named = os.path.expanduser(chosen or "~/.wherry")
+    named = _first_meant.get(named) or _first_meant.setdefault(named, os.path.abspath(named))
     known = _homes.get(named)
     if known is not None and known.is_unchanged(named):
         return known.path
@@ -90,6 +92,7 @@ class _Home(NamedTuple):
 
 
 _homes: dict[str, _Home] = {}
+_first_meant: dict[str, str] = {}  # absolute paths, by WHERRY_HOME
 
 
 def _signature(folder: str) -> tuple[int, int, int, int]:

@@ -199,8 +199,8 @@ def read_bytes(value: object) -> int:
     import re
     from decimal import Decimal
 
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?)B?|B)?", str(value), re.ASCII)
-    power = "kMGT".index(found[2]) + 1 if found and found[2] else 0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kKMGT])(i?)B?|B)?", str(value), re.ASCII)
+    power = "KMGT".index(found[2].upper()) + 1 if found and found[2] else 0
     unit = (1024 if found and found[3] else 1000) ** power
     size = int(Decimal(found[1]) * unit) if found else 0
     if size < 1:

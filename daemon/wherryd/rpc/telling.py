@@ -138,7 +138,8 @@ class TellingCalls:
         runs = [Filter(run_id=run_id, limit=_MOST) for run_id in request.run_ids]
         found = [each for run in runs for each in await self._queue.find(run)]
         kinds = (RequestKind.UPSERT,) if request.only_upserts else tuple(RequestKind)
-        return [each.id for each in found if each.kind in kinds]
+        # Several of the runs may be linked to one request.
+        return list(dict.fromkeys(each.id for each in found if each.kind in kinds))
 
     async def _next_look(self, watch: Watch, count: int, every_s: float) -> bool:
         """Wait for news or until all is to be told again; whether it was news."""

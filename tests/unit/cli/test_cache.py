@@ -19,7 +19,15 @@ def test_a_look_removes_something(daemon: FakeDaemon, wherry: Wherry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "most_bytes"), [("0", 0), ("500MB", 500_000_000), ("1.5 GiB", 3 << 29), ("7", 7)]
+    ("size", "most_bytes"),
+    [
+        ("0", 0),
+        ("500MB", 500_000_000),
+        ("1.5 GiB", 3 << 29),
+        ("7", 7),
+        ("2 kB", 2000),
+        ("9.0 KiB", 9216),
+    ],
 )
 def test_another_size_is_meant(
     daemon: FakeDaemon, wherry: Wherry, size: str, most_bytes: int

@@ -16,6 +16,7 @@ import pytest
 from tests.unit.cli.conftest import Wherry
 from tests.unit.cli.fake import FakeDaemon
 from wherry.cli import daemon as command
+from wherry.connection import Connection
 from wherry.wire import PROTOCOL, VERSION, places
 
 
@@ -126,6 +127,40 @@ def test_deaf_daemon_can_not_be_ended(
         listening.bind(str(home / places.SOCKET))
         listening.listen()
         assert "`kill 4711`" in wherry("daemon", "stop", exit_code=1).stderr
+
+
+def test_leaving_daemon_is_an_error(home: Path, as_json: Callable[..., Any]) -> None:
+    """A daemon that ends while it is asked runs no more, and is no reason to fail."""
+    home.mkdir(mode=0o700)
+    path = home / places.SOCKET
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        leaving = threading.Thread(target=_leave, args=(listening, path))
+        leaving.start()
+        assert as_json("daemon", "status")["running"] is False
+        leaving.join()
+
+
+def _leave(listening: socket.socket, path: Path) -> None:
+    asked, _ = listening.accept()
+    path.unlink()
+    asked.close()
+
+
+def test_stopped_daemon_had_work(
+    daemon: FakeDaemon, wherry: Wherry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that ends by itself before it is asked to has no work that it goes on with."""
+    monkeypatch.setattr(command, "_is_alive", lambda _: False)
+    shut_down = Connection.shut_down
+
+    def too_late(asked: Connection, why: str, *, if_idle: bool = False) -> bool:
+        daemon.stop()
+        return shut_down(asked, why, if_idle=if_idle)
+
+    monkeypatch.setattr(Connection, "shut_down", too_late)
+    assert wherry("daemon", "stop").stdout == f"stopped (pid {os.getpid()})\n"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tests.unit.cli.conftest import Wherry
 from tests.unit.cli.fake import FakeDaemon, Refusal, pb, request
 from wherry.cli.checks import disk_problems, unknown_variables, work_problems
 from wherry.cli.disk import Disk, find_mount, look_at
-from wherry.wire import VERSION
+from wherry.wire import VERSION, places
 from wherry.wire.settings import FILE_ONLY, WITHOUT_EFFECT
 
 _GIB = 1 << 30
@@ -136,6 +137,19 @@ def test_unusable_home_ends_the_looking(
     (problem,) = as_json("doctor", exit_code=1)["problems"]
     assert str(home) in problem["what"] and "WHERRY_HOME" in problem["remedy"]
     assert "1 problem" in wherry("doctor", exit_code=1).stdout
+
+
+def test_deaf_daemon_is_told_as_none(
+    home: Path, wherry: Wherry, as_json: Callable[..., Any], monkeypatch: Any
+) -> None:
+    """Of a daemon that does not answer nobody says that none runs."""
+    monkeypatch.setattr("wherry.greeting._HELLO_S", 0.1)
+    home.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / places.SOCKET))
+        listening.listen()
+        assert as_json("doctor", exit_code=1)["daemon"] is None
+        assert "it does not answer" in wherry("doctor", exit_code=1).stdout
 
 
 def test_missing_daemon_ends_the_looking(as_json: Callable[..., Any], monkeypatch: Any) -> None:

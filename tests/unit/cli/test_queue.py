@@ -156,6 +156,13 @@ def test_end_of_a_spool_that_stands_still_is_told(
     daemon.spool = pb.SpoolState(bytes=5, files=1, quota_bytes=10, quota_files=10)
     assert "Nothing leaves it at present" in wherry("status").stdout
     assert as_json("status")["spool"]["seconds_left"] is None
+    daemon.spool.bytes_per_s = 2.0  # that something had lately
+    daemon.requests = [request(1, state="prepared", error="StoreMissing", reason="no bucket")]
+    assert "Nothing leaves it at present" in wherry("status").stdout
+    assert as_json("status")["spool"]["seconds_left"] is None
+    daemon.requests.append(request(2))
+    assert "is gone in about" in wherry("status").stdout
+    daemon.requests = []
     daemon.spool = pb.SpoolState(bytes=5, files=1, quota_bytes=10, resting_bytes=5, quota_files=10)
     assert "Nothing of it is on its way." in wherry("status").stdout
     daemon.spool = pb.SpoolState(quota_bytes=10, quota_files=10)

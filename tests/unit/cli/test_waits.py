@@ -47,6 +47,29 @@ def test_wait_for_ever(daemon: FakeDaemon, as_json: Callable[..., Any]) -> None:
     assert [each["request"] for each in found["left"]] == [request(1).request_id]
 
 
+@pytest.mark.parametrize("command", ["wait", "sync"])
+def test_silence_looks_like_success(
+    daemon: FakeDaemon, as_json: Callable[..., Any], monkeypatch: Any, command: str
+) -> None:
+    """Where the daemon told nothing in time nothing is known to be committed: the exit code is 1."""
+    monkeypatch.setattr("wherry.cli.waiting.LOOK_S", 0.1)
+    daemon.requests = [request(1, state="held", place=0)]
+    daemon.hang = {"Wait"}
+    asked = (request(1).request_id,) if command == "wait" else ()
+    found = as_json(command, *asked, "--timeout", "0.1s", exit_code=1)
+    assert (found["committed"], found["timed_out"]) == ([], True)
+
+
+def test_no_time_is_no_look(daemon: FakeDaemon, as_json: Callable[..., Any]) -> None:
+    """--timeout 0 asks how it is: what has ended is told as such, what has not is named."""
+    daemon.requests = [request(1, state="done", version=0), request(2)]
+    ids = [request(1).request_id, request(2).request_id[-8:]]
+    found = as_json("wait", ids[0], "--timeout", "0")
+    assert [each["version"] for each in found["committed"]] == ["v0"]
+    found = as_json("wait", *ids, "--timeout", "0", exit_code=1)
+    assert [each["request"] for each in found["left"]] == [request(2).request_id]
+
+
 def test_wait_for_what_is_held(daemon: FakeDaemon, wherry: Wherry) -> None:
     """What offline mode holds is not waited for: it would not come."""
     daemon.requests = [request(1, state="held", place=0)]

@@ -354,3 +354,12 @@ def test_text_that_is_no_unicode_is_found_out_later(
     """Text made of other bytes than UTF-8 raises where it is given, and an error of ours."""
     with pytest.raises(error, match=what):
         call()
+
+
+def test_warning_names_no_line(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """What is accepted without effect is warned of at the program's own line."""
+    monkeypatch.setattr("wherry.notices._said", set())
+    wherry.init(reinit=True, settings={"start_method": "fork"})
+    assert [each.filename for each in recwarn] == [__file__, __file__]

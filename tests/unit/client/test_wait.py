@@ -216,3 +216,22 @@ def test_group_is_not_asked_for(recorder: Recorder, run: wherry.Run) -> None:
     assert (part.distributed_id, whole.distributed_id) == ("g", "d")
     with pytest.raises(errors.UsageError, match="newest"):
         grouped.finish_artifact(wherry.Artifact("a", "b"), on_conflict="oldest")
+
+
+def test_wait_is_a_silent_hang(
+    recorder: Recorder,
+    run: wherry.Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who waits is told how far it is, and why it does not go on, as at the end of a script."""
+    monkeypatch.setattr("wherry.progress._EVERY_S", 0.0)
+    artifact = logged(run)
+    trouble = {
+        "error": "StoreMissing",
+        "reason": "The folder /mnt/store is not there.\n  Mount it.",
+    }
+    recorder.tell(recorder.logged[0].header.request_id, state="prepared", **trouble)
+    with pytest.raises(errors.WaitTimeoutError):
+        artifact.wait(0.2)
+    assert "The folder /mnt/store is not there." in capsys.readouterr().err

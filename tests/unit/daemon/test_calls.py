@@ -314,6 +314,17 @@ def test_linked_run_waits_for_nothing(caller: Caller, session: Session, name: st
     assert cast("pb.RequestState", told[-1]).state == "done"
 
 
+def test_request_of_two_runs_is_a_defect(caller: Caller, session: Session, name: str) -> None:
+    """What two runs are linked to is waited for once, by both together."""
+    artifact = session.artifact(name).add("a", b"1")
+    artifact.log(caller)
+    runs = [f"run-{name}", f"other-{name}"]
+    for run in runs:
+        caller.call("Link", pb.LinkRequest(request_id=artifact.id, run=pb.Run(id=run)))
+    told = cast("list[pb.RequestState]", list(caller.stream("Wait", pb.WaitRequest(run_ids=runs))))
+    assert [each.state for each in told if each.last] == ["done"]
+
+
 def test_held_requests_of_a_run_are_waited_for(caller: Caller, session: Session, name: str) -> None:
     """Wait tells once what offline mode holds of some runs, and ends when all else of them has ended."""
     runs, sent = [f"run-{name}", f"other-{name}"], session.artifact(name).add("a", b"1")

@@ -53,6 +53,15 @@ def test_link_leads_to_another_socket(home: Path, tmp_path: Path) -> None:
     assert places.socket_path(link) == places.socket_path(real)
 
 
+def test_home_follows_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative home stays where it is when the program changes its folder: else it has a second daemon."""
+    monkeypatch.chdir(tmp_path)
+    found = places.home({"WHERRY_HOME": f"{tmp_path.name}-home"})
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path / "outputs")
+    assert places.home({"WHERRY_HOME": f"{tmp_path.name}-home"}) == found
+
+
 @pytest.mark.parametrize("names", [(), ("config.toml",), ("queue.db-wal", "spool", "store")])
 def test_folder_made_for_wherry_stays_open(home: Path, names: tuple[str, ...]) -> None:
     """A folder that the user made, and that holds nothing foreign, is closed to others."""
