@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
 
 from wherry.wire.failpoints import failpoint
@@ -19,6 +20,9 @@ from wherry.wire.failpoints import failpoint
 _MIDDLE = failpoint("capture.copy.middle")
 
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_FICLONERANGE = 0x4020940D  # likewise: _IOW(0x94, 13, struct file_clone_range)
+#: A multiple of every filesystem's block.
+_SHARED_BYTES = 1 << 20
 _STEP_BYTES = 16 << 20
 _BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 512  # the unit of st_blocks
@@ -66,8 +70,17 @@ def copy(source: int, target: int, seen: os.stat_result) -> None:
     if _reflink(source, target):
         return
     for offset, end in _data(source, seen):
-        _copy_range(source, target, offset, end)
+        copy_range(source, target, offset, end)
     os.ftruncate(target, seen.st_size)
+
+
+def can_share(source: int, target: int) -> bool:
+    """Whether a reflink is possible; then ``target``, an empty file, has the first bytes of ``source``."""
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, 0, _SHARED_BYTES, 0))
+    except OSError:
+        return False
+    return True
 
 
 def write_all(target: int, data: bytes | memoryview, offset: int) -> None:
@@ -107,7 +120,8 @@ def _data(source: int, seen: os.stat_result) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _copy_range(source: int, target: int, offset: int, end: int) -> None:
+def copy_range(source: int, target: int, offset: int, end: int) -> None:
+    """Copy the bytes from ``offset`` up to ``end``, to the same place. Raises as ``copy``."""
     for way in _IN_KERNEL:
         offset = _go_on(way, source, target, offset, end)
     # Where the others stop without an error, plain reads tell whether the file ended.

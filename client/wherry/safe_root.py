@@ -91,10 +91,12 @@ class SafeRoot:
             _try_lock(opened)
             try:
                 yield opened
+                self._enter(folder)  # which others may have left meanwhile
                 _BEFORE_RENAME()
                 os.rename(temporary, name, src_dir_fd=self._open, dst_dir_fd=self._open)
             except BaseException:
                 with contextlib.suppress(OSError):
+                    self._enter(folder)
                     os.unlink(temporary, dir_fd=self._open)
                 raise
             finally:

@@ -17,6 +17,7 @@ from contextlib import closing
 from typing import Self
 
 from wherry import messages as pb
+from wherry.ahead import Ahead
 from wherry.compared import write_compared
 from wherry.connection import connect
 from wherry.copying import EndedEarly, WriteFailed, copy
@@ -52,10 +53,10 @@ def take(
         StoreDamaged: the store gives other bytes than were logged; that file is not written.
         BadPath, DownloadError, StoreError, CommError.
     """
-    taking = _Taking(wanted, target, note)
     cut_off = CutOff(stored.home)
     has_more = True
-    with _Sources() as sources:
+    with _Sources() as sources, Ahead(target) as ahead:
+        taking = _Taking(wanted, target, note, ahead)
         while taking.left and has_more:
             has_more = False
             before = taking.begin_call()
@@ -85,6 +86,7 @@ class _Taking:
         wanted: Mapping[str, StoredEntry],
         target: SafeRoot,
         note: Callable[[int], object],
+        ahead: Ahead,
     ) -> None:
         self.left = dict(wanted)
         self.elsewhere: dict[str, StoredEntry] = {}
@@ -92,6 +94,7 @@ class _Taking:
         """The last path that was told of."""
         self._target = target
         self._note = note
+        self._ahead = ahead
         self._taken = 0  # bytes
         self._before = 0  # those of earlier calls
         self._fetched = 0  # bytes that the daemon has, at most
@@ -110,15 +113,23 @@ class _Taking:
         """Take what an answer names."""
         self._fetched = max(self._fetched, self._before + reply.bytes)
         self._note(self._before + reply.bytes)
+        if reply.HasField("coming") and reply.coming.path in self.left:
+            self._ahead.follow(reply.coming)
         for file in reply.files:
             self.after = file.path
             entry = self.left.pop(file.path, None)
             if entry is None:
                 continue
-            if not _take_one(file, entry, sources, self._target):
+            if not self._take(file, entry, sources):
                 self.elsewhere[file.path] = entry
             self._taken += entry.size or 0
             self._note(self._taken)
+
+    def _take(self, file: pb.FetchedFile, entry: StoredEntry, sources: _Sources) -> bool:
+        is_whole = file.checked and _is_of(file, entry)
+        if is_whole and self._ahead.finish(file.path, file.file, entry.size or 0):
+            return True
+        return _take_one(file, entry, sources, self._target)
 
 
 def _ask(

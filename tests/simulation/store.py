@@ -30,6 +30,7 @@ from wherryd.stores.base import (
     Sizes,
     WriteConflict,
 )
+from wherryd.stores.chunks import InChunks
 
 
 class Died(asyncio.CancelledError):
@@ -163,7 +164,7 @@ class World:
         return Object(ObjectStat(key, len(body), etag, modified), body)
 
 
-class SimStore:
+class SimStore(InChunks):
     """One daemon's way to the store (``wherryd.stores.base.ObjectStore``).
 
     Args:

@@ -21,6 +21,7 @@ from wherryd.stores.base import (
     UploadStat,
     WriteConflict,
 )
+from wherryd.stores.chunks import InChunks
 
 _T = TypeVar("_T")
 
@@ -35,7 +36,7 @@ class Fault(Enum):
     HOLD = auto()  # it waits for ``FaultyStore.release``
 
 
-class FaultyStore:
+class FaultyStore(InChunks):
     """Does what the inner store does, but for the calls that have a fault planned.
 
     Args:

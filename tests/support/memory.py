@@ -22,11 +22,12 @@ from wherryd.stores.base import (
     ObjectStat,
 )
 from wherryd.stores.bodies import CHUNK_BYTES, read_whole
+from wherryd.stores.chunks import InChunks
 from wherryd.stores.together import OneByOne
 from wherryd.stores.whole import PutsWhole
 
 
-class MemoryStore(PutsWhole):
+class MemoryStore(InChunks, PutsWhole):
     """An ``ObjectStore`` in a dictionary.
 
     Args:

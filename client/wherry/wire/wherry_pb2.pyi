@@ -844,16 +844,28 @@ class FetchFilesRequest(_message.Message):
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., manifest: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ..., after: _Optional[str] = ..., links: bool = ...) -> None: ...
 
 class FetchReply(_message.Message):
-    __slots__ = ("files", "last", "more", "bytes")
+    __slots__ = ("files", "last", "more", "bytes", "coming")
     FILES_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMING_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedCompositeFieldContainer[FetchedFile]
     last: bool
     more: bool
     bytes: int
-    def __init__(self, files: _Optional[_Iterable[_Union[FetchedFile, _Mapping]]] = ..., last: bool = ..., more: bool = ..., bytes: _Optional[int] = ...) -> None: ...
+    coming: ComingFile
+    def __init__(self, files: _Optional[_Iterable[_Union[FetchedFile, _Mapping]]] = ..., last: bool = ..., more: bool = ..., bytes: _Optional[int] = ..., coming: _Optional[_Union[ComingFile, _Mapping]] = ...) -> None: ...
+
+class ComingFile(_message.Message):
+    __slots__ = ("path", "file", "bytes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    file: str
+    bytes: int
+    def __init__(self, path: _Optional[str] = ..., file: _Optional[str] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class FetchedFile(_message.Message):
     __slots__ = ("path", "file", "offset", "checked", "data", "linkable", "cached")

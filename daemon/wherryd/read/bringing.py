@@ -17,15 +17,12 @@ import anyio.to_thread
 import msgspec
 
 from wherry.errors import StoreDamaged
-from wherryd.closing import closing
 from wherryd.read.cache import CacheFolder, Partial
 from wherryd.registry.base import Named, Registry
 from wherryd.together import all_of
 
 #: Ranges of one object that are under way at once.
 RANGES_AT_ONCE = 8
-#: Written in one go.
-_WRITE_BYTES = 1 << 20
 #: No pack is larger; those that this program makes have 16 MiB.
 MOST_PACK_BYTES = 64 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -78,6 +75,10 @@ class Bringing:
         self._sha256 = hashlib.sha256()
         self.bytes = 0
         """How many have come."""
+        self.file = ""
+        """Where they are, if there are some."""
+        self.hashed = 0
+        """How many from its beginning on are there, and have been hashed."""
 
     async def run(self) -> str:
         """Bring it; return the path of its file.
@@ -99,6 +100,7 @@ class Bringing:
             partial(self._folder.open_partial, self._name, self._named.size)
         )
         with opened:
+            self.file = opened.path
             found = await self._fill(opened)
             if found != self._name and opened.is_resumed:
                 # The power may have gone since, and with it bytes that were noted as there.
@@ -115,7 +117,7 @@ class Bringing:
     async def _fill(self, opened: Partial) -> str:
         """Fetch what is missing; return the SHA-256 of the whole, as hex."""
         self._sha256 = hashlib.sha256()
-        self.bytes = 0
+        self.bytes = self.hashed = 0
         if len(opened.ranges) < 2 and not opened.is_resumed:
             await self._take(opened, 0, self._named.size, self._sha256.update)
             if opened.ranges:
@@ -145,6 +147,7 @@ class Bringing:
             for is_there, at, size in ranges:
                 await is_there.wait()
                 await self._threads.run(partial(opened.feed, self._sha256.update, at, size))
+                self.hashed = at + size
 
         await all_of(hash_all, *[work] * min(RANGES_AT_ONCE, len(missing)))
 
@@ -153,35 +156,39 @@ class Bringing:
         opened: Partial,
         offset: int,
         size: int | None,
-        update: Callable[[bytes], object] | None = None,
+        update: Callable[[memoryview], object] | None = None,
     ) -> None:
         """Write one stretch of the object, and perhaps hash it on the way."""
-        waiting, held = list[bytes](), 0
 
-        def put(pieces: list[bytes], at: int) -> None:
-            opened.write(pieces, at)
+        def put(piece: memoryview) -> None:
+            nonlocal offset
+            try:
+                opened.write(piece, offset)
+            except OSError as error:
+                raise _DiskRefuses(error) from error
             if update is not None:
-                for piece in pieces:
-                    update(piece)
+                update(piece)
+            offset += len(piece)
+            self.bytes += len(piece)
+            self._check_size(offset)
 
         registry, project = self._source.registry, self._source.project
         async with self._streams:
-            stream = registry.open_object(project, self._named, offset, size)
-            async with closing(stream) as chunks:
-                async for chunk in chunks:
-                    waiting.append(chunk)
-                    held += len(chunk)
-                    self.bytes += len(chunk)
-                    if held >= _WRITE_BYTES:
-                        full, at = waiting, offset
-                        waiting, offset, held = [], offset + held, 0
-                        self._check_size(offset)
-                        await self._threads.run(partial(put, full, at))
-            if waiting:
-                await self._threads.run(partial(put, waiting, offset))
+            try:
+                await registry.stream_object(project, self._named, offset, size, put)
+            except _DiskRefuses as refusal:
+                raise refusal.error from refusal
 
     def _check_size(self, come: int) -> None:
         if self._named.size is None and come > MOST_PACK_BYTES:
             raise StoreDamaged(
                 f"the {self._named.kind} {self._name} has more bytes than any may have"
             )
+
+
+class _DiskRefuses(Exception):
+    """The cache's disk did not take what came."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -45,6 +45,7 @@ _BLOCK_BYTES = 512
 #: When something has to leave, so much more does: not at each object again.
 _SLACK = 0.1
 _PIECE_BYTES = 1 << 20
+_WRITABLE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _BOOT, _LINKED, _PARTIAL = "since-", "linked", "partial"
 
 _AFTER_RANGE = failpoint("read.cache.after-range")
@@ -303,7 +304,7 @@ class Partial:
         self._count = len(self.ranges)
         #: Whether bytes of an earlier try count as there.
         self.is_resumed = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._file = os.open(path, _WRITABLE, 0o600)
         try:
             self._marks = self._read_marks()
         except BaseException:
@@ -325,13 +326,11 @@ class Partial:
         """Whether a range is there."""
         return bool(self._marks[index])
 
-    def write(self, pieces: list[bytes], offset: int) -> None:
-        """Write pieces back to back."""
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                count = os.pwrite(self._file, view, offset)
-                view, offset = view[count:], offset + count
+    def write(self, piece: memoryview, offset: int) -> None:
+        """Write all of a piece."""
+        while piece:
+            count = os.pwrite(self._file, piece, offset)
+            piece, offset = piece[count:], offset + count
 
     def note(self, index: int) -> None:
         """A range is there."""
@@ -353,7 +352,7 @@ class Partial:
     def begin_anew(self) -> None:
         """Nothing of what is there counts."""
         self.is_resumed = False
-        os.ftruncate(self._file, 0)
+        self._renew()
         self._marks = self._read_marks()
 
     def cut(self) -> None:
@@ -369,9 +368,17 @@ class Partial:
         """How many bytes the file has."""
         return os.fstat(self._file).st_size
 
+    def _renew(self) -> None:
+        """Begin an empty file: programs may be copying from the one that was told them."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        made = os.open(self.path, _WRITABLE | os.O_EXCL, 0o600)
+        os.dup2(made, self._file, inheritable=False)
+        os.close(made)
+
     def _read_marks(self) -> bytearray:
         if self._size is None:
-            os.ftruncate(self._file, 0)
+            self._renew()
             return bytearray()
         whole, there = self._size + self._count, os.fstat(self._file).st_size
         if there == self._size and there:  # cut, and not renamed
@@ -379,7 +386,7 @@ class Partial:
             self.is_resumed = True
             os.pwrite(self._file, b"\1" * self._count, self._size)
         elif there != whole:
-            os.ftruncate(self._file, 0)
+            self._renew()
             os.ftruncate(self._file, whole)
         marks = bytearray(os.pread(self._file, self._count, self._size))
         self.is_resumed = self.is_resumed or any(marks)

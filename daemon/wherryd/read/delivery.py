@@ -33,6 +33,10 @@ AHEAD = 16
 #: Of a pack that are one errand, and are told at once: entries, and bytes of their paths.
 ERRAND_ENTRIES = 2000
 _PATH_BYTES = 1 << 20
+#: From here on a file is told of while it comes, in steps of so many bytes, looked for so often.
+LARGE_BYTES = 64 << 20
+_STEP_BYTES = 16 << 20
+_LOOK_S = 0.05
 #: A pack that the cache does not have is fetched whole for so many bytes, entries, or errands …
 WHOLE_BYTES = 1 << 20
 WHOLE_ERRANDS = 8
@@ -56,10 +60,19 @@ class Place(msgspec.Struct, frozen=True):
     )
 
 
+class Coming(msgspec.Struct, frozen=True):
+    """The next entry to be told of, which is large, while it is fetched."""
+
+    path: str
+    file: str  # absolute
+    bytes: int  # from its beginning on, that are there
+
+
 class Told(msgspec.Struct, frozen=True):
     """Some entries' places, in order of the paths."""
 
     places: list[Place]
+    coming: Coming | None = None  # what is behind them
     is_last: bool = False
     has_more: bool = False  # in the last one: more is wanted than fits at once
 
@@ -175,8 +188,25 @@ class Delivery:
     async def _tell_in_order(self, receiver: MemoryObjectReceiveStream[_Errand]) -> None:
         async with receiver:
             async for errand in receiver:
+                if (
+                    errand.named.kind is Kind.BLOB
+                    and errand.size >= LARGE_BYTES
+                    and not self._links
+                ):
+                    await self._tell_coming(errand)
                 await errand.is_over.wait()
                 await self._send(Told(errand.places))
+
+    async def _tell_coming(self, errand: _Errand) -> None:
+        """Tell how far a large file is, so that the client may copy it meanwhile."""
+        told = 0
+        while not errand.is_over.is_set():
+            file, there = self._fetcher.coming(errand.named)
+            if there - told >= _STEP_BYTES:
+                await self._send(Told([], Coming(errand.entries[0].path, file, there)))
+                told = there
+            with anyio.move_on_after(_LOOK_S):
+                await errand.is_over.wait()
 
     async def _fetch(self, errand: _Errand) -> list[Place]:
         if self._is_full:

@@ -100,6 +100,11 @@ class Fetcher:
         going = (self._going[name].bringing.bytes for name in hold.names if name in self._going)
         return hold.bytes + sum(going)
 
+    def coming(self, named: Named) -> tuple[str, int]:
+        """The file of an object that is on its way, and how many bytes from its beginning on are in it."""
+        going = self._going.get(named.name.removeprefix("sha256:"))
+        return (going.bringing.file, going.bringing.hashed) if going else ("", 0)
+
     async def room(self) -> Room:
         """How much fits into the cache."""
         quota = await self._threads.run(self.folder.quota)

@@ -18,7 +18,6 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
-import aiohttp
 import anyio
 
 from wherry.errors import AccessRefused, ReferenceFailed
@@ -26,6 +25,7 @@ from wherry.wire.address import split_store
 from wherry.wire.object_uri import ObjectURI, server_of, split_object
 from wherry.wire.secrets import masked
 from wherryd.clock import Clock
+from wherryd.closing import closing
 from wherryd.references.answers import check_same, check_size, size_of, without_first
 from wherryd.references.base import Found, Page, Seen, Target
 from wherryd.references.http import host_of
@@ -34,9 +34,9 @@ from wherryd.references.s3_pages import Cursor, Item, digest_of
 from wherryd.references.s3_refusals import Asked
 from wherryd.references.session import ANSWER_S
 from wherryd.stores.credentials import CredentialSets, CredentialSource, OrAnonymous
+from wherryd.stores.http.transport import Response, arriving
 from wherryd.stores.s3.answers import Answer
 
-_CHUNK_BYTES = 1 << 20
 _PAYER = "AWS_REQUEST_PAYER"
 
 
@@ -172,9 +172,11 @@ def _gone(seen: Seen, version: str | None) -> ReferenceFailed:
     )
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    chunk = b" "
-    while chunk:
-        with anyio.fail_after(ANSWER_S):
-            chunk = await response.content.read(_CHUNK_BYTES)
-        yield chunk
+async def _chunks(response: Response) -> AsyncIterator[bytes]:
+    async with closing(arriving(response)) as pieces:
+        while True:
+            with anyio.fail_after(ANSWER_S):
+                piece = await anext(pieces, b"")
+            if not piece:
+                return
+            yield piece

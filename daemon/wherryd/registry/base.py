@@ -23,7 +23,7 @@ from wherryd.model import (
     Tombstone,
     VersionRecord,
 )
-from wherryd.stores.base import FileBody, PackBody, UploadStat
+from wherryd.stores.base import FileBody, PackBody, Sink, UploadStat
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -384,15 +384,16 @@ class Registry(Protocol):
         """
         ...
 
-    def open_object(
-        self, project: str, named: Named, offset: int = 0, size: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        """A stretch of a blob's or a pack's bytes in chunks, as they are: nothing is compared.
+    async def stream_object(
+        self, project: str, named: Named, offset: int, size: int | None, sink: Sink
+    ) -> None:
+        """Give a stretch of a blob's or a pack's bytes to a sink, as they are: nothing is compared.
 
         Args:
             size: of the stretch; None: up to the end.
 
-        Raises ``StoreDamaged`` if the object is missing, or ends before the stretch does.
+        Raises ``StoreDamaged`` if the object is missing, or ends before the stretch does; and what the sink
+        raises.
         """
         ...
 

@@ -46,6 +46,7 @@ from wherryd.stores.base import (
     ObjectStat,
     ObjectStore,
     PackBody,
+    Sink,
     UploadStat,
 )
 from wherryd.together import all_of
@@ -330,15 +331,13 @@ class ObjectRegistry:
             why = damaged(key, "it is missing, and a version names it")
             raise ObjectGone(why.message, hint=why.hint) from exc
 
-    async def open_object(
-        self, project: str, named: Named, offset: int = 0, size: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        """A stretch of a blob's or a pack's bytes in chunks, as they are."""
+    async def stream_object(
+        self, project: str, named: Named, offset: int, size: int | None, sink: Sink
+    ) -> None:
+        """Give a stretch of a blob's or a pack's bytes to a sink, as they are."""
         key = _key_of(project, named)
         try:
-            async with _closing(self._store.stream(key, offset, size)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            await self._store.stream_to(key, offset, size, sink)
         except ObjectMissing as exc:
             raise damaged(key, "it is missing, and a version names it") from exc
 

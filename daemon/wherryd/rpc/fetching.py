@@ -117,5 +117,10 @@ def _replies(told: Told) -> list[pb.FetchReply]:
             size = 0
         replies[-1].files.append(fetched_message(place))
         size += len(place.data) + len(place.path) + len(place.file)
+    if told.coming:
+        coming = told.coming
+        replies[-1].coming.CopyFrom(
+            pb.ComingFile(path=coming.path, file=coming.file, bytes=coming.bytes)
+        )
     replies[-1].last, replies[-1].more = told.is_last, told.has_more
     return replies

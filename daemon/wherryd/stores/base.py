@@ -126,6 +126,11 @@ class UploadStat(msgspec.Struct, frozen=True):
     begun: float  # the store's clock, seconds since 1970
 
 
+Sink = Callable[[memoryview], object]
+"""Takes pieces of an object, in order, in a thread. The memory is used again once it returns. It raises no
+``OSError``, which would be taken for the network's."""
+
+
 class ObjectMissing(Exception):
     """No object has this key."""
 
@@ -192,6 +197,14 @@ class ObjectStore(ConditionalWrites, Protocol):
         """Read ``size`` bytes from ``offset`` (to the end for None) in bounded chunks.
 
         Raises ``ObjectMissing`` before the first chunk; ``StoreDamaged`` if fewer bytes come.
+        """
+        ...
+
+    async def stream_to(self, key: str, offset: int, size: int | None, sink: Sink) -> None:
+        """Give the same bytes to ``sink``, the fastest way that there is to receive much.
+
+        Raises as ``stream``, and what the sink raises. A call that is cancelled or fails leaves it alone
+        from then on.
         """
         ...
 

@@ -26,6 +26,7 @@ from wherryd.stores.base import (
     Object,
     ObjectStat,
     ObjectStore,
+    Sink,
     Sizes,
     StepsFailed,
     UploadStat,
@@ -184,6 +185,26 @@ class RetryingStore:
             given += len(chunk)
 
         return self._resumed(f"stream {key}", begin, note)
+
+    async def stream_to(self, key: str, offset: int, size: int | None, sink: Sink) -> None:
+        """Go on where it broke off, as ``stream``."""
+        given, failed = 0, 0
+
+        def note(piece: memoryview) -> None:
+            nonlocal given, failed
+            sink(piece)
+            given += len(piece)
+            failed = 0
+
+        while True:
+            left = None if size is None else size - given
+            try:
+                await self._inner.stream_to(key, offset + given, left, note)
+            except StoreUnavailable as exc:
+                failed += 1
+                await self._retry.pause(f"stream {key}", exc, failed)
+            else:
+                return
 
     async def head(self, key: str) -> ObjectStat:
         return await self._retry.run(f"head {key}", lambda: self._inner.head(key))

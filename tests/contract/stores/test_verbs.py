@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from wherry.errors import StoreDamaged
 from wherryd.stores.base import FileBody, Found, ObjectMissing, ObjectStore, Sizes
+from wherryd.together import all_of
 
 KEYS = {
     "plain": "a/b/c.json",
@@ -82,6 +85,9 @@ async def test_a_missing_key_reads_as_something(store: ObjectStore) -> None:
             await anext(aiter(store.stream(key)))
         with pytest.raises(ObjectMissing):
             await anext(aiter(store.stream(key, 3, 0)))
+        for offset, size in ((0, None), (3, 0), (3, 7)):
+            with pytest.raises(ObjectMissing):
+                await _poured(store, key, offset, size)
 
 
 async def test_a_put_leaves_the_old_bytes(store: ObjectStore) -> None:
@@ -105,6 +111,7 @@ async def test_an_empty_object_is_no_object(
         assert (await store.get(key)).body == b""
         assert (await store.head(key)).size == 0
         assert [chunk async for chunk in store.stream(key)] == []
+        assert await _poured(store, key) == b""
 
 
 async def test_deleting_twice_fails(store: ObjectStore) -> None:
@@ -132,19 +139,22 @@ RANGES = {
 
 @pytest.mark.parametrize(("offset", "size"), RANGES.values(), ids=RANGES.keys())
 async def test_a_range_gives_other_bytes(store: ObjectStore, offset: int, size: int | None) -> None:
-    """``stream`` gives the bytes asked for, and none more."""
+    """``stream`` and ``stream_to`` give the bytes asked for, and none more."""
     await store.put("key", b"0123456789")
     wanted = b"0123456789"[offset : None if size is None else offset + size]
     assert b"".join([chunk async for chunk in store.stream("key", offset, size)]) == wanted
+    assert await _poured(store, "key", offset, size) == wanted
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 11), (8, 3), (10, 1), (20, 5)])
 async def test_a_short_object_passes_for_whole(store: ObjectStore, offset: int, size: int) -> None:
-    """``stream`` raises ``StoreDamaged`` if the object ends before the range does."""
+    """``stream`` and ``stream_to`` raise ``StoreDamaged`` if the object ends before the range does."""
     await store.put("key", b"0123456789")
     with pytest.raises(StoreDamaged):
         async for _ in store.stream("key", offset, size):
             pass
+    with pytest.raises(StoreDamaged):
+        await _poured(store, "key", offset, size)
 
 
 async def test_a_broken_off_stream_holds_its_connection(store: ObjectStore) -> None:
@@ -156,6 +166,30 @@ async def test_a_broken_off_stream_holds_its_connection(store: ObjectStore) -> N
             break
         await stream.aclose()  # type: ignore[attr-defined]
     assert (await store.head("key")).size == 3 << 20
+
+
+async def test_much_comes_in_another_order(store: ObjectStore) -> None:
+    """``stream_to`` gives large stretches side by side, each in order; a sink that raises ends its own."""
+    content = random.Random(4).randbytes(3 << 20)
+    await store.put("key", content)
+    stretches = [(0, None), (1, 2 << 20), (1 << 20, 2 << 20), (3, 1 << 20)]
+    found = await all_of(*(partial(_poured, store, "key", *each) for each in stretches))
+    assert found == [content[at : None if n is None else at + n] for at, n in stretches]
+
+    def refuse(_: memoryview) -> None:
+        raise LookupError("no more")
+
+    for _ in range(30):
+        with pytest.raises(LookupError, match="no more"):
+            await store.stream_to("key", 0, None, refuse)
+    assert await _poured(store, "key", 5, 9) == content[5:14]
+
+
+async def _poured(store: ObjectStore, key: str, offset: int = 0, size: int | None = None) -> bytes:
+    """What a sink was given, copied in time."""
+    found = bytearray()
+    await store.stream_to(key, offset, size, found.extend)
+    return bytes(found)
 
 
 async def test_syncing_breaks_something(

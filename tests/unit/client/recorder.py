@@ -296,7 +296,11 @@ class Recorder:
         self.asked_places.append(request)
         for reply in self.places or [self._nowhere(request), pb.FetchReply(last=True)]:
             kept = [file for file in reply.files if file.path in (request.paths or [file.path])]
-            yield pb.FetchReply(files=kept, last=reply.last, more=reply.more)
+            told = pb.FetchReply()
+            told.CopyFrom(reply)
+            del told.files[:]
+            told.files.extend(kept)
+            yield told
 
     def read_files(self, request: pb.ReadFilesRequest) -> Iterator[pb.FileChunk]:
         self.asked_files.append(request)

@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,7 +16,7 @@ from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import HandClock, digest
 from tests.unit.daemon.stored import Ranges, put_files, put_packed
 from wherry.errors import NotFoundError, StoreDamaged, StoreUnavailable
-from wherryd.read import bringing, cache
+from wherryd.read import bringing, cache, delivery
 from wherryd.read.bringing import Source
 from wherryd.read.cache import CacheFolder
 from wherryd.read.delivery import AHEAD, WHOLE_BYTES, WHOLE_ERRANDS, Delivery, Told
@@ -56,6 +57,7 @@ class Counting(Ranges):
         super().__init__()
         self.blobs: list[tuple[int, int | None]] = []
         self.breaks_at: set[int] = set()
+        self.waits_at: set[int] = set()  # none: everywhere
         self.go_on = anyio.Event()
         self.go_on.set()
 
@@ -64,7 +66,8 @@ class Counting(Ranges):
     ) -> AsyncGenerator[bytes, None]:
         if "/blobs/" in key:
             self.blobs.append((offset, size))
-            await self.go_on.wait()
+            if not self.waits_at or offset in self.waits_at:
+                await self.go_on.wait()
             if offset in self.breaks_at:
                 raise StoreUnavailable("the store is away")
         async with aclosing(super().stream(key, offset, size)) as chunks:
@@ -323,7 +326,7 @@ def _fill(cached: CacheFolder, clock: HandClock, *objects: bytes) -> list[str]:
         name = hashlib.sha256(data).hexdigest()
         clock.advance(10)
         with cached.open_partial(name, len(data)) as partial:
-            partial.write([data], 0)
+            partial.write(memoryview(data), 0)
             cached.keep(name, partial)
         names.append(name)
     return names
@@ -357,7 +360,7 @@ def test_what_nobody_goes_on_with_stays(root: Path) -> None:
     (old,) = _fill(CacheFolder(str(root), "old", clock, _nobody, ROOM), clock, b"1" * 1000)
     cached = CacheFolder(str(root), "new", clock, in_use.__contains__, ROOM)
     with cached.open_partial("ab" * 32, 1 << 30) as partial:
-        partial.write([b"x" * 10], 0)
+        partial.write(memoryview(b"x" * 10), 0)
     assert cached.count().files == 2
     assert cached.count().bytes < 100_000
     in_use.add(old)
@@ -627,6 +630,67 @@ async def test_slow_client_has_all_fetched_ahead(
             assert len(store.blobs) <= AHEAD + 1
             go_on.set()
     assert read(told, files) == files
+
+
+async def test_a_large_file_comes_in_silence(
+    source: Source, store: Counting, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a large file comes, it is told how far it is, after all before it, to each who waits for it."""
+    monkeypatch.setattr(delivery, "LARGE_BYTES", 5_000)
+    monkeypatch.setattr(delivery, "_STEP_BYTES", 2_000)
+    files = {"a": b"a", "b": BIG, "c": BIG[:4_000]}
+    manifest = await put_files(source.registry, tmp_path, files)  # type: ignore[arg-type]
+    store.waits_at = {5000}
+    store.go_on = anyio.Event()
+    calls: list[list[Told]] = [[], []]
+
+    async def send(call: list[Told], one: Told) -> None:
+        call.append(one)
+        if all(each[-1:] and each[-1].coming for each in calls):
+            store.go_on.set()
+
+    fetcher = fetching(root)
+    with fetcher.holding() as hold:
+        async with anyio.create_task_group() as tasks:
+            for call in calls:
+                made = Delivery(source, fetcher, hold, partial(send, call), Room(ROOM, ROOM))
+                tasks.start_soon(made.deliver, manifest, Wanted())
+    for call in calls:
+        assert read(call, files) == files
+        assert [place.path for place in call[0].places] == ["a"]
+        coming = [one.coming for one in call if one.coming]
+        assert {one.path for one in coming} == {"b"}
+        assert all(0 < one.bytes <= len(BIG) and one.bytes % 1000 in (0, 500) for one in coming)
+        assert coming[0].bytes <= 5_000
+        assert [one.bytes for one in coming] == sorted({one.bytes for one in coming})
+
+
+async def test_a_file_that_is_told_is_written_anew(
+    source: Source, store: Counting, root: Path, tmp_path: Path
+) -> None:
+    """Bytes that are fetched again come into another file: somebody may be copying from the first."""
+    await put(source, tmp_path, BIG)
+    name = hashlib.sha256(BIG).hexdigest()
+    (root / "partial").mkdir(parents=True)
+    first = root / "partial" / name
+    wrong = BIG[::-1] + b"\1" * 10
+    first.write_bytes(wrong)
+    with first.open("rb") as opened:
+        assert await fetch(fetching(root), source, blob(BIG)) == BIG
+        assert opened.read() == wrong
+
+
+def test_rubbish_that_is_told_is_written_over(root: Path) -> None:
+    """A partial file of another length is replaced, and not written to."""
+    folder = CacheFolder(str(root), "b", HandClock(), _nobody)
+    (root / "partial").mkdir(parents=True)
+    first = root / "partial" / "name"
+    first.write_bytes(b"rubbish")
+    with first.open("rb") as opened, folder.open_partial("name", 9_500) as again:
+        assert not again.is_resumed
+        again.write(memoryview(b"bytes"), 0)
+        assert opened.read() == b"rubbish"
+    assert first.stat().st_size == 9_510
 
 
 async def test_one_damaged_object_is_passed_over(

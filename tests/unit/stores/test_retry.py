@@ -126,6 +126,11 @@ async def test_a_stream_begins_again() -> None:
     assert faulty.calls["stream"] == 8
     faulty.plan("stream", *[Fault.UNAVAILABLE] * 2)
     assert b"".join([c async for c in store.stream("long", 100, 1000)]) == content[100:1100]
+    for offset, size in ((0, None), (100, 1000)):
+        faulty.plan("stream", *[Fault.UNAVAILABLE] * 7)
+        found = bytearray()
+        await store.stream_to("long", offset, size, found.extend)
+        assert found == content[offset : None if size is None else offset + size]
 
 
 @pytest.mark.parametrize("faults", [0, 1, 3])

@@ -36,6 +36,10 @@ async def _head(store: ObjectStore) -> object:
     return await store.head("key")
 
 
+async def _pour(store: ObjectStore) -> object:
+    return await store.stream_to("key", 0, None, list[memoryview]().append)
+
+
 async def _stream(store: ObjectStore) -> object:
     return [chunk async for chunk in store.stream("key")]
 
@@ -137,7 +141,7 @@ async def test_a_busy_store_passes_for_a_broken_one(said: bytes, told: str) -> N
 INGRESS = answer(404, b"404 page not found\n")
 
 
-@pytest.mark.parametrize("verb", [_get, _stream, _list])
+@pytest.mark.parametrize("verb", [_get, _stream, _pour, _list])
 async def test_a_proxys_404_reads_as_missing(verb: Verb) -> None:
     """Only the store can say that an object is not there; any other 404 is an error of the moment."""
     for said in (INGRESS, answer(404), answer(404, b"<html><p>not found</p></html>")):
@@ -255,6 +259,11 @@ async def test_a_store_without_ranges_gives_wrong_bytes() -> None:
         with pytest.raises(StoreUnfit):
             await anext(aiter(store.stream("key", 3, 2)))
         assert [chunk async for chunk in store.stream("key", 0, 2)] == [b"01"]
+        found = bytearray()
+        with pytest.raises(StoreUnfit):
+            await store.stream_to("key", 3, 2, found.extend)
+        await store.stream_to("key", 0, 2, found.extend)
+        assert found == b"01"
 
 
 async def test_a_range_beyond_the_end_is_no_damage() -> None:

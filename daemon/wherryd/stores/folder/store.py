@@ -18,6 +18,7 @@ from wherry.errors import StoreDamaged
 from wherryd.clock import Clock
 from wherryd.stores.base import Body, Found, Object, ObjectStat, Sizes
 from wherryd.stores.bodies import CHUNK_BYTES
+from wherryd.stores.chunks import InChunks
 from wherryd.stores.folder.files import Files
 from wherryd.stores.folder.problems import check_root, writing
 from wherryd.stores.folder.walking import walk, walk_folders
@@ -28,7 +29,7 @@ _QUICK, _LONG = 8, 4  # threads
 _BATCH = 500  # listed objects per thread hop
 
 
-class FolderStore(PutsWhole):
+class FolderStore(InChunks, PutsWhole):
     """An ``ObjectStore`` in a folder that is there already.
 
     Args:

@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
@@ -22,7 +21,7 @@ from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
 from wherryd.stores.gs.resources import TOO_MUCH, Resource, error_in
 from wherryd.stores.http.answers import fails, wait_s
 from wherryd.stores.http.sending import Readable
-from wherryd.stores.http.transport import arriving
+from wherryd.stores.http.transport import Response, arriving
 
 _Read = TypeVar("_Read")
 
@@ -46,6 +45,7 @@ class Call(msgspec.Struct, frozen=True):
     is_upload: bool = False  # it makes a new object, or a session
     session: str = ""  # path and query of a session, which opens it to whoever has them
     streamed: bool = False  # a good answer's body is left unread
+    is_large: bool = False  # … and is for a sink
 
     @property
     def what(self) -> str:
@@ -62,7 +62,7 @@ class Answer(msgspec.Struct, frozen=True):
     reason: str = ""
     message: str = ""
     is_error: bool = False  # in the store's own form
-    response: aiohttp.ClientResponse | None = None  # of a streamed call
+    response: Response | None = None  # of a streamed call
 
     @property
     def is_good(self) -> bool:
@@ -99,7 +99,7 @@ class Answer(msgspec.Struct, frozen=True):
         return self.status == 404 and _NO_BUCKET.search(self.message) is not None
 
 
-async def read_answer(call: Call, response: aiohttp.ClientResponse) -> Answer:
+async def read_answer(call: Call, response: Response) -> Answer:
     """Read a response as far as the call wants it read."""
     if call.streamed and 200 <= response.status < 300:
         return Answer(status=response.status, headers=response.headers, response=response)

@@ -117,7 +117,11 @@ class Sender:
             size = len(call.body) if isinstance(call.body, bytes) else call.body.size
             headers["Content-Length"] = str(size)
         request = Request(
-            method=call.method, url=self._url(call, payer), headers=headers, body=call.body
+            method=call.method,
+            url=self._url(call, payer),
+            headers=headers,
+            body=call.body,
+            is_large=call.is_large,
         )
         arrival = await stack.enter_async_context(self._transport.send(request))
         answer = await read_answer(call, arrival.response)

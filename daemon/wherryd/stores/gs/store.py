@@ -22,6 +22,7 @@ from wherryd.stores.base import (
     Object,
     ObjectExists,
     ObjectStat,
+    Sink,
     WriteConflict,
 )
 from wherryd.stores.crc32c import crc32c
@@ -41,7 +42,7 @@ from wherryd.stores.gs.listing import Listing, stat_of
 from wherryd.stores.gs.resources import Resource
 from wherryd.stores.gs.resumable import Resumable, give_up
 from wherryd.stores.gs.sender import Sender
-from wherryd.stores.http.answers import parse_date, range_header, ranged, why_damaged
+from wherryd.stores.http.answers import parse_date, poured, range_header, ranged, why_damaged
 from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.stores.together import OneByOne
@@ -110,6 +111,23 @@ class GsStore(OneByOne, ListsNoUploads):
                 raise await self._why_not(call, answer)
             async for chunk in ranged(key, answer.status, answer.response, offset, size):
                 yield chunk
+
+    async def stream_to(self, key: str, offset: int, size: int | None, sink: Sink) -> None:
+        if size == 0:
+            await self.head(key)
+            return
+        call = Call(
+            method="GET",
+            key=key,
+            query={"alt": "media"},
+            headers=range_header(offset, size),
+            streamed=True,
+            is_large=True,
+        )
+        async with self._sender.open(call) as answer:
+            if answer.response is None and answer.status != 416:
+                raise await self._why_not(call, answer)
+            await poured(key, answer.status, answer.response, offset, size, sink)
 
     async def head(self, key: str) -> ObjectStat:
         call = Call(method="GET", key=key, query={"fields": FIELDS})

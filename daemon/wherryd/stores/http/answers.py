@@ -12,13 +12,12 @@ from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-import aiohttp
 from anyio import to_thread
 
 from wherry.errors import StoreDamaged, StoreUnavailable, StoreUnfit
-from wherryd.stores.base import Body, FileBody, PackBody
+from wherryd.stores.base import Body, FileBody, PackBody, Sink
 from wherryd.stores.bodies import changed, find_changed
-from wherryd.stores.http.transport import arriving
+from wherryd.stores.http.transport import Response, arriving, pour
 
 _LONGEST_WAIT_S = 60.0
 
@@ -30,28 +29,52 @@ def range_header(offset: int, size: int | None) -> dict[str, str]:
 
 
 async def ranged(
-    key: str, status: int, response: aiohttp.ClientResponse | None, offset: int, size: int | None
+    key: str, status: int, response: Response | None, offset: int, size: int | None
 ) -> AsyncGenerator[bytes, None]:
     """Give the bytes that were asked for, out of a good answer or a 416.
 
     Raises ``StoreDamaged`` where there are fewer, ``StoreUnfit`` where others come.
     """
-    if status == 416 and size is None:
-        return  # from the end, or beyond
-    if response and status == 200 and offset and not _begins_at(response, offset):
-        raise StoreUnfit(f"GET {key}: the store gives whole objects only.")
     left = size
-    if response:
+    if _has_range(key, status, response, offset):
+        assert response
         async for chunk in arriving(response):
             yield chunk[:left]
             left = None if left is None else max(0, left - len(chunk))
             if left == 0:
                 return
+    _check_left(key, left)
+
+
+async def poured(
+    key: str, status: int, response: Response | None, offset: int, size: int | None, sink: Sink
+) -> None:
+    """Give the bytes that were asked for to a sink. Raises as ``ranged``."""
+    left = size
+
+    def count(piece: memoryview) -> None:
+        nonlocal left
+        sink(piece)
+        left = None if left is None else left - len(piece)
+
+    if _has_range(key, status, response, offset):
+        assert response
+        await pour(response, size, count)
+    _check_left(key, left)
+
+
+def _has_range(key: str, status: int, response: Response | None, offset: int) -> bool:
+    if response and status == 200 and offset and not _begins_at(response, offset):
+        raise StoreUnfit(f"GET {key}: the store gives whole objects only.")
+    return response is not None  # none: from the end, or beyond (416)
+
+
+def _check_left(key: str, left: int | None) -> None:
     if left:
         raise StoreDamaged(f"{key} is {left} bytes too short.")
 
 
-def _begins_at(response: aiohttp.ClientResponse, offset: int) -> bool:
+def _begins_at(response: Response, offset: int) -> bool:
     """Whether a range is given under another status than 206, as rclone does."""
     return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 

@@ -10,6 +10,7 @@ connection that the server is just closing has an unknown outcome.
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
@@ -21,8 +22,9 @@ from anyio import to_thread
 from yarl import URL
 
 from wherry.errors import StoreUnavailable
-from wherryd.stores.base import Body, OutcomeUnknown
+from wherryd.stores.base import Body, OutcomeUnknown, Sink
 from wherryd.stores.bodies import CHUNK_BYTES
+from wherryd.stores.http.blocking import Lines, Received, Unreachable
 from wherryd.stores.http.route import Route, find_route
 from wherryd.stores.http.sending import Readable, Sending, patience
 from wherryd.stores.traffic import Asked, Traffic
@@ -37,7 +39,10 @@ _UNSENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
     aiohttp.ConnectionTimeoutError,
+    Unreachable,
 )
+#: Errors of one that broke, or whose other side speaks no HTTP. TimeoutError is an OSError.
+_BROKEN = (aiohttp.ClientError, http.client.HTTPException, OSError)
 _OMITTED = ("Accept", "Accept-Encoding", "User-Agent")
 _READS = ("GET", "HEAD")
 
@@ -49,12 +54,17 @@ class Request(msgspec.Struct, frozen=True):
     url: str  # percent-encoded
     headers: Mapping[str, str]
     body: Body | Readable = b""
+    is_large: bool = False  # a GET whose answer is so large that a thread is to receive it
+
+
+Response = aiohttp.ClientResponse | Received
+"""An answer: its head is here, its body unread."""
 
 
 class Arrival(NamedTuple):
     """An answer's head, and the request that it ended."""
 
-    response: aiohttp.ClientResponse  # its body unread
+    response: Response
     asked: Asked
 
 
@@ -70,6 +80,7 @@ class Transport:
         self._traffic = traffic
         self._bundle = bundle
         self._session: aiohttp.ClientSession | None = None
+        self._lines = Lines(_CONNECT_S, _KEPT_S)
         self._routes: dict[str, Route] = {}
 
     @asynccontextmanager
@@ -93,27 +104,18 @@ class Transport:
 
     async def aclose(self) -> None:
         """Give back the connections."""
+        self._lines.close()
         if self._session:
             await self._session.close()
             self._session = None
 
     async def _answered(
         self, asked: Asked, request: Request, route: Route, sending: Sending | None
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         """Send, and wait for the answer's head; whatever happens, ``asked`` is told."""
         try:
-            with patience(_SILENCE_S, sending):
-                response = await self._open().request(
-                    request.method,
-                    URL(request.url, encoded=True),
-                    headers={**request.headers, **route.headers},
-                    data=sending,
-                    allow_redirects=False,
-                    ssl=route.trusted,
-                    proxy=route.proxy,
-                    proxy_headers=route.proxy_headers,
-                )
-        except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
+            response = await self._sent(request, route, sending)
+        except _BROKEN as exc:
             if sending and sending.failure:
                 asked.dropped()
             else:
@@ -124,6 +126,22 @@ class Transport:
             raise
         asked.answered(response.status)
         return response
+
+    async def _sent(self, request: Request, route: Route, sending: Sending | None) -> Response:
+        headers = {**request.headers, **route.headers}
+        if request.is_large and route.proxy is None:
+            return await self._lines.get(request.url, headers, route.trusted, _SILENCE_S)
+        with patience(_SILENCE_S, sending):
+            return await self._open().request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=headers,
+                data=sending,
+                allow_redirects=False,
+                ssl=route.trusted,
+                proxy=route.proxy,
+                proxy_headers=route.proxy_headers,
+            )
 
     async def _route(self, server: str) -> Route:
         if server not in self._routes:
@@ -146,14 +164,29 @@ class Transport:
         return self._session
 
 
-async def arriving(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+async def arriving(response: Response) -> AsyncGenerator[bytes, None]:
     """Give a response's body as it comes. Raises what ``Transport.send``, around it, makes errors of."""
-    while True:
-        with anyio.fail_after(_SILENCE_S):
-            piece = await response.content.read(CHUNK_BYTES)
-        if not piece:
-            return
+    while piece := await _piece(response):
         yield piece
+
+
+async def _piece(response: Response) -> bytes:
+    if isinstance(response, Received):
+        return await response.read(CHUNK_BYTES)
+    with anyio.fail_after(_SILENCE_S):
+        return await response.content.read(CHUNK_BYTES)
+
+
+async def pour(response: Response, most: int | None, sink: Sink) -> None:
+    """Give a response's body to a sink, ``most`` bytes or all. Raises as ``arriving``."""
+    if isinstance(response, Received):
+        await response.pour(most, sink)
+        return
+    async for piece in arriving(response):
+        await to_thread.run_sync(sink, memoryview(piece)[:most])
+        most = None if most is None else max(0, most - len(piece))
+        if most == 0:
+            return
 
 
 class _Dropped(aiohttp.ClientError):
@@ -178,7 +211,7 @@ def _translated(request: Request, sending: Sending | None) -> Iterator[None]:
         yield
     except _UNSENT as exc:
         raise StoreUnavailable(f"No connection for {_named(request)}: {_said(exc)}") from exc
-    except (aiohttp.ClientError, OSError) as exc:  # TimeoutError is an OSError
+    except _BROKEN as exc:
         if sending and sending.failure:
             raise sending.failure from exc
         kind = StoreUnavailable if request.method in _READS else OutcomeUnknown

@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
-import aiohttp
 import msgspec
 
 from wherry.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnfit
 from wherryd.stores.base import Body, ObjectMissing, OutcomeUnknown
 from wherryd.stores.http.answers import fails, parse_date, wait_s
-from wherryd.stores.http.transport import arriving
+from wherryd.stores.http.transport import Response, arriving
 
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 #: 407 is a proxy's.
@@ -55,6 +54,7 @@ class Call(msgspec.Struct, frozen=True):
     body: Body = b""
     digest: bytes = NOTHING  # the body's SHA-256
     streamed: bool = False  # a good answer's body is left unread
+    is_large: bool = False  # … and is for a sink
 
     @property
     def what(self) -> str:
@@ -72,7 +72,7 @@ class Answer(msgspec.Struct, frozen=True):
     message: str = ""
     region: str = ""
     endpoint: str = ""  # host and port
-    response: aiohttp.ClientResponse | None = None  # of a streamed call
+    response: Response | None = None  # of a streamed call
 
     @property
     def is_good(self) -> bool:
@@ -149,7 +149,7 @@ def checksum(digest: bytes) -> dict[str, str]:
     return {_CHECKSUM: b64encode(digest).decode()}
 
 
-async def read_answer(call: Call, response: aiohttp.ClientResponse) -> Answer:
+async def read_answer(call: Call, response: Response) -> Answer:
     """Read a response as far as the call wants it read."""
     if call.streamed and 200 <= response.status < 300:
         return Answer(status=response.status, headers=response.headers, response=response)

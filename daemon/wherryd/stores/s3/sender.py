@@ -192,7 +192,11 @@ class Sender:
             size = len(call.body) if isinstance(call.body, bytes) else call.body.size
             headers["Content-Length"] = str(size)
         request = Request(
-            method=call.method, url=url, headers=headers, body=self._body(call, place)
+            method=call.method,
+            url=url,
+            headers=headers,
+            body=self._body(call, place),
+            is_large=call.is_large,
         )
         arrival = await stack.enter_async_context(self._transport.send(request))
         answer = await read_answer(call, arrival.response)

@@ -19,11 +19,12 @@ from wherryd.stores.base import (
     Object,
     ObjectExists,
     ObjectStat,
+    Sink,
     UploadStat,
     WriteConflict,
 )
 from wherryd.stores.credentials import CredentialSource, StoreCredentials
-from wherryd.stores.http.answers import parse_date, range_header, ranged, why_damaged
+from wherryd.stores.http.answers import parse_date, poured, range_header, ranged, why_damaged
 from wherryd.stores.parts import SINGLE_PUT_BYTES
 from wherryd.stores.retry import PATIENT, Retry
 from wherryd.stores.s3.answers import (
@@ -96,6 +97,17 @@ class S3Store(OneByOne):
                 raise problem(call, answer)
             async for chunk in ranged(key, answer.status, answer.response, offset, size):
                 yield chunk
+
+    async def stream_to(self, key: str, offset: int, size: int | None, sink: Sink) -> None:
+        if size == 0:
+            await self.head(key)
+            return
+        headers = range_header(offset, size)
+        call = Call(method="GET", key=key, headers=headers, streamed=True, is_large=True)
+        async with self._sender.open(call) as answer:
+            if answer.response is None and answer.status != 416:
+                raise problem(call, answer)
+            await poured(key, answer.status, answer.response, offset, size, sink)
 
     async def head(self, key: str) -> ObjectStat:
         call = Call(method="HEAD", key=key)
