@@ -37,5 +37,5 @@ def of_lost(error: WherryError, request: Request) -> WherryError:
         return error
     return type(error)(
         f"{error.message}; and it has to be sent again: {request.reason}",
-        hint="Put back what the store has lost, then: wherry retry. Or log what the file is now.",
+        hint="Put back what the store has lost, then: wherry retry --all. Or log what the file is now.",
     )

@@ -219,6 +219,10 @@ def _print_drained(
         output.note(
             f"wherry: {left} left after {span_text(limit_s or 0)}; what is left stays in the queue"
         )
+        if runs and not outcome.left:
+            output.note(
+                "wherry: `wherry cancel --all` drops it, where its store will not come back"
+            )
     else:
         output.print_text(f"nothing is left to do; {len(outcome.committed):,} committed meanwhile")
     if earlier:

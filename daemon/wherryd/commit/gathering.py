@@ -308,7 +308,7 @@ def _lost(what: str) -> Fail:
     return Fail(
         "StoreDamaged",
         f"{what}: a part of the draft names it\n"
-        "  Put it back as it was, then: wherry retry. Or use another distributed_id.",
+        "  Put it back as it was, then: wherry retry --all. Or use another distributed_id.",
     )
 
 

@@ -122,13 +122,13 @@ class _Patience:
             if self._unknown[lookup.number] >= NAME_TRIES:
                 raise ReferenceFailed(
                     f"{error.message}: asked {NAME_TRIES} times",
-                    hint="Look whether the name is right; then: wherry retry",
+                    hint="Look whether the name is right; then: wherry retry --all",
                 ) from error
         if now - self._since >= self._timeout_s:
             raise ReferenceFailed(
                 f"{error.message}; tried for {self._timeout_s / 60:.0f} min "
                 f"(reference_timeout_s), {masked(lookup.uri)} among them",
-                hint="When the server is well again: wherry retry",
+                hint="When the server is well again: wherry retry --all",
             ) from error
 
 

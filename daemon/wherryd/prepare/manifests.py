@@ -99,7 +99,8 @@ class ManifestMaker:
             return await self._hash(request, located, left)
         except (FileChanged, FileMissing, FileUnreadable) as exc:
             raise ReferenceFailed(
-                f"a reference changed while it was read: {exc.message}", hint="Then: wherry retry"
+                f"a reference changed while it was read: {exc.message}",
+                hint="Then: wherry retry --all",
             ) from exc
 
     async def _hash(

@@ -45,7 +45,7 @@ def _find(uri: str) -> tuple[str, os.stat_result]:
             continue
         except (OSError, ValueError) as exc:
             raise ReferenceFailed(f"{uri} can't be read: {exc}") from exc
-    raise ReferenceFailed(f"{uri} is missing", hint="Put the file back, then: wherry retry")
+    raise ReferenceFailed(f"{uri} is missing", hint="Put the file back, then: wherry retry --all")
 
 
 def _plain_path(uri: str) -> str:

@@ -57,7 +57,7 @@ def set_store_id(
     if old not in ("", new):
         raise StoreChanged(
             f"at {address} is another store than before: {new}, not {old}",
-            hint="look at it; if it is meant to be there: wherry retry",
+            hint="look at it; if it is meant to be there, `wherry status` names the `wherry retry` for it",
         )
     change(db, "upsert_store", address=address, store_id=new)
     if passed_probe:

@@ -89,7 +89,7 @@ class Asked:
             return ReferenceFailed(
                 f"{self.host} refuses {self.uri}: {good[0] or 'it does not say why'}",
                 hint="Whoever logs it must be allowed to read it (s3:GetObject), and to list the bucket "
-                "(s3:ListBucket) for a prefix; then: wherry retry",
+                "(s3:ListBucket) for a prefix; then: wherry retry --all",
             )
         bad = sorted({code for code in error.codes if code})
         why = f"refuses the credentials for {self.uri}: {', '.join(bad)}"

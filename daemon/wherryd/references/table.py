@@ -66,7 +66,7 @@ class Resolvers:
             raise ReferenceFailed(
                 f"nobody here knows how to resolve {masked(uri)}: "
                 f"the schemes are {', '.join(['file', *sorted(self._makers)])}",
-                hint="Install what resolves it beside the daemon, then: wherry retry",
+                hint="Install what resolves it beside the daemon, then: wherry retry --all",
             )
         if scheme in self._modules:
             await to_thread.run_sync(import_module, self._modules[scheme])

@@ -16,7 +16,8 @@ class Exchanged(StoreChanged):
         what = f"the store {there.store}" if there else "no store"
         super().__init__(
             f"at {address} is {what}, not {known}",
-            hint="Look whether the right disk or bucket is there. If this one is to count: wherry retry",
+            hint="Look whether the right disk or bucket is there. If this one is to count, `wherry status` names the"
+            " `wherry retry` for it.",
         )
         self.known = known
 

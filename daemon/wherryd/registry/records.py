@@ -191,7 +191,7 @@ def damaged(key: str, why: str) -> StoreDamaged:
     """Make the error for an object that is not what its name says."""
     return StoreDamaged(
         f"{key} is damaged: {why}",
-        hint="Another program may have changed it; put it back as it was, then `wherry retry`.",
+        hint="Another program may have changed it; put it back as it was, then `wherry retry --all`.",
     )
 
 
