@@ -237,7 +237,7 @@ async def _wire(
     )
     contacts = Contacts(stores, lambda store: probe(store, clock), queue, clock)
     transferrer = Transferrer(
-        manifests_in(manifests),
+        manifests_in(manifests, queue),
         contacts,
         config.max_transfers,
         queue,

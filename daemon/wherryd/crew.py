@@ -208,7 +208,7 @@ class Crew:
             found = await self._find_beyond()
             candidates = [each for each in found if each.row not in begun]
         elif not is_all:
-            lanes = {each.lane for each in found}
+            lanes = {each.lane for each in found} | {each.lane for each, _ in self._busy.values()}
             heads = await self._find_heads(lanes)
             candidates += [each for each in heads if each.row not in begun]
         busy = [request for request, _ in self._busy.values()]
@@ -219,15 +219,15 @@ class Crew:
 
     async def _find(self, ahead: int) -> tuple[list[Request], bool]:
         """Look at the first requests; gives those that are free, and whether there are no others."""
-        limit = len(self._busy) + len(self._resting) + ahead
         wanted = Filter(
             states=(self._state,),
             without_stores=self._left_out(),
             asking=self._asking,
-            limit=limit,
+            without_rows=(*self._busy, *self._resting),
+            limit=ahead,
         )
         found = await self._queue.find(wanted)
-        return self._free(found), len(found) < limit
+        return self._free(found), len(found) < ahead
 
     async def _find_beyond(self) -> list[Request]:
         """Look lane by lane: all that stands in front is blocked."""

@@ -10,8 +10,7 @@ are in the queue and count as sent, and the next start settles them at that numb
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import msgspec
 
@@ -25,7 +24,6 @@ from wherry.errors import (
 )
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
-from wherryd.commit.aliases import worth_giving
 from wherryd.commit.applying import Applier
 from wherryd.commit.changing import Applied, Apply, ApplyAgain, ChangeStep, decide_change
 from wherryd.commit.claiming import claimed_type
@@ -57,7 +55,6 @@ from wherryd.registry.base import Registry, Stamp, StoredVersion
 from wherryd.registry.identity import Exchanged
 from wherryd.stores.base import ObjectExists, WriteConflict
 from wherryd.stores.retry import watched
-from wherryd.together import all_of
 
 _AFTER_CONFIRM = failpoint("commit.store.after-confirm")
 _AFTER_CLAIM = failpoint("commit.type.after-claim")
@@ -347,18 +344,15 @@ class LaneWorker:
             await self._registry.sync_version(lane.project, lane.name, version, store_id)
         _BEFORE_SETTLE()
         sealed = self._sealed(head)
-        drafts = sealed.aliases if sealed else None
         # Else the version's record names another run.
         is_own = self._memory.version_of(head) == version
         if sealed is not None:
             is_own = sealed.finisher == head.id and not sealed.same
-        changes: list[Callable[[], Awaitable[None]]]
-        settle = partial(self._queue.settle, head.row, version, drafts, is_own=is_own)
-        changes = [settle, self._learn]
-        if not worth_giving(head.aliases if drafts is None else drafts):
-            changes.append(partial(self._queue.done, head.row, ()))
-        # Side by side, so that they share one transaction and its sync; in this order.
-        await all_of(*changes)
+        drafts, learned = sealed.aliases if sealed else None, self._learned()
+        await self._queue.settle(
+            head.row, version, drafts, is_own=is_own, learned=learned, may_end=True
+        )
+        self._kept = learned or self._kept
         _AFTER_SETTLE()
 
     def _sealed(self, head: Request) -> Sealed | None:
@@ -366,17 +360,20 @@ class LaneWorker:
         return self._finisher.memory(head).sealed if head.kind is RequestKind.FINISH else None
 
     async def _learn(self) -> None:
-        """Keep the highest number that was read, and the type, where they are new."""
+        """Keep what was learned, where there is any."""
+        if learned := self._learned():
+            await self._queue.learn(self._lane, learned)
+            self._kept = learned
+
+    def _learned(self) -> Known | None:
+        """The highest number that was read, and the type, where they are new."""
         memory, kept = self._memory, self._known
         top = memory.seen.get(memory.highest)
         if top is not None and memory.highest > kept.highest:
-            known = Known(kept.store_id, memory.type, memory.highest, top.request)
-        elif memory.type != kept.type:
-            known = Known(kept.store_id, memory.type, kept.highest, kept.highest_request)
-        else:
-            return
-        await self._queue.learn(self._lane, known)
-        self._kept = known
+            return Known(kept.store_id, memory.type, memory.highest, top.request)
+        if memory.type != kept.type:
+            return Known(kept.store_id, memory.type, kept.highest, kept.highest_request)
+        return None
 
 
 def _last(stamps: Sequence[Stamp]) -> list[int]:

@@ -1,7 +1,8 @@
 """A request's manifest, written while its entries pass by.
 
 Owns: pages from the queue, the digests that they miss, the manifest's file. Does not own: the file's
-form (``registry.manifest``), which files travel together (``packs``), which request is next (``stage``).
+form (``registry.manifest``), which manifests need none (``registry.small_manifest``), which files travel
+together (``packs``), which request is next (``stage``).
 Memory: one page of entries, and those that wait for a pack.
 
 A kill leaves the digests that were kept, and no file or a whole one: the next start makes what is
@@ -11,7 +12,8 @@ missing and writes the file anew.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
@@ -30,13 +32,14 @@ from wherryd.prepare.references import locate
 from wherryd.progress import Progress
 from wherryd.queue.base import Queue, Request
 from wherryd.registry.manifest import ManifestWriter
+from wherryd.registry.small_manifest import is_small, make_small
 from wherryd.stores.parts import cut_for, wants_crc32c
 
 PAGE = 1000
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A manifest whose file is there, and the digests that went into it and are not kept yet."""
+    """A manifest whose file is there, if it needs one, and the digests that are not kept yet."""
 
     manifest: Manifest
     digests: list[Digest]
@@ -62,7 +65,7 @@ class ManifestMaker:
         self._clock = clock
 
     async def make(self, request: Request) -> Made:
-        """Make all missing digests, and the manifest's file.
+        """Make all missing digests, and the manifest's file, unless it is small.
 
         Raises ``CaptureError``, ``ReferenceFailed`` or ``BadPath`` where the request can't succeed, and
         ``SpoolFull`` where there is no room for the file now.
@@ -142,7 +145,7 @@ def _completed(entry: Entry, made: dict[str, Digest], now: float, accepted: floa
 
 
 class _File:
-    """A ``ManifestWriter`` in a worker thread; a small manifest goes there and back once."""
+    """A ``ManifestWriter`` in a worker thread, but for a small manifest, which needs no file."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -162,6 +165,9 @@ class _File:
         await _in_thread(partial(self._add, entries))
 
     async def finish(self, entries: Sequence[Entry]) -> Manifest:
+        if self._writer is None and is_small(entries):
+            with _refused():
+                return make_small(entries)[0]
         return await _in_thread(partial(self._finish, entries))
 
     def _add(self, entries: Sequence[Entry]) -> None:
@@ -178,9 +184,16 @@ class _File:
 
 
 async def _in_thread(call: Callable[[], _T]) -> _T:
-    """Call it in a worker thread; what can't stand in a manifest is the request's fault."""
-    try:
+    """Call it in a worker thread."""
+    with _refused():
         return await anyio.to_thread.run_sync(call)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What can't stand in a manifest is the request's fault."""
+    try:
+        yield
     except ValueError as exc:
         if isinstance(exc, BadPath):
             raise

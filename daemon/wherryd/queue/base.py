@@ -243,6 +243,7 @@ class Filter(msgspec.Struct, frozen=True):
     not_acknowledged: bool = False  # failed ones only where nobody has acknowledged them
     without_stores: tuple[str, ...] = ()  # addresses whose requests are left out
     asking: bool | None = None  # whether they have lookups that are not done; None: all
+    without_rows: tuple[int, ...] = ()  # left out where only states are asked for
     limit: int = 1000
 
 
@@ -472,7 +473,11 @@ class Queue(Protocol):
         ...
 
     async def uploaded(
-        self, row: int, store_id: str | None = None, since: float | None = None
+        self,
+        row: int,
+        store_id: str | None = None,
+        since: float | None = None,
+        sent: Sequence[Sent] = (),
     ) -> None:
         """prepared → uploaded.
 
@@ -480,6 +485,7 @@ class Queue(Protocol):
             store_id: the store that counted when the upload began; ``WrongState`` if it does no
                 longer. None: not checked.
             since: when the upload began, if it has put all that the request names. None: some was there.
+            sent: a few bytes to note, as by ``note_sent``, in the same change.
         """
         ...
 
@@ -553,12 +559,16 @@ class Queue(Protocol):
         aliases: Sequence[str] | None = None,
         *,
         is_own: bool = True,
+        learned: Known | None = None,
+        may_end: bool = False,
     ) -> None:
         """uploaded or sending → settled, as this version.
 
         Args:
             aliases: those to give instead of its own: the draft's, of a finish.
             is_own: the version's record is this request's, and names its run; else that is noted.
+            learned: kept of its lane, as by ``learn``, in the same change.
+            may_end: → done, in the same change, where it has no alias to give.
         """
         ...
 

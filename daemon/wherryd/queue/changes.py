@@ -12,9 +12,9 @@ from collections.abc import Hashable, Sequence
 from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
 from wherryd.model import Manifest, RequestKind, RunInfo, State
 from wherryd.queue import run_notes
-from wherryd.queue.base import RUNS, Accepted, Known, NewRequest, WrongState
+from wherryd.queue.base import RUNS, Accepted, Known, NewRequest, Sent, WrongState
 from wherryd.queue.group import Changed
-from wherryd.queue.knowledge import known, store_id
+from wherryd.queue.knowledge import known, learn, note_sent, store_id
 from wherryd.queue.queries import Value, all_rows, change, one_row
 from wherryd.queue.rows import Head, head_of, json, lane_values, request_values, strings
 
@@ -157,12 +157,19 @@ def plan_again(db: sqlite3.Connection, row: int) -> Changed[None]:
 
 
 def uploaded(
-    db: sqlite3.Connection, row: int, sent_to: str | None, since: float | None = None
+    db: sqlite3.Connection,
+    row: int,
+    sent_to: str | None,
+    since: float | None = None,
+    sent: Sequence[Sent] = (),
+    now: float = 0.0,
 ) -> Changed[None]:
-    """prepared → uploaded, if the store that counts is the one it was sent to."""
+    """prepared → uploaded, if the store that counts is the one it was sent to; what was sent is noted."""
     request = head(db, row, State.PREPARED)
     if sent_to is not None and sent_to != store_id(db, request.lane.store):
         raise WrongState(f"request {request.id} was uploaded to another store than counts now")
+    if sent:
+        note_sent(db, request.lane, sent, sent_to, now)
     change(db, "set_uploaded", row=row, since=since)
     return entered(State.UPLOADED, request)
 
@@ -229,16 +236,34 @@ def settle(
     now: float = 0.0,
     *,
     is_own: bool = True,
+    learned: Known | None = None,
+    may_end: bool = False,
 ) -> Changed[None]:
-    """uploaded or sending → settled; the runs that the version's record does not name are noted."""
+    """uploaded or sending → settled, or done if it may end and has no alias to give.
+
+    The runs that the version's record does not name are noted.
+    """
     request = head(db, row, State.UPLOADED, State.SENDING)
+    if learned is not None:
+        learn(db, request.lane, learned)
     change(db, "set_settled", row=row, version=version)
     if aliases is not None:
         linked = [strings(one["aliases"]) for one in all_rows(db, "links", request=request.id)]
         given = dict.fromkeys(alias for some in (aliases, *linked) for alias in some)
         change(db, "set_aliases", row=row, aliases=json([*given]))
     is_news = run_notes.note_version(db, request, now, is_own=is_own)
-    return entered(State.SETTLED, request, *((RUNS,) if is_news else ()))
+    news = (RUNS,) if is_news else ()
+    if not may_end or _to_give(db, row):
+        return entered(State.SETTLED, request, *news)
+    change(db, "set_done", row=row, now=now, error="", reason="")
+    return entered(State.DONE, request, *news)
+
+
+def _to_give(db: sqlite3.Connection, row: int) -> set[str]:
+    """The aliases that a request is to give; those that add nothing are none."""
+    asked = one_row(db, "aliases", row=row)
+    assert asked is not None
+    return set(strings(asked["aliases"])) - {"", "latest"}
 
 
 def done(
@@ -251,9 +276,7 @@ def done(
 ) -> Changed[None]:
     """settled → done, unless a run has asked for further aliases meanwhile."""
     request = head(db, row, State.SETTLED)
-    asked = one_row(db, "aliases", row=row)
-    assert asked is not None
-    if missing := set(strings(asked["aliases"])) - {*given, "", "latest"}:
+    if missing := _to_give(db, row) - {*given}:
         raise WrongState(f"request {request.id} has more aliases to give: {sorted(missing)}")
     change(db, "set_done", row=row, now=now, error=error, reason=reason)
     is_part = request.kind is RequestKind.UPSERT

@@ -52,8 +52,12 @@ class Database(Protocol):
         """
         ...
 
-    async def look(self, work: Work[T]) -> T:
-        """As ``read``, for a few rows: the loop may wait for it, and for nobody else."""
+    async def look(self, work: Work[T], *, is_one: bool = False) -> T:
+        """As ``read``, for a few rows: the loop may wait for it, and for nobody else.
+
+        Args:
+            is_one: it is one statement, which sees one state by itself; that costs less.
+        """
         ...
 
     async def make_room(self) -> None:
@@ -141,11 +145,11 @@ class ThreadDatabase:
         with self._watching():
             return await self._reader.hop(partial(_in_snapshot, work))
 
-    async def look(self, work: Work[T]) -> T:
+    async def look(self, work: Work[T], *, is_one: bool = False) -> T:
         if self._looker is None:
             raise QueueError(f"{self._path} is closed")
         with self._watching(), translated(str(self._path)):
-            return _in_snapshot(work, self._looker)
+            return work(self._looker) if is_one else _in_snapshot(work, self._looker)
 
     async def make_room(self) -> None:
         if self._reserve is not None:
@@ -211,7 +215,7 @@ class InlineDatabase:
     async def read(self, work: Work[T]) -> T:
         return await self.run(work)
 
-    async def look(self, work: Work[T]) -> T:
+    async def look(self, work: Work[T], *, is_one: bool = False) -> T:  # noqa: ARG002
         return await self.run(work)
 
     async def make_room(self) -> None:

@@ -53,7 +53,8 @@ def find(db: sqlite3.Connection, wanted: Filter) -> list[Request]:
 
 def _find_by_state(db: sqlite3.Connection, wanted: Filter) -> list[Request]:
     """Each state's requests come in order from its index; merging them reads no more than is shown."""
-    states, values = dict.fromkeys(wanted.states or State), _values(wanted)
+    states = dict.fromkeys(wanted.states or State)
+    values = {**_values(wanted), "without_rows": json(wanted.without_rows)}
     placed = [all_rows(db, "find_in_line", **values, state=state) for state in states]
     others = [all_rows(db, "find_without_place", **values, state=state) for state in states]
     in_order = chain(

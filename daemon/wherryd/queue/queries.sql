@@ -188,6 +188,7 @@ WHERE state = :state AND place > 0
     AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
     AND address NOT IN (SELECT value FROM json_each(:without_stores))
     AND (:asking IS NULL OR (lookups > 0) = :asking)
+    AND row NOT IN (SELECT value FROM json_each(:without_rows))
 ORDER BY place, row
 LIMIT :limit;
 
@@ -198,6 +199,7 @@ WHERE state = :state AND place IS NULL
     AND (NOT :not_acknowledged OR state <> 'failed' OR NOT acknowledged)
     AND address NOT IN (SELECT value FROM json_each(:without_stores))
     AND (:asking IS NULL OR (lookups > 0) = :asking)
+    AND row NOT IN (SELECT value FROM json_each(:without_rows))
 ORDER BY row
 LIMIT :limit;
 

@@ -16,6 +16,7 @@
 -- (One exception: a lane whose store was exchanged; after the user's `wherry retry`, `uploaded` and
 -- `sending` go back to `prepared`, and to `accepted` where their manifest points at bytes that the store
 -- does not have.) A request that equals the highest version goes from `uploaded` to `settled`.
+-- A request without an alias to give is `settled` and `done` in one change.
 --
 -- A request with a base gets its manifest, content and size anew while it is `uploaded`: what its changes come to.
 -- Where the base is whichever version comes before its own, it goes back from `sending` to `uploaded` when another

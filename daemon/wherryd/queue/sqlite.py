@@ -106,6 +106,7 @@ _META = Kind.named("meta")
 #: Up to so many rows are asked for on the loop: a millisecond at most.
 _FEW_ROWS = 32
 _FEW_REQUESTS = 200
+_FEW_LANES = 16
 
 _log = get_logger("queue")
 
@@ -259,7 +260,7 @@ class SqliteQueue:
         await self._while_some_left(_FOUND, forget)
 
     async def places(self, lane: Lane, digests: Sequence[str]) -> dict[str, Place]:
-        ask = self._look if len(digests) <= _FEW_ROWS else self._read
+        ask = self._look_once if len(digests) <= _FEW_ROWS else self._read
         return await ask(partial(knowledge.places, lane=lane, digests=digests))
 
     async def save_places(
@@ -314,13 +315,14 @@ class SqliteQueue:
         await self._writer.change(_UPLOAD, partial(uploads.forget_upload, upload=upload))
 
     async def given_up(self, limit: int = 100) -> list[GivenUp]:
-        return await self._read(partial(uploads.given_up, limit=limit))
+        ask = self._look_once if limit <= _FEW_REQUESTS else self._read
+        return await ask(partial(uploads.given_up, limit=limit))
 
     async def uploads_at(self, address: str) -> set[str]:
         return set(await self._read(partial(uploads.uploads_at, address=address)))
 
     async def sent_already(self, lane: Lane, digests: Sequence[str]) -> set[str]:
-        ask = self._look if len(digests) <= _FEW_ROWS else self._read
+        ask = self._look_once if len(digests) <= _FEW_ROWS else self._read
         return await ask(partial(knowledge.sent_already, lane=lane, digests=digests))
 
     async def packs(self, row: int) -> dict[str, int]:
@@ -337,20 +339,34 @@ class SqliteQueue:
             await self._bulk(_SENT, partial(note, sent=part), len(part))
 
     async def uploaded(
-        self, row: int, store_id: str | None = None, since: float | None = None
+        self,
+        row: int,
+        store_id: str | None = None,
+        since: float | None = None,
+        sent: Sequence[Sent] = (),
     ) -> None:
-        uploaded = partial(changes.uploaded, row=row, sent_to=store_id, since=since)
-        await self._writer.change(_UPLOADED, uploaded)
+        uploaded = partial(
+            changes.uploaded,
+            row=row,
+            sent_to=store_id,
+            since=since,
+            sent=sent,
+            now=self._clock.now(),
+        )
+        await self._writer.change(_SENT + _UPLOADED if sent else _UPLOADED, uploaded)
 
     # ── commit ─────────────────────────────────────────────────────────────────────────────────
     async def lanes(
         self, after: Lane | None = None, limit: int | None = None, *, upserts: bool = True
     ) -> list[Lane]:
-        ask = self._read if limit is None else self._look
-        return await ask(partial(looks.lanes, after=after, limit=limit, upserts=upserts))
+        few = partial(looks.lanes, after=after, limit=limit or _FEW_LANES, upserts=upserts)
+        found = await self._look(few)
+        if limit is not None or len(found) < _FEW_LANES:
+            return found
+        return await self._read(partial(looks.lanes, after=after, upserts=upserts))
 
     async def line(self, lane: Lane, limit: int = 100, *, upserts: bool = True) -> list[Request]:
-        return await self._look(partial(looks.line, lane=lane, limit=limit, upserts=upserts))
+        return await self._look_once(partial(looks.line, lane=lane, limit=limit, upserts=upserts))
 
     async def unaliased(self) -> list[Request]:
         return await self._look(looks.unaliased)
@@ -376,7 +392,7 @@ class SqliteQueue:
         await self._writer.change(_ATTEMPT, attempt)
 
     async def done_records(self, lane: Lane, names: Sequence[str]) -> dict[str, DoneRecord]:
-        ask = self._look if len(names) <= _FEW_ROWS else self._read
+        ask = self._look_once if len(names) <= _FEW_ROWS else self._read
         return await ask(partial(knowledge.done_records, lane=lane, names=names))
 
     async def forget_sent(self, lane: Lane, names: Sequence[str], store_id: str) -> None:
@@ -397,6 +413,8 @@ class SqliteQueue:
         aliases: Sequence[str] | None = None,
         *,
         is_own: bool = True,
+        learned: Known | None = None,
+        may_end: bool = False,
     ) -> None:
         settle = partial(
             changes.settle,
@@ -405,8 +423,11 @@ class SqliteQueue:
             aliases=aliases,
             now=self._clock.now(),
             is_own=is_own,
+            learned=learned,
+            may_end=may_end,
         )
-        await self._writer.change(_SETTLE, settle)
+        kind = _SETTLE + _DONE if may_end else _SETTLE
+        await self._writer.change(kind + _LEARN if learned else kind, settle)
 
     # ── changes to a base ──────────────────────────────────────────────────────────────────────
     async def applied(self, row: int, manifest: Manifest, content: str) -> None:
@@ -492,7 +513,7 @@ class SqliteQueue:
         await self._writer.change(_STOP, stop)
 
     async def stopped(self) -> dict[Lane, str]:
-        return await self._look(knowledge.stopped)
+        return await self._look_once(knowledge.stopped)
 
     async def restart_lane(
         self, lane: Lane, store_id: str, highest: int, request: str, there: Sequence[int] = ()
@@ -612,11 +633,15 @@ class SqliteQueue:
         await self._database.aclose()
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────
-    async def _look(self, look: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask for a few rows."""
+    async def _look(self, look: Callable[[sqlite3.Connection], T], *, is_one: bool = False) -> T:
+        """Ask for a few rows; ``is_one``: by one statement."""
         return await until_free(
-            partial(self._database.look, look), self._clock, lambda: self._closing
+            partial(self._database.look, look, is_one=is_one), self._clock, lambda: self._closing
         )
+
+    async def _look_once(self, look: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask for a few rows by one statement."""
+        return await self._look(look, is_one=True)
 
     async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
         """Ask for many rows, or go through many for a few."""
@@ -625,8 +650,9 @@ class SqliteQueue:
         )
 
     async def _some(self, look: Callable[..., list[T]], limit: int) -> list[T]:
-        """Ask for up to ``limit`` rows, which mostly are few."""
-        if len(few := await self._look(partial(look, limit=min(limit, _FEW_ROWS)))) < _FEW_ROWS:
+        """Ask for up to ``limit`` rows, which mostly are few, by one statement."""
+        few = await self._look_once(partial(look, limit=min(limit, _FEW_ROWS)))
+        if len(few) < _FEW_ROWS:
             return few
         return await self._read(partial(look, limit=limit)) if limit > _FEW_ROWS else few
 

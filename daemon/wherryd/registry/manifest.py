@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 import zstandard
@@ -28,6 +28,22 @@ LEVEL = 3
 _FLUSH_BYTES = 1 << 18
 
 
+class Sink(Protocol):
+    """Where a manifest's bytes go: as ``AtomicFile``."""
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        ...
+
+    def land(self) -> None:
+        """All was written."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what was written, unless it has landed."""
+        ...
+
+
 class ManifestWriter:
     """Write a version's manifest to a file on this machine.
 
@@ -38,17 +54,18 @@ class ManifestWriter:
             manifest = writer.finish()
 
     Args:
-        path: where the file shall appear, whole and durable, at ``finish``.
+        path: where the file shall appear, whole and durable, at ``finish``; or what takes its bytes.
+        compressor: kept by the caller, as ``make_compressor`` gives it: a new one takes longer than a line.
 
     Raises:
         SpoolFull, CaptureError: the file can't be written.
     """
 
-    def __init__(self, path: str) -> None:
-        self._file = AtomicFile(path)
-        self._zstd = zstandard.ZstdCompressor(
-            level=LEVEL, write_checksum=True, write_content_size=False
-        ).compressobj()
+    def __init__(
+        self, path: str | Sink, compressor: zstandard.ZstdCompressor | None = None
+    ) -> None:
+        self._file: Sink = AtomicFile(path) if isinstance(path, str) else path
+        self._zstd = (compressor or make_compressor()).compressobj()
         self._plain = hashlib.sha256()
         self._digest = EntriesDigest()
         self._lines: list[bytes] = []
@@ -114,6 +131,11 @@ class ManifestWriter:
         self._file.write(self._zstd.compress(plain))
         self._lines.clear()
         self._waiting_bytes = 0
+
+
+def make_compressor() -> zstandard.ZstdCompressor:
+    """Make what compresses manifests, one after another, in one thread."""
+    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=False)
 
 
 def _encode(line: ManifestEntry) -> bytes:

@@ -2,7 +2,7 @@
 
 Owns: opening and reading a ``FileBody``, or the many of a ``PackBody``, and the errors of their files. Does
 not own: where the bytes go.
-Everything here blocks; an adapter calls it in a worker thread.
+Everything here blocks, but for what is in memory; an adapter calls it in a worker thread.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ def read_piece(body: FileBody | PackBody, offset: int, size: int) -> bytes:
     """
     stretches = (body.stretches or body.files) if isinstance(body, PackBody) else (body,)
     return b"".join(_gathered(stretches, offset, size))
+
+
+def is_in_memory(body: FileBody | PackBody) -> bool:
+    """Whether reading it touches no file: then no thread is worth its way."""
+    return not any(file.path for file in _files(body))
 
 
 def joined(files: Iterable[FileBody]) -> tuple[FileBody, ...]:

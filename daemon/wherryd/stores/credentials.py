@@ -24,16 +24,17 @@ class CredentialSet:
         values: names and values. None: the set stands for the daemon's own environment.
     """
 
-    __slots__ = ("values",)
+    __slots__ = ("_hash", "values")
 
     def __init__(self, values: Mapping[str, str] | None) -> None:
         self.values = None if values is None else dict(values)
+        self._hash = hash(frozenset((self.values or {}).items()))  # asked for by each request
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CredentialSet) and other.values == self.values
 
     def __hash__(self) -> int:
-        return hash(frozenset((self.values or {}).items()))
+        return self._hash
 
     def __repr__(self) -> str:
         return f"<credentials: {self}>"

@@ -25,10 +25,10 @@ import msgspec
 from wherry.wire.failpoints import failpoint
 from wherryd.clock import Clock
 from wherryd.progress import Progress
-from wherryd.queue.base import Queue, Request, WrongState
+from wherryd.queue.base import Queue, Request, Sent, WrongState
 from wherryd.stores.base import FileBody, Ledger
 from wherryd.stores.parts import wants_parts
-from wherryd.transfer.bodies import entry_body, pack_body
+from wherryd.transfer.bodies import Astray, entry_body, pack_body
 from wherryd.transfer.contact import Contact, Contacts
 from wherryd.transfer.emptying import LEAST_BYTES, Emptying
 from wherryd.transfer.items import Gatherer, Item, Taken, pack_record
@@ -39,6 +39,8 @@ from wherryd.transfer.slots import Slots
 PAGE = 1000
 #: What has fewer bytes is put without a question: putting it again costs no more.
 SMALL_BYTES = 16 << 10
+#: So much is noted in the change that follows from it.
+FEW_SENT = 32
 #: In the middle of a page, what comes in within this time is proven together.
 PROVE_S = 1.0
 
@@ -54,12 +56,6 @@ _AFTER_NOTE = failpoint("transfer.blobs.after-note")
 
 class Leaving(Exception):
     """The daemon is about to end; the next one goes on here."""
-
-
-class Astray(Exception):
-    """The manifest points at bytes that the store does not have, or not at those that it has by now: it has
-    to be made again.
-    """
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -80,6 +76,13 @@ class Job(msgspec.Struct, frozen=True):
         return self.request.lane.project
 
 
+class Came(msgspec.Struct, frozen=True):
+    """What sending came to."""
+
+    is_own: bool  # it has put all that the request names: nothing was there
+    sent: Sequence[Sent]  # is there, and not noted yet
+
+
 class Blobs:
     """Sends manifests and entries' bytes, for all requests."""
 
@@ -97,10 +100,9 @@ class Blobs:
         """Look again at what the store at this address has."""
         self._latest.forget(address)
 
-    async def send(self, job: Job) -> bool:
-        """Put the manifest and all bytes that the store does not have; proven and noted when this returns.
-
-        Returns whether it has put all that the request names: nothing was there.
+    async def send(self, job: Job) -> Came:
+        """Put the manifest and all bytes that the store does not have; proven when this returns, and noted,
+        but for what is given back to be noted.
 
         Raises ``StoreError``, ``Exchanged`` among them; ``FileChanged`` or ``FileUnreadable`` where the bytes
         are not what was captured; ``Leaving``; ``Astray``; ``WrongState`` where another store counts by now.
@@ -111,12 +113,13 @@ class Blobs:
         gatherer, is_own = Gatherer(own), True
         page = await self._queue.entries(job.request.row, None, PAGE)
         while len(page) == PAGE:
-            is_own &= await self._send_page(job, gatherer.take(page), is_last=False)
+            is_own &= (await self._send_page(job, gatherer.take(page), is_last=False)).is_own
             page = await self._queue.entries(job.request.row, page[-1].path, PAGE)
         taken = gatherer.take(page)
         if not gatherer.is_done:
             raise Astray("the files of a pack are not all there")
-        return await self._send_page(job, taken, is_last=True) and is_own
+        came = await self._send_page(job, taken, is_last=True)
+        return Came(came.is_own and is_own, came.sent)
 
     async def _check_plan(self, job: Job, own: Mapping[str, int]) -> None:
         """Raise ``Astray`` where the store has by now what the request is about to pack, ``Leaving``."""
@@ -126,20 +129,24 @@ class Blobs:
         if job.is_leaving():
             raise Leaving
 
-    async def _send_page(self, job: Job, taken: Taken, *, is_last: bool) -> bool:
+    async def _send_page(self, job: Job, taken: Taken, *, is_last: bool) -> Came:
         known = await self._known(job, taken)
         left = [item for item in taken.items if item.name not in known]
         done = taken.free + sum(item.carried for item in taken.items if item.name in known)
         self._progress.add(job.request.row, done)
         todo = _Page(left, with_manifest=is_last and job.manifest is not None)
+        sent: list[Sent] = []
         if left or is_last:
             while not await self._is_through(job, todo):
                 pass
-            await self._note(job, todo, todo.items)
+            sent = todo.sent(job.request.row, todo.items)
+            if not is_last or len(sent) > FEW_SENT:
+                await self._note(job, sent)
+                sent = []
             job.emptying.confirm(todo.put_by_us(todo.items))
             if not is_last:  # the last is counted when the request is uploaded
                 await job.emptying.empty()
-        return todo.is_own and not known and not taken.pointed
+        return Came(todo.is_own and not known and not taken.pointed, sent)
 
     async def _known(self, job: Job, taken: Taken) -> set[str]:
         """Names of what the store has. Raises ``Astray``."""
@@ -249,7 +256,7 @@ class Blobs:
             if not all([await self._has(job, item) for item in items]):
                 return
             await self._prove(job, items, with_manifest=False)
-            await self._note(job, page, items)
+            await self._note(job, page.sent(job.request.row, items))
             names = [item.name for item in items]
             noted = await self._queue.sent_already(job.request.lane, names)
             proven = [item for item in items if item.name in noted]
@@ -293,12 +300,10 @@ class Blobs:
         _AFTER_PACK()
 
     # ── what is known then ─────────────────────────────────────────────────────────────────────
-    async def _note(self, job: Job, page: _Page, items: Sequence[Item]) -> None:
-        if not items:
+    async def _note(self, job: Job, sent: Sequence[Sent]) -> None:
+        if not sent:
             return
         _BEFORE_NOTE()
-        row = job.request.row
-        sent = [each for item in items for each in item.sent(row if page.has_put(item) else None)]
         await self._queue.note_sent(job.request.lane, sent, job.contact.store_id)
         _AFTER_NOTE()
 
@@ -355,6 +360,10 @@ class _Page:
     def has_put(self, item: Item) -> bool:
         """Whether this try has put it, in whatever round, and not found it there."""
         return item.name in self._put
+
+    def sent(self, row: int, items: Sequence[Item]) -> list[Sent]:
+        """What there is to note of these items, which the request in this row has put, or found there."""
+        return [each for item in items for each in item.sent(row if self.has_put(item) else None)]
 
     def put_by_us(self, items: Sequence[Item]) -> list[Item]:
         """Those of the items that this try has put."""

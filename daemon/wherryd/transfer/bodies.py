@@ -1,7 +1,7 @@
 """Files as bodies for a store: spool files, and the manifest's.
 
-Owns: which file an entry's bytes lie in. Does not own: sending, checking entries' bytes (the store does,
-against their digest) or the manifest's (``registry.manifest_body``).
+Owns: which file an entry's bytes lie in; whether a manifest has one. Does not own: sending, checking entries'
+bytes (the store does, against their digest) or the manifest's (``registry.manifest_body``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio.to_thread
 
 from wherryd.model import Entry
-from wherryd.queue.base import Request
+from wherryd.queue.base import Queue, Request
 from wherryd.registry.manifest_body import manifest_body
+from wherryd.registry.small_manifest import FEW_ENTRIES, is_small, make_small
 from wherryd.stores.base import FileBody, Ledger, PackBody, tell_nobody
 from wherryd.stores.bodies import joined
 
@@ -21,18 +22,36 @@ ManifestOf = Callable[[Request], Awaitable[FileBody]]
 """Gives the body of a request's manifest."""
 
 
-def manifests_in(folder: str) -> ManifestOf:
-    """Make what gives manifests that lie in a folder, ``<request row>.zst`` each.
+class Astray(Exception):
+    """The manifest points at bytes that the store does not have, or not at those that it has by now, or is
+    not what the entries come to: it has to be made again.
+    """
 
-    It raises as ``manifest_body``.
+
+def manifests_in(folder: str, queue: Queue) -> ManifestOf:
+    """Make what gives manifests: small ones out of the entries in the queue, others from a folder, where
+    they are ``<request row>.zst`` each.
+
+    It raises as ``manifest_body``, and ``Astray``, where another Wherry has made a small one otherwise.
     """
 
     async def manifest_of(request: Request) -> FileBody:
         assert request.manifest is not None
+        if request.entries <= FEW_ENTRIES:
+            entries = await queue.entries(request.row, None, FEW_ENTRIES)
+            if is_small(entries):
+                return _small(entries, request.manifest)
         path = os.path.join(folder, f"{request.row}.zst")
         return await anyio.to_thread.run_sync(manifest_body, path, request.manifest)
 
     return manifest_of
+
+
+def _small(entries: Sequence[Entry], manifest: str) -> FileBody:
+    made, body = make_small(entries)
+    if made.manifest != manifest:
+        raise Astray(f"its entries come to {made.manifest}, and not to {manifest}")
+    return body
 
 
 def entry_body(

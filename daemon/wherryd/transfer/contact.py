@@ -75,13 +75,18 @@ class Contacts:
         Raises ``Exchanged`` where another lies there than is known; other ``StoreError`` (``StoreUnfit`` and
         ``StoreTaken`` among them); ``BadURI`` or ``NotYet`` where the address can never be opened.
         """
+        if self._is_made(address):
+            return self._contacts[address]
         async with self._locks[address]:
-            made = self._made.get(address)
-            if made is None or not self.is_unbroken(address, made):
+            if not self._is_made(address):
                 before = self.moment(address)
                 self._contacts[address] = await self._make(address)
                 self._made[address] = msgspec.structs.replace(before, at=self._clock.monotonic())
             return self._contacts[address]
+
+    def _is_made(self, address: str) -> bool:
+        made = self._made.get(address)
+        return made is not None and self.is_unbroken(address, made)
 
     def broken(self, address: str) -> None:
         """Ask the store anew before its next use: something went wrong with it; the commit asks too."""

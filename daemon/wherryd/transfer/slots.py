@@ -23,8 +23,9 @@ class Slots:
     """
 
     def __init__(self, at_once: int) -> None:
-        self._all = anyio.Semaphore(at_once)
-        self._large = anyio.Semaphore(max(1, at_once * 3 // 4))
+        # A slot that is free is taken at once: a turn of the loop is much for a small body.
+        self._all = anyio.Semaphore(at_once, fast_acquire=True)
+        self._large = anyio.Semaphore(max(1, at_once * 3 // 4), fast_acquire=True)
         self._flying: dict[Hashable, anyio.Event] = {}
 
     def flying(self, key: Hashable) -> anyio.Event | None:

@@ -28,8 +28,8 @@ from wherryd.public import public_name
 from wherryd.queue.base import Queue, Request, WrongState
 from wherryd.registry.identity import Exchanged, of_known
 from wherryd.stores.retry import watched
-from wherryd.transfer.blobs import Astray, Blobs, Job, Leaving
-from wherryd.transfer.bodies import ManifestOf
+from wherryd.transfer.blobs import Blobs, Came, Job, Leaving
+from wherryd.transfer.bodies import Astray, ManifestOf
 from wherryd.transfer.contact import Contact, Contacts
 from wherryd.transfer.emptying import Emptying
 from wherryd.transfer.slots import Slots
@@ -142,9 +142,10 @@ class Transferrer:
                 return False
             with watched(watcher):
                 contact = await self._contacts.for_writing(request.lane.store)
-                is_own = await self._send(request, contact, watcher, emptying)
+                came = await self._send(request, contact, watcher, emptying)
             _BEFORE_QUEUE()
-            await self._queue.uploaded(request.row, contact.store_id, since if is_own else None)
+            own_since = since if came.is_own else None
+            await self._queue.uploaded(request.row, contact.store_id, own_since, came.sent)
             _AFTER_QUEUE()
             self.troubles.sent(request.lane)
             await emptying.empty()
@@ -173,7 +174,7 @@ class Transferrer:
 
     async def _send(
         self, request: Request, contact: Contact, watcher: RowWatcher, emptying: Emptying
-    ) -> bool:
+    ) -> Came:
         lane = request.lane
 
         async def went_well() -> None:

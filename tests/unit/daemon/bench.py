@@ -225,7 +225,7 @@ class Bench:
             self.opened, lambda store: probe(store, self.clock), self.queue, self.clock
         )
         stage = Transferrer(
-            manifests_in(str(self.manifests)),
+            manifests_in(str(self.manifests), self.queue),
             contacts,
             at_once,
             self.queue,

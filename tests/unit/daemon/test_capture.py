@@ -21,6 +21,10 @@ from wherryd.capture.sessions import Sweeper
 from wherryd.capture.streams import Streams
 from wherryd.model import Entry, FileStat, Lane, RunInfo, Source, State
 from wherryd.queue.base import Filter, Request
+from wherryd.registry.small_manifest import FEW_ENTRIES
+
+#: Whose manifest is a file.
+_MANY = {f"{number:02}": b"%d" % number for number in range(FEW_ENTRIES + 1)}
 
 
 class Session:
@@ -321,7 +325,7 @@ async def test_ended_request_keeps_its_spool(bench: Bench, how: State) -> None:
         bench.preparer()
         bench.transferrer()
     bench.start(_freer(bench).run())
-    request = await bench.log({"a": b"abc"})
+    request = await bench.log({"a": b"abc", **_MANY})
     await _end(bench, request, how)
     await _freed(bench)
     assert not (bench.spool / request.folder).exists()
@@ -421,7 +425,7 @@ async def test_half_freed_request_stays(bench: Bench, done: int) -> None:
 async def test_stray_manifests_stay(bench: Bench) -> None:
     """Manifests that no request needs go at the start; that of a prepared one stays."""
     bench.preparer()
-    request = await bench.wait_state(await bench.log({"a": b"1"}), State.PREPARED)
+    request = await bench.wait_state(await bench.log(_MANY), State.PREPARED)
     cancelled = await bench.log({"a": b"1"}, name="cancelled")
     await bench.queue.cancel(cancelled.row)
     for name in (f"{cancelled.row}.zst", "999999999.zst", "999999999.zst.tmp"):

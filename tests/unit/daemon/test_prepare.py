@@ -15,12 +15,15 @@ from wherryd.model import Entry, FileStat, Source, State
 from wherryd.prepare.stage import BIG_AT_ONCE, BIG_BYTES, SMALL_AT_ONCE, choose
 from wherryd.queue.base import Request
 from wherryd.registry.manifest_reader import ManifestReader
+from wherryd.registry.small_manifest import FEW_ENTRIES
+from wherryd.stores.bodies import read_whole
+from wherryd.transfer.bodies import manifests_in
 
 
-def _lines(bench: Bench, request: Request) -> list[tuple[str, str | None, int | None]]:
+async def _lines(bench: Bench, request: Request) -> list[tuple[str, str | None, int | None]]:
     assert request.manifest
     reader = ManifestReader(request.manifest, "test")
-    packed = (bench.manifests / f"{request.row}.zst").read_bytes()
+    packed = read_whole(await manifests_in(str(bench.manifests), bench.queue)(request))
     entries = [entry for batch in reader.feed(packed) for entry in batch] + reader.end()
     return [(entry.path, entry.digest, entry.size) for entry in entries]
 
@@ -32,7 +35,7 @@ async def test_prepared_request_lacks_digests(bench: Bench) -> None:
     bench.preparer()
     done = await bench.wait_state(request, State.PREPARED)
     expected = [(path, digest(files[path]), len(files[path])) for path in sorted(files)]
-    assert _lines(bench, done) == expected
+    assert await _lines(bench, done) == expected
     entries = await bench.queue.entries(request.row)
     assert [(entry.path, entry.digest, entry.size) for entry in entries] == expected
     assert done.digest
@@ -48,7 +51,7 @@ async def test_many_pages_lose_entries(bench: Bench) -> None:
     bench.preparer()
     for count, request in logged:
         done = await bench.wait_state(request, State.PREPARED)
-        assert len(_lines(bench, done)) == count == done.entries
+        assert len(await _lines(bench, done)) == count == done.entries
 
 
 async def test_damaged_spool_stops_others(bench: Bench) -> None:
@@ -91,13 +94,27 @@ async def test_kept_digests_are_made_again(tmp_path: Path) -> None:
 
 async def test_half_written_manifest_counts(bench: Bench) -> None:
     """A manifest that a killed daemon left is written anew."""
-    request = await bench.log({"a": b"abc"})
+    files = {f"{number:02}": b"%d" % number for number in range(FEW_ENTRIES + 1)}
+    request = await bench.log(files)
     bench.manifests.mkdir()
     for name in (f"{request.row}.zst", f"{request.row}.zst.tmp"):
         (bench.manifests / name).write_bytes(b"half a manife")
     bench.preparer()
     done = await bench.wait_state(request, State.PREPARED)
-    assert _lines(bench, done) == [("a", digest(b"abc"), 3)]
+    assert await _lines(bench, done) == [
+        (path, digest(data), len(data)) for path, data in files.items()
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW_ENTRIES])
+async def test_a_small_manifest_takes_a_file(bench: Bench, count: int) -> None:
+    """The manifest of a few files is made out of the queue when it is sent: nothing of it is on the disk."""
+    files = {f"{number:02}": os.urandom(number) for number in range(count)}
+    request = await bench.log(files)
+    bench.preparer()
+    done = await bench.wait_state(request, State.PREPARED)
+    assert not bench.manifests.exists()
+    assert [line[0] for line in await _lines(bench, done)] == sorted(files)
 
 
 async def test_file_reference_is_not_looked_at(bench: Bench, tmp_path: Path) -> None:
@@ -108,7 +125,7 @@ async def test_file_reference_is_not_looked_at(bench: Bench, tmp_path: Path) -> 
     request = await bench.log({"own": b"1"}, entries=entries)
     bench.preparer()
     done = await bench.wait_state(request, State.PREPARED)
-    assert _lines(bench, done) == [
+    assert await _lines(bench, done) == [
         ("own", digest(b"1"), 1),
         ("plain", digest(b"referenced"), 10),
         ("quoted", digest(b"referenced"), 10),

@@ -12,11 +12,12 @@ import pytest
 from tests.support.memory import MemoryStore
 from tests.unit.daemon.bench import OTHER, STORE, Bench, digest
 from wherry.errors import AccessRefused, StoreMissing, StoreUnavailable, WherryError
-from wherryd.model import Entry, FileStat, Lane, Source, State
+from wherryd.model import Entry, FileStat, Lane, Manifest, Source, State
 from wherryd.prepare.packs import SMALL_BYTES
 from wherryd.progress import Progress
 from wherryd.queue.base import Request
 from wherryd.registry import layout
+from wherryd.registry.small_manifest import FEW_ENTRIES
 from wherryd.stores.base import Body, FileBody, Found, ObjectMissing, ObjectStat
 from wherryd.transfer.items import Item
 from wherryd.transfer.slots import LARGE_BYTES, Slots
@@ -257,7 +258,8 @@ async def test_changed_bytes_are_uploaded(bench: Bench, store: WatchedStore) -> 
 async def test_damaged_manifest_is_sent(bench: Bench, store: WatchedStore, damage: str) -> None:
     """A manifest's file that is not what was made fails the request, and is not sent."""
     bench.preparer()
-    bad = await bench.log({"a": b"1"}, name="bad")
+    many = {f"{number:02}": b"" for number in range(FEW_ENTRIES)}
+    bad = await bench.log({"a": b"1", **many}, name="bad")
     await bench.wait_state(bad, State.PREPARED)
     file = bench.manifests / f"{bad.row}.zst"
     if damage == "gone":
@@ -265,7 +267,9 @@ async def test_damaged_manifest_is_sent(bench: Bench, store: WatchedStore, damag
     elif damage == "cut":
         file.write_bytes(file.read_bytes()[:-8])
     else:
-        good = await bench.wait_state(await bench.log({"b": b"2"}, name="good"), State.PREPARED)
+        good = await bench.wait_state(
+            await bench.log({"b": b"2", **many}, name="good"), State.PREPARED
+        )
         file.write_bytes((bench.manifests / f"{good.row}.zst").read_bytes())
     bench.transferrer()
     failed = await bench.wait_state(bad, State.FAILED)
@@ -273,6 +277,18 @@ async def test_damaged_manifest_is_sent(bench: Bench, store: WatchedStore, damag
     assert failed.manifest
     with pytest.raises(ObjectMissing):
         await store.head(layout.manifest_key("cats", failed.manifest))
+
+
+async def test_a_small_manifest_fails_after_an_upgrade(bench: Bench) -> None:
+    """Where the entries come to another manifest than was noted, it is made again, and that one is sent."""
+    request = await bench.log({"a": b"1"})
+    other = Manifest(digest(b"as another Wherry wrote it"), digest(b"entries"), 1, 1)
+    await bench.queue.prepared(request.row, other, digest(b"content"), [("a", digest(b"1"), 1)])
+    bench.transferrer()
+    bench.preparer()
+    done = await _uploaded(bench, request)
+    assert done.manifest not in (None, other.manifest)
+    assert [each.path async for each in bench.registry().open_manifest("cats", done.manifest or "")]
 
 
 async def test_first_contact_is_made_twice(bench: Bench, store: WatchedStore) -> None:

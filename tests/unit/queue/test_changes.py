@@ -21,7 +21,7 @@ from tests.unit.queue.helpers import (
 from wherry.errors import NotFoundError, RequestIdTaken, TypeTaken
 from wherryd.model import Base, Manifest, RunInfo, State
 from wherryd.queue import changes, knowledge, looks, staging
-from wherryd.queue.base import RUNS, Filter, Known, Link, Packed, WrongState
+from wherryd.queue.base import RUNS, Filter, Known, Link, Packed, Sent, WrongState
 from wherryd.queue.group import Changed
 
 HELD, ACCEPTED, PREPARED, UPLOADED = State.HELD, State.ACCEPTED, State.PREPARED, State.UPLOADED
@@ -192,6 +192,21 @@ def test_a_request_uploaded_to_a_store_that_was_exchanged(db: sqlite3.Connection
     assert looks.get(db, 1).state is UPLOADED
 
 
+def test_a_store_that_was_exchanged_is_said_to_have_bytes(db: sqlite3.Connection) -> None:
+    """What is noted with the upload is noted if, and only if, the request is uploaded."""
+    contact(db)
+    put(db, 1, PREPARED)
+    sent = [Sent("sha256:a", 3, sender=1)]
+    with pytest.raises(WrongState, match="another store"):
+        changes.uploaded(db, 1, "store-0", 5.0, sent, 20.0)
+    assert knowledge.sent_already(db, LANE, ["sha256:a"]) == set()
+    changes.uploaded(db, 1, "store-1", 5.0, sent, 20.0)
+    assert knowledge.done_records(db, LANE, ["sha256:a"])["sha256:a"].sender == 1
+    with pytest.raises(WrongState, match="uploaded, not"):
+        changes.uploaded(db, 1, "store-1", 5.0, [Sent("sha256:b", 3)], 20.0)
+    assert knowledge.sent_already(db, LANE, ["sha256:b"]) == set()
+
+
 @pytest.mark.parametrize("is_planned", [True, False])
 def test_a_request_sent_back_that_hides_why(db: sqlite3.Connection, is_planned: bool) -> None:
     """A request that is sent back says so until it goes on; its manifest goes only where it has to be made
@@ -350,6 +365,32 @@ def test_an_alias_that_came_meanwhile_is_forgotten(db: sqlite3.Connection) -> No
     with pytest.raises(WrongState):
         changes.done(db, 1, ["best"], 30.0)
     changes.done(db, 1, ["best", "prod"], 30.0)
+
+
+@pytest.mark.parametrize("aliases", [[], ["latest", ""], ["best"]])
+@pytest.mark.parametrize("linked", [[], ["latest"], ["prod"]])
+def test_an_alias_is_lost_at_the_end(
+    db: sqlite3.Connection, aliases: list[str], linked: list[str]
+) -> None:
+    """A request ends with its version only where neither it nor a further run gives an alias."""
+    contact(db)
+    request = put(db, 1, SENDING, new_request(aliases=aliases))
+    changes.link(db, request.id, RunInfo("b"), linked)
+    learned = Known("store-1", "model", 4, request.id)
+    changed = changes.settle(db, 1, 4, now=30.0, learned=learned, may_end=True)
+    is_over = not {*aliases, *linked} - {"latest", ""}
+    now = looks.get(db, 1)
+    assert (now.state, now.version, now.number) == (DONE if is_over else SETTLED, 4, None)
+    assert {now.state, now.id} <= {*changed.topics}
+    assert now.ended == (30.0 if is_over else None)
+    assert knowledge.known(db, LANE) == learned
+
+
+def test_the_aliases_of_a_draft_are_lost_at_its_end(db: sqlite3.Connection) -> None:
+    """A finish gives the aliases of its draft, whatever its own are."""
+    put(db, 1, SENDING, new_request(aliases=[]))
+    changes.settle(db, 1, 4, ["best"], may_end=True)
+    assert (looks.get(db, 1).state, looks.get(db, 1).aliases) == (SETTLED, ["best"])
 
 
 # ── changes to a version ───────────────────────────────────────────────────────────────────────

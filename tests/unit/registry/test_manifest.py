@@ -24,6 +24,7 @@ from wherryd.registry import atomic
 from wherryd.registry.lines import LINE_LIMIT_BYTES, line_of, problem
 from wherryd.registry.manifest import ManifestWriter
 from wherryd.registry.manifest_reader import ManifestReader
+from wherryd.registry.small_manifest import FEW_ENTRIES, is_small, make_small
 
 A, B = example.digest(b"a"), example.digest(b"b")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -111,6 +112,27 @@ def test_the_same_entries_give_the_same_file(
             writer.add(entry)
         writer.finish()
     assert one.read_bytes() == two.read_bytes()
+
+
+@given(st.lists(FILES, max_size=FEW_ENTRIES, unique_by=lambda entry: entry.path))
+def test_a_small_manifest_is_another(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[Entry]
+) -> None:
+    """What is made in memory, time and again, is the file that would have been written."""
+    path = tmp_path_factory.mktemp("m") / "manifest"
+    entries.sort(key=lambda entry: entry.path.encode())
+    assert is_small(entries)
+    for _ in range(2):
+        made, body = make_small(entries)
+        assert made == write(path, entries)
+        assert body.data == path.read_bytes()
+        assert body.sha256.hex() == example.digest(body.data).removeprefix("sha256:")
+
+
+def test_a_reference_is_resolved_twice() -> None:
+    """A manifest that says when something was resolved is made once, and kept; and so is a long one."""
+    assert not is_small([Entry("a", 1, A, reference=Reference("file:///a"))])
+    assert not is_small([Entry(f"{number:02}", 1, A) for number in range(FEW_ENTRIES + 1)])
 
 
 def test_where_bytes_lie_and_when_is_no_content(tmp_path: Path) -> None:

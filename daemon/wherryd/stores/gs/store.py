@@ -75,6 +75,7 @@ class GsStore(OneByOne, ListsNoUploads):
         page: int | None = None,
         traffic: Traffic | None = None,
     ) -> None:
+        super().__init__()
         self._address = address
         self._clock = clock
         self._sender = Sender(address, credentials or StoreCredentials(), clock, traffic)

@@ -26,7 +26,7 @@ from anyio import to_thread
 from wherry.errors import CaptureError
 from wherryd.stores.bandwidth import Bandwidth
 from wherryd.stores.base import Body, FileBody, PackBody
-from wherryd.stores.bodies import CHUNK_BYTES, read_piece
+from wherryd.stores.bodies import CHUNK_BYTES, is_in_memory, read_piece
 from wherryd.stores.http.sendfile import conduit
 
 #: In the time of the patience.
@@ -133,6 +133,8 @@ class Sending(aiohttp.Payload):
             return body[offset : offset + size]
         try:
             if isinstance(body, FileBody | PackBody):
+                if is_in_memory(body):
+                    return read_piece(body, offset, size)
                 return await to_thread.run_sync(read_piece, body, offset, size)
             return await to_thread.run_sync(body.read, offset, size)
         except CaptureError as exc:

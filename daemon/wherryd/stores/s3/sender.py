@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 from wherry.errors import AccessRefused, StoreUnavailable
 from wherry.wire.address import split_store
@@ -64,8 +65,7 @@ class Sender:
 
     async def send(self, call: Call) -> Answer:
         """Send a call and read the answer whole. Raises as ``open``."""
-        async with self.open(call) as answer:
-            return answer
+        return await self._send(call, None)
 
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncGenerator[Answer, None]:
@@ -94,7 +94,8 @@ class Sender:
         """Give back the connections."""
         await self._transport.aclose()
 
-    async def _send(self, call: Call, stack: AsyncExitStack) -> Answer:
+    async def _send(self, call: Call, stack: AsyncExitStack | None) -> Answer:
+        """Send a call; without a stack, on which the response stays open, the answer is read whole."""
         refusals: list[str] = []
         codes: list[str | None] = []
         ways = self._ways.in_order()
@@ -114,7 +115,7 @@ class Sender:
         )
 
     async def _send_by(
-        self, way: Way, call: Call, stack: AsyncExitStack
+        self, way: Way, call: Call, stack: AsyncExitStack | None
     ) -> tuple[Answer | None, str]:
         """Send with the keys of a set, and if those are refused, with its newer ones.
 
@@ -135,7 +136,7 @@ class Sender:
         return answer, why
 
     async def _send_as(
-        self, way: Way, call: Call, stack: AsyncExitStack
+        self, way: Way, call: Call, stack: AsyncExitStack | None
     ) -> tuple[Answer | None, str]:
         identity = way.identity
         keys = await identity.keys()
@@ -149,7 +150,7 @@ class Sender:
         return answer, why
 
     async def _send_corrected(
-        self, way: Way, keys: Keys, call: Call, stack: AsyncExitStack
+        self, way: Way, keys: Keys, call: Call, stack: AsyncExitStack | None
     ) -> Answer:
         place, skew_s = await way.place(), self._skew_s
         answer = await self._send_once(place, keys, skew_s, call, stack)
@@ -169,13 +170,12 @@ class Sender:
 
     async def _ask_region(self, place: Place, keys: Keys, skew_s: float) -> str:
         """Ask for the bucket's region, which its server tells even to whom it refuses all else."""
-        async with AsyncExitStack() as stack:
-            call = Call(method="HEAD", key=None)
-            answer = await self._send_once(place, keys, skew_s, call, stack)
-            return answer.headers.get(REGION, "")
+        call = Call(method="HEAD", key=None)
+        answer = await self._send_once(place, keys, skew_s, call, None)
+        return answer.headers.get(REGION, "")
 
     async def _send_once(
-        self, place: Place, keys: Keys, skew_s: float, call: Call, stack: AsyncExitStack
+        self, place: Place, keys: Keys, skew_s: float, call: Call, stack: AsyncExitStack | None
     ) -> Answer:
         url = place.url(call.key, call.query)
         sums = call.sums if place.traits.takes_sums else {}
@@ -198,8 +198,12 @@ class Sender:
             body=self._body(call, place),
             is_large=call.is_large,
         )
-        arrival = await stack.enter_async_context(self._transport.send(request))
-        answer = await read_answer(call, arrival.response)
+        read = partial(read_answer, call)
+        if stack is None:
+            answer = await self._transport.exchange(request, read)
+        else:
+            arrival = await stack.enter_async_context(self._transport.send(request))
+            answer = await read(arrival.response)
         if call.body and answer.is_checked:  # who reads is told what was sent once, checked or not
             self._checking.add(place.base)
         return answer

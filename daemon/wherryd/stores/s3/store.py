@@ -68,6 +68,7 @@ class S3Store(OneByOne):
         page: int | None = None,
         traffic: Traffic | None = None,
     ) -> None:
+        super().__init__()
         self._address = address
         self._sender = Sender(address, credentials or StoreCredentials(), clock, traffic)
         self._retry = Retry(clock, PATIENT)
