@@ -44,16 +44,29 @@ def main() -> None:
             api = wherry.Api({"project": "bench", "store": address})
             ask = partial(api.lineage, f"set0:v{_VERSIONS - 1}")
             figures.add(f"{where}: the first question, which reads all", _seconds(ask), "s")
-            figures.add(f"{where}: the second one", _seconds(ask), "s", 1)
+            look = partial(ask, fresh=True)
+            figures.add(f"{where}: another one, which looks what is new", _seconds(look), "s")
+            figures.add(f"{where}: one after that", _seconds(ask), "s", 1)
             assert len(ask().versions) == count
             figures.add(f"{where}: who used a version", _seconds(_users(api)), "s", 1)
             near = partial(api.lineage, "set0:v0", 1)
             figures.add(f"{where}: one run far", _seconds(near), "s", 1)
+            known = len(near().runs)
+            _use(address)
+            near(fresh=True)
+            _use(address)
+            figures.add(f"{where}: one run far, after a run of one's own", _seconds(near), "s", 1)
+            assert len(near().runs) == known + 2
     figures.show()
 
 
 def _users(api: wherry.Api) -> Callable[[], object]:
     return lambda: api.artifact("set0:v3").used_by()
+
+
+def _use(address: str) -> None:
+    with wherry.init(project="bench", store=address) as run:
+        run.use_artifact("set0:v0")
 
 
 def _seconds(ask: Callable[[], object]) -> float:

@@ -137,6 +137,7 @@ class Api:
         per_page: int = 50,
         *,
         group: str | None = None,
+        fresh: bool = False,
     ) -> list[KnownRun]:
         """Find the runs of a project that have logged or used something, those that began last first.
 
@@ -147,41 +148,52 @@ class Api:
             order: ``-created_at``, or ``+created_at`` for those that began first.
             per_page: accepted, without effect.
             group: only runs of this group.
+            fresh: look at the store now, however short ago that was.
 
         Raises:
             UsageError: a filter or an order that there is not.
             StoreError: the store can't be read now.
         """
         del per_page
-        return known_runs.choose(self._shelf(path), filters or {}, order, group or "")
+        shelf = self._shelf(path)
+        return known_runs.choose(shelf, filters or {}, order, group or "", fresh=fresh)
 
-    def run(self, path: str) -> KnownRun:
+    def run(self, path: str, *, fresh: bool = False) -> KnownRun:
         """Find a run that has logged or used something.
 
         Args:
             path: ``id``, ``project/id`` or ``entity/project/id``.
+            fresh: look at the store now, however short ago that was.
 
         Raises:
             NotFoundError: there is none.
             StoreError: the store can't be read now.
         """
         place, _, run_id = path.strip("/").rpartition("/")
-        return known_runs.find_run(self._shelf(place), check_name("run id", run_id))
+        return known_runs.find_run(self._shelf(place), check_name("run id", run_id), fresh=fresh)
 
-    def lineage(self, name: str, depth: int | None = None, *, rebuild: bool = False) -> Lineage:
+    def lineage(
+        self,
+        name: str,
+        depth: int | None = None,
+        *,
+        rebuild: bool = False,
+        fresh: bool = False,
+    ) -> Lineage:
         """Trace what a version was made of, and what was made of it.
 
         Args:
             name: as for ``artifact``.
             depth: how many runs far; None: as far as it goes.
             rebuild: read the store anew, whatever this machine knows of it.
+            fresh: look at the store now, however short ago that was.
 
         Raises:
             NotFoundError, StoreError: as ``artifact``.
         """
         ref, where = self._place(name)
         record = stored.find(where, ref.version).record
-        return trace(where.home, where.store, record, depth, rebuild=rebuild)
+        return trace(where.home, where.store, record, depth, rebuild=rebuild, fresh=fresh)
 
     def artifact_exists(self, name: str, type: str | None = None) -> bool:  # noqa: A002
         """Tell whether there is such a version."""

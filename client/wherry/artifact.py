@@ -145,17 +145,25 @@ class Artifact(Building, LaterArtifact):
             draft._life.contents.change(Base(stored))
         return draft
 
-    def logged_by(self) -> KnownRun | None:
-        """Find the run that logged this version; None where its record names none. Raises as ``wait``."""
+    def logged_by(self, *, fresh: bool = False) -> KnownRun | None:
+        """Find the run that logged this version; None where its record names none. Raises as ``wait``.
+
+        Args:
+            fresh: look at the store now, however short ago that was.
+        """
         from wherry import known_runs
 
-        return known_runs.logger_of(self._stored())
+        return known_runs.logger_of(self._stored(), fresh=fresh)
 
-    def used_by(self) -> list[KnownRun]:
-        """Find the runs that used this version, those that began last first. Raises as ``wait``."""
+    def used_by(self, *, fresh: bool = False) -> list[KnownRun]:
+        """Find the runs that used this version, those that began last first. Raises as ``wait``.
+
+        Args:
+            fresh: look at the store now, however short ago that was.
+        """
         from wherry import known_runs
 
-        return known_runs.users_of(self._stored())
+        return known_runs.users_of(self._stored(), fresh=fresh)
 
     def link(self, target_path: str, aliases: Sequence[str] | None = None) -> Artifact:
         """Log this if it was not logged; link it nowhere, and warn of that once: there is no registry.

@@ -160,24 +160,29 @@ class RunArtifacts(Paged[Artifact]):
         self._more = False
 
 
-def find_runs(shelf: stored.Shelf, ids: Sequence[str] = (), group: str = "") -> list[KnownRun]:
+def find_runs(
+    shelf: stored.Shelf, ids: Sequence[str] = (), group: str = "", *, fresh: bool = False
+) -> list[KnownRun]:
     """Find runs, those that began last first.
 
     Args:
         ids: none for all.
         group: "" for any.
+        fresh: look at the store now, however short ago that was.
 
     Raises:
         StoreError: the store can't be read now.
     """
-    wanted = pb.ListRunsRequest(store=shelf.store, project=shelf.project, ids=ids, group=group)
+    wanted = pb.ListRunsRequest(
+        store=shelf.store, project=shelf.project, ids=ids, group=group, fresh=fresh
+    )
     states = connect(shelf.home).whole_stream("ListRuns", wanted, pb.RunState)
     return [KnownRun(shelf, state) for state in states]
 
 
-def find_run(shelf: stored.Shelf, run_id: str) -> KnownRun:
+def find_run(shelf: stored.Shelf, run_id: str, *, fresh: bool = False) -> KnownRun:
     """Find one run. Raises ``NotFoundError``; as ``find_runs``."""
-    for found in find_runs(shelf, [run_id]):
+    for found in find_runs(shelf, [run_id], fresh=fresh):
         return found
     raise NotFoundError(
         f"There is no run {shelf.project}/{run_id}.",
@@ -196,7 +201,12 @@ _FILTERS: dict[str, Callable[[KnownRun], object]] = {
 
 
 def choose(
-    shelf: stored.Shelf, filters: Mapping[str, object], order: str, group: str
+    shelf: stored.Shelf,
+    filters: Mapping[str, object],
+    order: str,
+    group: str,
+    *,
+    fresh: bool = False,
 ) -> list[KnownRun]:
     """Find runs as ``Api().runs`` is asked for them. Raises ``UsageError``; as ``find_runs``."""
     if order not in ("-created_at", "+created_at", "created_at"):
@@ -208,30 +218,30 @@ def choose(
         raise UsageError(
             f"Runs can't be filtered by {unknown[0]!r}.", hint=f"Use one of {', '.join(_FILTERS)}."
         )
-    found = find_runs(shelf, group=group)
+    found = find_runs(shelf, group=group, fresh=fresh)
     chosen = [
         run for run in found if all(_FILTERS[key](run) == value for key, value in filters.items())
     ]
     return chosen if order.startswith("-") else chosen[::-1]
 
 
-def logger_of(version: stored.StoredVersion) -> KnownRun | None:
+def logger_of(version: stored.StoredVersion, *, fresh: bool = False) -> KnownRun | None:
     """Find the run that logged a version; None where its record names none."""
     record = version.record
     if not record.run.id:
         return None
     shelf = stored.Shelf(version.home, record.store, record.project)
     try:
-        return find_run(shelf, record.run.id)
+        return find_run(shelf, record.run.id, fresh=fresh)
     except NotFoundError:  # its versions are deleted, and its own record is on the way
         return KnownRun(shelf, pb.RunState(run=record.run))
 
 
-def users_of(version: stored.StoredVersion) -> list[KnownRun]:
+def users_of(version: stored.StoredVersion, *, fresh: bool = False) -> list[KnownRun]:
     """Find the runs that used a version, those that began last first."""
     record = version.record
     label = f"{record.project}/{record.name}:v{record.version}"
-    wanted = pb.ListRunsRequest(store=record.store, used=label)
+    wanted = pb.ListRunsRequest(store=record.store, used=label, fresh=fresh)
     states = connect(version.home).whole_stream("ListRuns", wanted, pb.RunState)
     return [
         KnownRun(stored.Shelf(version.home, record.store, state.run.project), state)

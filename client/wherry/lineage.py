@@ -130,6 +130,7 @@ def trace(
     depth: int | None = None,
     *,
     rebuild: bool = False,
+    fresh: bool = False,
 ) -> Lineage:
     """Trace a version that is in a store.
 
@@ -139,6 +140,7 @@ def trace(
         version: which one.
         depth: how many runs far; None: as far as it goes.
         rebuild: read the store anew, whatever this machine knows of it.
+        fresh: look at the store now, however short ago that was.
 
     Raises:
         NotFoundError: it is not there.
@@ -151,6 +153,7 @@ def trace(
         version=version.version,
         depth=depth or 0,
         rebuild=rebuild,
+        fresh=fresh,
     )
     told = connect(home).unary("TraceLineage", wanted, pb.Lineage, timeout_s=_TIMEOUT_S)
     return Lineage(told)

@@ -291,7 +291,7 @@ async def _wire(
         return Writable(contact.registry, contact.store_id)
 
     recorder = Recorder(queue, writable, news, clock, stores.doubts)
-    tracer = Tracer(config.lineage, stores.registry)
+    tracer = Tracer(config.lineage, stores.registry, clock)
 
     async def restart_lane(lane: Lane) -> None:
         await committer.restart_lane(lane)

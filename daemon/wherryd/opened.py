@@ -1,13 +1,14 @@
 """The stores that are open, one of each address, shared by all stages.
 
-Owns: opening at the first use, closing at the end; the doubts about each, which the stages share; by what
-writes that depend on what is there are made: those of a single writer by more than conditions. Does not own:
-how a store is opened (``stores.opening``), whether it is the one that counts (``transfer.contact``,
-``commit``).
+Owns: opening at the first use, closing at the end; the doubts about each, and what is put there, which the
+stages share; by what writes that depend on what is there are made: those of a single writer by more than
+conditions. Does not own: how a store is opened (``stores.opening``), whether it is the one that counts
+(``transfer.contact``, ``commit``).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -18,6 +19,7 @@ from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.registry.base import Registry, Writer
 from wherryd.registry.objects import ObjectRegistry
+from wherryd.registry.puts import Puts
 from wherryd.registry.records import FORMAT
 from wherryd.registry.sole import SoleWriter
 from wherryd.stores.base import ObjectStore
@@ -47,6 +49,7 @@ class OpenedStores:
         self._place = place
         self._sole: dict[str, SoleWriter] = {}
         self.doubts = Doubts()
+        self._puts: defaultdict[str, Puts] = defaultdict(Puts)
         self._stores: dict[str, ObjectStore] = {}
         self._lock = anyio.Lock()
 
@@ -67,7 +70,7 @@ class OpenedStores:
         """The registry of the store at an address; short faults of harmless verbs are passed over."""
         store = RetryingStore(await self.store(address), self._clock, told=_tell)
         sole = await self.sole_writer(address) if has_single_writer(address) else None
-        return ObjectRegistry(store, sole)
+        return ObjectRegistry(store, sole, self._puts[address])
 
     async def sole_writer(self, address: str) -> SoleWriter:
         """What writes the store at an address where this home alone may, and knows whether another does."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 from tests.acceptance.conftest import Place
 from tests.support.machine import machine
 from tests.support.reading import Objects
+from wherryd.clock import SystemClock
+from wherryd.model import RunInfo, RunRecord
+from wherryd.registry.objects import ObjectRegistry
+from wherryd.registry.records import encode
+from wherryd.stores.credentials import StoreCredentials
+from wherryd.stores.opening import open_store
+from wherryd.together import all_of
 
 PREPARE = """
 import wherry
@@ -139,3 +148,61 @@ def test_kill_takes_what_was_used(tmp_path: Path, place: Place) -> None:
             )
         )
     assert told == ["running", {"a": 1}, ["data:v0"]]
+
+
+USE = """
+import wherry
+with wherry.init(project="pets", id="%s") as run:
+    run.use_artifact("data:v0")
+"""
+ASK = """
+import json, sys, wherry
+data = wherry.Api({"project": "pets"}).artifact("data:v0")
+print(json.dumps([run.id for run in data.used_by(fresh="fresh" in sys.argv)]))
+"""
+WAIT = """
+import wherry
+data = wherry.Api({"project": "pets"}).artifact("data:v0")
+while "theirs" not in [run.id for run in data.used_by()]: pass
+"""
+_MANY = 2_000
+
+
+async def _fill(place: Place) -> None:
+    """Put records of so many runs that a look at them counts for a while."""
+    credentials = StoreCredentials()
+    credentials.hand_over(place.env)
+    store = await asyncio.to_thread(open_store, place.address, credentials, SystemClock())
+    runs = ObjectRegistry(store).runs
+    for first in range(0, _MANY, 50):
+        puts = []
+        for number in range(first, first + 50):
+            record = RunRecord(1, "pets", RunInfo(f"old-{number}"), "2026-11-23T14:00:00.000Z")
+            put = partial(runs.put_record, "pets", record.run.id, "5" * 32, number, encode(record))
+            puts.append(put)
+        await all_of(*puts)
+    await store.aclose()
+
+
+def test_another_machines_run_stays_unseen(tmp_path: Path, place: Place) -> None:
+    """In a large project, what a machine did itself is seen at once, also after a kill; another's soon.
+
+    At once, too, where a fresh answer is asked for.
+    """
+    with (
+        machine(tmp_path / "one", place.address, place.env) as one,
+        machine(tmp_path / "another", place.address, place.env) as another,
+    ):
+        one.run(PREPARE)
+        asyncio.run(_fill(place))
+        assert json.loads(one.run(ASK)) == []
+        one.run(USE % "mine")
+        assert json.loads(one.run(ASK)) == ["mine"]
+        one.kill_daemon()
+        assert json.loads(one.run(ASK)) == ["mine"]
+        another.run(USE % "fast")
+        assert json.loads(one.run(ASK, "fresh")) == ["fast", "mine"]
+        another.run(USE % "theirs")
+        one.run(WAIT)
+        tree = another.wherry("lineage", "pets/data:v0", "--fresh")
+    assert tree.count("run ") == 4, tree

@@ -201,6 +201,9 @@ class SimStore(InChunks):
         for stat in [self._world.get(key, self._home).stat for key in found]:
             yield stat
 
+    def scan(self, prefix: str) -> AsyncIterator[ObjectStat]:
+        return self.list(prefix)
+
     async def list_folders(self, prefix: str) -> AsyncIterator[str]:
         await self._read_way()
         below = {

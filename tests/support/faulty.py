@@ -102,6 +102,14 @@ class FaultyStore(InChunks):
             if fault:
                 raise StoreUnavailable("broken off")
 
+    async def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        """A fault breaks the listing off after its first object."""
+        fault = self._next("scan")
+        async for stat in self._inner.scan(prefix):
+            yield stat
+            if fault:
+                raise StoreUnavailable("broken off")
+
     async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         """A fault breaks the listing off after its first name."""
         fault = self._next("list_folders")

@@ -77,6 +77,9 @@ class MemoryStore(InChunks, PutsWhole):
             if key.encode() > start_after.encode() and key in self._objects:
                 yield self._objects[key].stat
 
+    def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        return self.list(prefix)
+
     async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         below = (key.removeprefix(prefix).partition("/") for key in self._keys(prefix))
         for name in dict.fromkeys(name for name, slash, _ in below if slash):

@@ -23,6 +23,11 @@ _DEPTH = 10
     option("--dot", action="store_true", help="Print it for Graphviz: dot -Tsvg."),
     option("--mermaid", action="store_true", help="Print it for Mermaid."),
     option(
+        "--fresh",
+        action="store_true",
+        help="Look at the store now, however short ago that was.",
+    ),
+    option(
         "--rebuild",
         action="store_true",
         help="Read the whole store anew, whatever this machine knows of it.",
@@ -36,6 +41,7 @@ def lineage(
     depth: int | None,
     dot: bool,
     mermaid: bool,
+    fresh: bool,
     rebuild: bool,
     project: str | None,
     store: str | None,
@@ -63,7 +69,7 @@ def lineage(
     is_tree = not (json or dot or mermaid)
     far = (_DEPTH if is_tree else 0) if depth is None else depth
     chosen = daemon.settings
-    found = trace(chosen.home, chosen.store, version, far, rebuild=rebuild)
+    found = trace(chosen.home, chosen.store, version, far, rebuild=rebuild, fresh=fresh)
     if json:
         output.print_json(found.as_dict())
     else:

@@ -648,20 +648,22 @@ class ListVersionsRequest(_message.Message):
     def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[str] = ..., before: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
-    __slots__ = ("store", "project", "ids", "group", "rebuild", "used")
+    __slots__ = ("store", "project", "ids", "group", "rebuild", "used", "fresh")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     REBUILD_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     ids: _containers.RepeatedScalarFieldContainer[str]
     group: str
     rebuild: bool
     used: str
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., rebuild: bool = ..., used: _Optional[str] = ...) -> None: ...
+    fresh: bool
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., ids: _Optional[_Iterable[str]] = ..., group: _Optional[str] = ..., rebuild: bool = ..., used: _Optional[str] = ..., fresh: bool = ...) -> None: ...
 
 class RunState(_message.Message):
     __slots__ = ("run", "facts", "logged", "used")
@@ -676,20 +678,22 @@ class RunState(_message.Message):
     def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., facts: _Optional[_Union[RunFacts, _Mapping]] = ..., logged: _Optional[_Iterable[str]] = ..., used: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TraceLineageRequest(_message.Message):
-    __slots__ = ("store", "project", "name", "version", "depth", "rebuild")
+    __slots__ = ("store", "project", "name", "version", "depth", "rebuild", "fresh")
     STORE_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
     REBUILD_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
     store: str
     project: str
     name: str
     version: int
     depth: int
     rebuild: bool
-    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., depth: _Optional[int] = ..., rebuild: bool = ...) -> None: ...
+    fresh: bool
+    def __init__(self, store: _Optional[str] = ..., project: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., depth: _Optional[int] = ..., rebuild: bool = ..., fresh: bool = ...) -> None: ...
 
 class Lineage(_message.Message):
     __slots__ = ("versions", "runs", "edges", "truncated")

@@ -24,7 +24,7 @@ from wherryd.model import NoteKind
 
 #: So many versions are told at once.
 MOST = 10_000
-#: After so many questions about single versions, all is read in one.
+#: After so many questions about single versions, all is read in one; of an artifact's versions, so many.
 _MANY = 1_000
 
 
@@ -202,13 +202,19 @@ class _Walk:
     def _row(self, version: Version) -> sqlite3.Row | None:
         """What the index has of a version, asked for once."""
         if version not in self._rows:
-            self._rows[version] = self._read_row(version)
-        return self._rows[version]
+            self._read_rows(version, _MANY if len(self._rows) > _MANY else 1)
+        return self._rows.setdefault(version, None)
 
-    def _read_row(self, version: Version) -> sqlite3.Row | None:
-        sql = "SELECT * FROM versions WHERE project = ? AND name = ? AND version = ?"
-        row: sqlite3.Row | None = self._db.execute(sql, _values(version)).fetchone()
-        return row
+    def _read_rows(self, version: Version, count: int) -> None:
+        """Read a version, and of its artifact those around it."""
+        first = version.number - version.number % count
+        sql = (
+            "SELECT project, name, version, type, created, deleted, request, run_id FROM versions"
+            " WHERE project = ? AND name = ? AND version >= ? AND version < ?"
+        )
+        place = version.project, version.name, first, first + count
+        for row in self._db.execute(sql, place):
+            self._rows[Version(row["project"], row["name"], row["version"])] = row
 
     def _linked(self, kind: NoteKind, value: str) -> Iterable[RunKey]:
         """The runs that have used a version, say: asked for one by one; where that is often, all at once."""

@@ -17,6 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from wherry.errors import WherryError
+from wherryd.lineage.looks import Look
 from wherryd.log import get_logger
 from wherryd.model import NoteKind, RunRecord, Tombstone, VersionRecord
 from wherryd.registry.base import RecordStamp, VersionStamp
@@ -38,6 +39,8 @@ class Index:
     """One file; its functions run in a thread, one at a time."""
 
     def __init__(self, path: Path) -> None:
+        self.looks: dict[str, Look] = {}
+        """The last look at each project, as long as the file that knows what it saw is open."""
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._lock = anyio.Lock()
@@ -97,6 +100,7 @@ class Index:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def _close(self) -> None:
+        self.looks = {}
         db, self._db = self._db, None
         if db is not None:
             with suppress(sqlite3.Error):
@@ -116,6 +120,12 @@ def known_versions(db: sqlite3.Connection, project: str) -> dict[tuple[str, int]
     """The stamps of a project's versions, as they were read."""
     found = db.execute("SELECT name, version, stamp FROM versions WHERE project = ?", (project,))
     return {(name, version): stamp for name, version, stamp in found}
+
+
+def knows_version(db: sqlite3.Connection, project: str, name: str, version: int) -> bool:
+    """Whether a version's record, or the tombstone in its place, was read."""
+    sql = "SELECT 1 FROM versions WHERE project = ? AND name = ? AND version = ?"
+    return db.execute(sql, (project, name, version)).fetchone() is not None
 
 
 def forget_versions(db: sqlite3.Connection, project: str, gone: Iterable[tuple[str, int]]) -> None:
@@ -153,6 +163,22 @@ def known_records(db: sqlite3.Connection, place: str) -> dict[str, str]:
     """The stamps of the runs' records below a project, as they were read."""
     found = db.execute("SELECT key, stamp FROM run_records WHERE place = ?", (place,))
     return dict(found.fetchall())
+
+
+def knows_runs(db: sqlite3.Connection, project: str, ids: Iterable[str]) -> bool:
+    """Whether anything is known of each of these runs."""
+    sql = (
+        "SELECT 1 FROM run_records WHERE project = :project AND run_id = :id"
+        " UNION ALL SELECT 1 FROM versions WHERE project = :project AND run_id = :id LIMIT 1"
+    )
+    asked = ({"project": project, "id": run_id} for run_id in ids)
+    return all(db.execute(sql, each).fetchone() is not None for each in asked)
+
+
+def stamps_of(db: sqlite3.Connection, keys: Iterable[str]) -> dict[str, str]:
+    """The stamps of some records of runs, as far as they were read."""
+    sql = "SELECT key, stamp FROM run_records WHERE key = ?"
+    return {key: stamp for each in keys for key, stamp in db.execute(sql, (each,))}
 
 
 def forget_records(db: sqlite3.Connection, gone: Iterable[str]) -> None:

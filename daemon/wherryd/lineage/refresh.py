@@ -1,7 +1,7 @@
 """Brings an index up to what is in its store.
 
 Owns: which records are read again: those that are new, and those whose object is another than was read.
-Does not own: the index's tables (``index``).
+Does not own: the index's tables (``index``), whether a look is needed (``tracer``, ``looks``).
 
 One listing shows all versions of a project, another one all records of its runs.
 """
@@ -9,7 +9,7 @@ One listing shows all versions of a project, another one all records of its runs
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -20,7 +20,7 @@ from wherryd.lineage import index
 from wherryd.lineage.index import Index
 from wherryd.log import get_logger
 from wherryd.model import RunRecord, Tombstone, VersionRecord
-from wherryd.registry.base import RecordStamp, Registry, VersionStamp
+from wherryd.registry.base import RecordStamp, Registry, Since, VersionStamp
 from wherryd.together import all_of
 
 #: Records that are asked for in one question of the registry; and such questions at once.
@@ -32,24 +32,67 @@ _log = get_logger("lineage")
 _Read = dict[VersionStamp, VersionRecord | Tombstone | None]
 
 
-async def refresh(found: Index, registry: Registry, store_id: str, project: str) -> None:
-    """Read what came since, and forget what is gone.
+async def refresh(found: Index, registry: Registry, store_id: str, project: str) -> int:
+    """Read what came since, and forget what is gone; how many records there are.
 
     Raises ``StoreError``; ``StoreChanged`` where another store lies there meanwhile. What was read until
     then is kept.
     """
-    await _refresh_versions(found, registry, store_id, project)
-    await _refresh_runs(found, registry, project)
+    versions: dict[tuple[str, int], VersionStamp] = {}
+    records: dict[str, RecordStamp] = {}
 
+    async def list_versions() -> None:
+        async with closing(registry.list_all_versions(project)) as listed:
+            versions.update({(each.name, each.version): each async for each in listed})
 
-async def _refresh_versions(found: Index, registry: Registry, store_id: str, project: str) -> None:
-    async with closing(registry.list_all_versions(project)) as listed:
-        there = {(each.name, each.version): each async for each in listed}
+    async def list_records() -> None:
+        records.update(await _listed(registry, project))
+
+    await all_of(list_versions, list_records)
     known = await found.run(partial(index.known_versions, project=project))
-    gone = [place for place in known if place not in there]
-    if gone:
-        await found.run(partial(index.forget_versions, project=project, gone=gone))
-    new = [each for place, each in there.items() if known.get(place) != each.stamp]
+    await found.run(
+        partial(index.forget_versions, project=project, gone=known.keys() - versions.keys())
+    )
+    new = [each for place, each in versions.items() if known.get(place) != each.stamp]
+    await _take_versions(found, registry, store_id, project, new)
+    seen = await found.run(partial(index.known_records, place=project))
+    await found.run(partial(index.forget_records, gone=seen.keys() - records.keys()))
+    await _take_records(found, registry, project, _other(records.values(), seen))
+    return len(versions) + len(records)
+
+
+async def refresh_run(found: Index, registry: Registry, project: str, run: str) -> None:
+    """Read what came since of one run's own records. Raises ``StoreError``."""
+    listed = await _listed(registry, project, run)
+    known = await found.run(partial(index.stamps_of, keys=listed.keys()))
+    await _take_records(found, registry, project, _other(listed.values(), known))
+
+
+async def take_up(
+    found: Index, registry: Registry, store_id: str, project: str, since: Since
+) -> None:
+    """Read what this daemon has put below a project. Raises as ``refresh``; it can be done again then."""
+    puts = since.puts[:]
+    versions = {(put.name, put.version): put for put in puts if isinstance(put, VersionStamp)}
+    await _take_versions(found, registry, store_id, project, [*versions.values()])
+    records = {put.key: put for put in puts if isinstance(put, RecordStamp)}
+    await _take_records(found, registry, project, [*records.values()])
+    since.drop(len(puts))
+
+
+async def _listed(registry: Registry, project: str, run: str = "") -> dict[str, RecordStamp]:
+    async with closing(registry.runs.list_records(project, run)) as listed:
+        return {each.key: each async for each in listed}
+
+
+def _other(there: Iterable[RecordStamp], known: Mapping[str, str]) -> list[RecordStamp]:
+    """Those whose object is another than was read."""
+    return [each for each in there if known.get(each.key) != each.stamp]
+
+
+async def _take_versions(
+    found: Index, registry: Registry, store_id: str, project: str, new: Sequence[VersionStamp]
+) -> None:
     for some in _in_parts(_by_name(new), _AT_ONCE):
         reads = [partial(_read_versions, registry, store_id, project, stamps) for stamps in some]
         read: _Read = {}
@@ -80,14 +123,9 @@ async def _read_versions(
     }
 
 
-async def _refresh_runs(found: Index, registry: Registry, project: str) -> None:
-    async with closing(registry.runs.list_records(project)) as listed:
-        there = {each.key: each async for each in listed}
-    known = await found.run(partial(index.known_records, place=project))
-    gone = [key for key in known if key not in there]
-    if gone:
-        await found.run(partial(index.forget_records, gone=gone))
-    new = [each for key, each in there.items() if known.get(key) != each.stamp]
+async def _take_records(
+    found: Index, registry: Registry, project: str, new: Sequence[RecordStamp]
+) -> None:
     for some in _in_parts([*_in_parts(new, _IN_ONE)], _AT_ONCE):
         reads = [
             partial(registry.runs.read_records, [stamp.key for stamp in stamps]) for stamps in some

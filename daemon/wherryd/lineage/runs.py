@@ -60,26 +60,31 @@ def describe_runs(db: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> li
     bodies: defaultdict[tuple[str, str], list[bytes]] = defaultdict(list)
     for project, run_id, body in db.execute("SELECT project, run_id, body FROM run_records"):
         bodies[project, run_id].append(body)
-    return [describe_run(db, *key, bodies=bodies[key]) for key in keys]
+    sql = (  # of "min" SQLite gives the columns of that row
+        "SELECT project, run_id, min(created) AS created, run FROM versions"
+        " WHERE run_id <> '' AND deleted = 0 GROUP BY project, run_id"
+    )
+    made = {(row["project"], row["run_id"]): row for row in db.execute(sql)}
+    return [_described(*key, bodies[key], made.get(key)) for key in keys]
 
 
-def describe_run(
-    db: sqlite3.Connection, project: str, run_id: str, bodies: Iterable[bytes] | None = None
-) -> KnownRun:
-    """Tell what a run is; what it has logged and used is left out.
-
-    Args:
-        bodies: of its records, if they were read already.
-    """
-    if bodies is None:
-        sql = "SELECT body FROM run_records WHERE project = ? AND run_id = ?"
-        bodies = [body for (body,) in db.execute(sql, (project, run_id))]
-    records = [_RECORD.decode(body) for body in bodies]
+def describe_run(db: sqlite3.Connection, project: str, run_id: str) -> KnownRun:
+    """Tell what a run is; what it has logged and used is left out."""
+    sql = "SELECT body FROM run_records WHERE project = ? AND run_id = ?"
+    bodies = [body for (body,) in db.execute(sql, (project, run_id))]
     sql = (
         "SELECT created, run FROM versions INDEXED BY versions_by_run"
         " WHERE project = ? AND run_id = ? AND deleted = 0 ORDER BY created LIMIT 1"
     )
     made = db.execute(sql, (project, run_id)).fetchone()
+    return _described(project, run_id, bodies, made)
+
+
+def _described(
+    project: str, run_id: str, bodies: Iterable[bytes], made: sqlite3.Row | None
+) -> KnownRun:
+    """Put together what a run's records say, and the first version that it made."""
+    records = [_RECORD.decode(body) for body in bodies]
     facts = merged(records, [_RUN.decode(made["run"]) if made else RunInfo(run_id)])
     times = [facts.started, *(record.written for record in records)]
     times += [made["created"]] if made else []

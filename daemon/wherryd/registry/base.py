@@ -186,6 +186,24 @@ class VersionStamp(msgspec.Struct, frozen=True):
     stamp: str
 
 
+Put = VersionStamp | RecordStamp
+"""What was put, with the stamp that a listing shows; "": not known, as the put may have failed."""
+
+
+class Since:
+    """What this daemon has put below one project since this began."""
+
+    def __init__(self) -> None:
+        self.puts: list[Put] = []
+        """Those that nobody has taken up yet."""
+        self.is_whole = True
+        """False: it was too much, or another one has begun."""
+
+    def drop(self, count: int) -> None:
+        """Forget the first ones: they were taken up."""
+        del self.puts[:count]
+
+
 class Runs(Protocol):
     """What a store keeps of runs, beside what their versions' records say."""
 
@@ -197,7 +215,7 @@ class Runs(Protocol):
         ...
 
     def list_records(self, project: str, run: str = "") -> AsyncGenerator[RecordStamp, None]:
-        """The records of all runs below a project, or of one."""
+        """The records of all runs below a project, or of one, in any order."""
         ...
 
     async def read_records(self, keys: Sequence[str]) -> list[RunRecord | None]:
@@ -320,8 +338,12 @@ class Registry(Protocol):
         """The numbers above ``after`` that have a record or a tombstone, ascending, one listing."""
         ...
 
+    def follow(self, project: str) -> Since:
+        """Begin to note what this daemon puts of versions and runs below a project; an earlier one ends."""
+        ...
+
     def list_all_versions(self, project: str) -> AsyncGenerator[VersionStamp, None]:
-        """The records of all artifacts of a project, in one listing."""
+        """The records of all artifacts of a project, in one listing, in any order."""
         ...
 
     async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:

@@ -5,7 +5,8 @@ Does not own: key names (``layout``), bytes (``records``, ``manifest``), which n
 follows an unknown outcome (``commit``), retries and limits (stores around the store).
 
 Each verb sends at most one write, once. ``WriteConflict``, ``OutcomeUnknown`` and the store's errors
-pass through: whoever called knows what may be done twice. Nothing is kept between two calls.
+pass through: whoever called knows what may be done twice. Nothing is kept between two calls, but for what was
+put (``puts``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from wherryd.registry.base import (
     Lost,
     Named,
     ObjectGone,
+    Since,
     Stamp,
     StoredAlias,
     StoredEdit,
@@ -35,8 +37,9 @@ from wherryd.registry.base import (
 from wherryd.registry.drafts import ObjectDrafts
 from wherryd.registry.identity import Exchanged
 from wherryd.registry.manifest_reader import is_manifest, read_manifest
+from wherryd.registry.puts import Puts, stamp
 from wherryd.registry.records import ArtifactClaim, damaged
-from wherryd.registry.runs import ObjectRuns, stamp_of
+from wherryd.registry.runs import ObjectRuns
 from wherryd.stores.base import (
     ConditionalWrites,
     FileBody,
@@ -67,13 +70,20 @@ class ObjectRegistry:
     Args:
         store: read, listed and put to.
         conditional: makes the writes that depend on what is there; None: the store itself.
+        puts: shared by all who write to the store; None: nobody else does.
     """
 
-    def __init__(self, store: ObjectStore, conditional: ConditionalWrites | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        conditional: ConditionalWrites | None = None,
+        puts: Puts | None = None,
+    ) -> None:
         self._store = store
         self._conditional = conditional or store
+        self._puts = puts or Puts()
         self._drafts = ObjectDrafts(store, self._conditional, self._get_in, self._sync)
-        self._runs = ObjectRuns(store, self._conditional)
+        self._runs = ObjectRuns(store, self._conditional, self._puts)
 
     @property
     def drafts(self) -> ObjectDrafts:
@@ -223,13 +233,17 @@ class ObjectRegistry:
             for number, stat in sorted(found.items())
         ]
 
+    def follow(self, project: str) -> Since:
+        """Begin to note what this daemon puts of versions and runs below a project."""
+        return self._puts.follow(project)
+
     async def list_all_versions(self, project: str) -> AsyncGenerator[VersionStamp, None]:
-        """The records of all artifacts of a project, in one listing."""
-        async with _closing(self._store.list(layout.artifacts_prefix(project))) as stats:
+        """The records of all artifacts of a project, in one listing, in any order."""
+        async with _closing(self._store.scan(layout.artifacts_prefix(project))) as stats:
             async for stat in stats:
                 found = layout.parse_version_key(stat.key)
                 if found is not None:
-                    yield VersionStamp(*found, stamp_of(stat))
+                    yield VersionStamp(*found, stamp(stat.etag, stat.size))
 
     async def read_version(self, project: str, name: str, version: int) -> StoredVersion | None:
         """The record or tombstone of one number; None where nothing is there."""
@@ -249,7 +263,8 @@ class ObjectRegistry:
 
     async def create_version(self, project: str, name: str, version: int, record: bytes) -> None:
         """The commit. Raises ``ObjectExists``, ``WriteConflict``, ``OutcomeUnknown``."""
-        await self._conditional.put_if_absent(layout.version_key(project, name, version), record)
+        put = self._conditional.put_if_absent(layout.version_key(project, name, version), record)
+        await self._puts.noted(project, VersionStamp(name, version, ""), len(record), put)
 
     async def sync_version(self, project: str, name: str, version: int, store_id: str) -> None:
         """On a folder: make a record that was found there survive a power loss."""
@@ -260,8 +275,9 @@ class ObjectRegistry:
         self, project: str, name: str, version: int, tombstone: Tombstone, etag: str
     ) -> None:
         """Put a tombstone in a record's place. Raises as ``put_if_match``."""
-        key = layout.version_key(project, name, version)
-        await self._conditional.put_if_match(key, records.encode(tombstone), etag)
+        key, body = layout.version_key(project, name, version), records.encode(tombstone)
+        put = self._conditional.put_if_match(key, body, etag)
+        await self._puts.noted(project, VersionStamp(name, version, ""), len(body), put)
 
     async def read_edit(self, project: str, name: str, version: int) -> StoredEdit | None:
         """What a user has saved of a version since it was logged; None where nothing is."""

@@ -16,10 +16,10 @@ from wherryd.log import get_logger
 from wherryd.model import RunRecord
 from wherryd.registry import layout, records
 from wherryd.registry.base import RecordStamp
+from wherryd.registry.puts import Puts, stamp
 from wherryd.stores.base import (
     ConditionalWrites,
     ObjectExists,
-    ObjectStat,
     ObjectStore,
 )
 
@@ -32,16 +32,19 @@ class ObjectRuns:
     Args:
         store: read and listed.
         conditional: makes the writes.
+        puts: is told of them.
     """
 
-    def __init__(self, store: ObjectStore, conditional: ConditionalWrites) -> None:
+    def __init__(self, store: ObjectStore, conditional: ConditionalWrites, puts: Puts) -> None:
         self._store = store
         self._conditional = conditional
+        self._puts = puts
 
     async def put_record(self, project: str, run: str, home: str, number: int, body: bytes) -> bool:
         key = layout.run_key(project, run, home, number)
         try:
-            await self._conditional.put_if_absent(key, body)
+            put = self._conditional.put_if_absent(key, body)
+            await self._puts.noted(project, RecordStamp(key, ""), len(body), put)
         except ObjectExists:
             is_ours = (await self._store.get(key)).body == body
             if is_ours:  # whoever put it may have ended before it was durable
@@ -51,18 +54,13 @@ class ObjectRuns:
 
     async def list_records(self, project: str, run: str = "") -> AsyncGenerator[RecordStamp, None]:
         prefix = layout.run_prefix(project, run) if run else layout.runs_prefix(project)
-        async with closing(self._store.list(prefix)) as stats:
+        async with closing(self._store.scan(prefix)) as stats:
             async for stat in stats:
-                yield RecordStamp(stat.key, stamp_of(stat))
+                yield RecordStamp(stat.key, stamp(stat.etag, stat.size))
 
     async def read_records(self, keys: Sequence[str]) -> list[RunRecord | None]:
         found = await self._store.get_all(keys)
         return [_read(key, found[key].body) if key in found else None for key in keys]
-
-
-def stamp_of(stat: ObjectStat) -> str:
-    """What tells whether an object is the one that was read."""
-    return f"{stat.etag}/{stat.size}"
 
 
 def _read(key: str, body: bytes) -> RunRecord | None:

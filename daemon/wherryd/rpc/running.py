@@ -59,11 +59,17 @@ class RunningCalls:
         """The runs of a project, those that began last first."""
         store = store_of(request.store, self._default_store)
         if request.used:
-            found = await self._tracer.users(store, _version_of(request.used))
+            version = _version_of(request.used)
+            found = await self._tracer.users(store, version, fresh=request.fresh)
         else:
             project = check_name("project", request.project)
             found = await self._tracer.runs(
-                store, project, list(request.ids), request.group, rebuild=request.rebuild
+                store,
+                project,
+                list(request.ids),
+                request.group,
+                rebuild=request.rebuild,
+                fresh=request.fresh,
             )
         for run in found:
             await send(_run_state(run))
@@ -78,7 +84,9 @@ class RunningCalls:
             check_name("artifact", request.name),
             request.version,
         )
-        graph = await self._tracer.trace(store, version, request.depth, rebuild=request.rebuild)
+        graph = await self._tracer.trace(
+            store, version, request.depth, rebuild=request.rebuild, fresh=request.fresh
+        )
         return _lineage(graph)
 
     def _notes(self, request: pb.NoteRunRequest) -> list[Note]:

@@ -229,6 +229,13 @@ class ObjectStore(ConditionalWrites, Protocol):
         """
         ...
 
+    def scan(self, prefix: str) -> AsyncIterator[ObjectStat]:
+        """All that ``list`` gives of ``prefix``, each once, in whatever order costs the store least.
+
+        For all of many folders: in order, a server that keeps folders is asked for each of them.
+        """
+        ...
+
     def list_folders(self, prefix: str) -> AsyncIterator[str]:
         """The names of the next segments below ``prefix`` that have objects below them.
 

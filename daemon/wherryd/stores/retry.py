@@ -228,6 +228,18 @@ class RetryingStore:
 
         return self._resumed(f"list {prefix}", lambda: self._inner.list(prefix, last), note)
 
+    def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        """Begin a broken listing again, passing over what it gave: it has no order to go on in."""
+        given: set[str] = set()
+
+        async def begin() -> AsyncGenerator[ObjectStat, None]:
+            async with closing(self._inner.scan(prefix)) as stats:
+                async for stat in stats:
+                    if stat.key not in given:
+                        yield stat
+
+        return self._resumed(f"list {prefix}", begin, lambda stat: given.add(stat.key))
+
     def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         """Begin a broken listing again, passing over what it gave."""
         last = b""

@@ -109,5 +109,6 @@ async def check_pages(store: ObjectStore, keys: set[str], start: str) -> None:
         await store.put(key, b"x")
     wanted = sorted(keys, key=str.encode)
     assert [stat.key async for stat in store.list("")] == wanted
+    assert sorted([stat.key async for stat in store.scan("")], key=str.encode) == wanted
     after = [key for key in wanted if key.encode() > start.encode()]
     assert [stat.key async for stat in store.list("", start)] == after

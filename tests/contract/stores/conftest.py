@@ -78,6 +78,11 @@ class _Alone(S3Store):
             if stat.key != WRITER:
                 yield stat
 
+    async def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        async for stat in super().scan(prefix):
+            if stat.key != WRITER:
+                yield stat
+
     async def aclose(self) -> None:
         await super().aclose()
         self._shared.users -= 1

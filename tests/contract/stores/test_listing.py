@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 
 import pytest
@@ -14,7 +15,7 @@ from wherryd.stores.base import ObjectStore
 _ROUNDS = count()
 
 
-def _in_order(keys: set[str]) -> list[str]:
+def _in_order(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=str.encode)
 
 
@@ -27,6 +28,10 @@ async def _listed(store: ObjectStore, prefix: str, start_after: str = "") -> lis
     return [stat.key async for stat in store.list(prefix, start_after)]
 
 
+async def _scanned(store: ObjectStore, prefix: str) -> list[str]:
+    return _in_order([stat.key async for stat in store.scan(prefix)])
+
+
 NASTY = {"a/x", "a-b", "a.b", "a0", "a/y/z", "a-c/d", "a b", "A/x", "b", "ä", "a%2F", "a/-", "~"}
 
 
@@ -35,6 +40,17 @@ async def test_a_folder_is_listed_by_its_name(store: ObjectStore) -> None:
     await _fill(store, "p/", NASTY)
     assert await _listed(store, "p/") == [f"p/{key}" for key in _in_order(NASTY)]
     assert await _listed(store, "") == [f"p/{key}" for key in _in_order(NASTY)]
+
+
+async def test_a_scan_lists_what_a_listing_does_not(store: ObjectStore) -> None:
+    """A scan gives what a listing gives, each object once, with the same size and ETag."""
+    await _fill(store, "p/", NASTY)
+    await _fill(store, "", {"p.txt", "pp/x"})
+    scanned = [stat async for stat in store.scan("p/")]
+    listed = [stat async for stat in store.list("p/")]
+    assert sorted(scanned, key=lambda stat: stat.key.encode()) == listed
+    assert await _scanned(store, "") == _in_order([*(f"p/{key}" for key in NASTY), "p.txt", "pp/x"])
+    assert await _scanned(store, "nothing/") == []
 
 
 async def test_a_prefix_matches_half_a_segment(store: ObjectStore) -> None:
@@ -98,6 +114,7 @@ async def test_any_keys_in_any_order(store: ObjectStore, keys: set[str], start: 
     await _fill(store, prefix, keys)
     wanted = [prefix + key for key in _in_order(keys)]
     assert await _listed(store, prefix) == wanted
+    assert await _scanned(store, prefix) == wanted
     after = [key for key in wanted if key.encode() > (prefix + start).encode()]
     assert await _listed(store, prefix, prefix + start) == after
     folders = _in_order({key.partition("/")[0] + "/" for key in keys if "/" in key})
@@ -112,3 +129,4 @@ async def test_a_long_listing_has_a_seam(store: ObjectStore, kind: str) -> None:
     await _fill(store, "many/", keys)
     assert await _listed(store, "many/") == [f"many/{key}" for key in _in_order(keys)]
     assert len(await _listed(store, "many/", "many/0099")) == 1_000
+    assert await _scanned(store, "many/") == [f"many/{key}" for key in _in_order(keys)]

@@ -3,92 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import anyio
-import msgspec
 import pytest
 
-from tests.support.memory import MemoryStore
-from tests.unit.daemon.bench import HandClock
-from tests.unit.daemon.stored import version_record
+from tests.unit.daemon.lineages import Lab, fields
 from wherry.errors import NotFoundError
-from wherryd.lineage.graph import Edge, Graph, RunKey, Version, trace, version_of
+from wherryd.lineage.graph import Edge, Graph, RunKey, Version, trace
 from wherryd.lineage.runs import find_run, merged, users_of
-from wherryd.lineage.tracer import Tracer
 from wherryd.model import RunInfo, RunRecord, Tombstone
-from wherryd.registry import records
-from wherryd.registry.objects import ObjectRegistry
-from wherryd.stores.base import Object
 
-HOME = "5" * 32
 DIGEST = "sha256:" + "a" * 64
-
-
-class Counting(MemoryStore):
-    """Counts what is read."""
-
-    def __init__(self) -> None:
-        super().__init__(HandClock())
-        self.read: list[str] = []
-
-    async def get_all(self, keys: Sequence[str]) -> dict[str, Object]:
-        self.read += [key for key in keys if key != "wherry.json"]
-        return await super().get_all(keys)
-
-
-class Lab:
-    """A store, and what its runs have done."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = Counting()
-        self.registry = ObjectRegistry(self.store)
-        self.tracer = Tracer(folder / "lineage", self._open)
-        self._numbers: dict[tuple[str, str], int] = {}
-        self._records = 0
-
-    async def _open(self, address: str) -> ObjectRegistry:
-        return self.registry
-
-    async def log(
-        self, label: str, run: str = "", inputs: Sequence[str] = (), request: str = "q"
-    ) -> None:
-        """Put a version's record."""
-        version = version_of(label)
-        assert version is not None
-        record = msgspec.structs.replace(
-            version_record(version.number),
-            request=request,
-            type=version.name,
-            run=RunInfo(run),
-            inputs=list(inputs),
-            created=f"2026-11-23T14:00:{version.number:02}.000Z",
-        )
-        body = records.encode(record)
-        await self.registry.create_version(version.project, version.name, version.number, body)
-
-    async def tell(self, run: str, project: str = "cats", place: str = "", **said: object) -> None:
-        """Put a record of a run."""
-        self._records += 1
-        record = RunRecord(1, project, RunInfo(run), f"2026-11-23T14:{self._records:02}:00.000Z")
-        record = RunRecord(**{**_fields(record), **said})  # type: ignore[arg-type]
-        body = records.encode(record)
-        await self.registry.runs.put_record(place or project, run, HOME, self._records, body)
-
-    async def trace(self, label: str, depth: int = 0, *, rebuild: bool = False) -> Graph:
-        version = version_of(label)
-        assert version is not None
-        return await self.tracer.trace("memory:", version, depth, rebuild=rebuild)
-
-
-def _fields(record: RunRecord) -> dict[str, object]:
-    return {name: getattr(record, name) for name in record.__struct_fields__}
 
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> Lab:
+    """A machine, and a store that has nothing yet."""
     made = Lab(tmp_path)
     await made.registry.found("1" * 32)
     return made
@@ -394,7 +326,7 @@ def test_facts_are_mixed() -> None:
 
     def record(written: str, **said: object) -> RunRecord:
         plain = RunRecord(1, "cats", RunInfo("r", name=said.pop("name", None)), written)  # type: ignore[arg-type]
-        return RunRecord(**{**_fields(plain), **said})  # type: ignore[arg-type]
+        return RunRecord(**{**fields(plain), **said})  # type: ignore[arg-type]
 
     first = record("1", started="s", notes="n", config={"a": 1})
     ended = record("3", started="s", ended="e", exit_code=1, name="x")

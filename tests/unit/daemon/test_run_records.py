@@ -187,7 +187,7 @@ async def test_an_own_project_that_can_not_be_written_is_given_up(bench: Bench) 
     bench.start(recorder.run())
 
     async def is_written() -> bool:
-        return bool(await writing.written())
+        return bool(await writing.written() and recorder.why_waiting)
 
     await writing.until(is_written)
     assert await bench.queue.is_run_open(STORE, "pets", "r2")

@@ -142,5 +142,7 @@ async def test_a_listing_leaves_out_or_repeats(faults: int) -> None:
         await faulty.put(key, b"x")
     faulty.plan("list", *[Fault.UNAVAILABLE] * faults)
     assert [stat.key async for stat in store.list("p/")] == keys
+    faulty.plan("scan", *[Fault.UNAVAILABLE] * faults)
+    assert [stat.key async for stat in store.scan("p/")] == keys
     faulty.plan("list_folders", *[Fault.UNAVAILABLE] * min(faults, 2))
     assert [name async for name in store.list_folders("p/")] == ["a", "c"]

@@ -25,7 +25,7 @@ def _by_name(name: str, is_folder: bool) -> bytes:  # that is the difference
 
 
 class _Bucket:
-    """Answers ListObjectsV2 with a delimiter, in pages, in one order or the other."""
+    """Answers ListObjectsV2, in pages, in one order or the other."""
 
     def __init__(self, keys: set[str], order: Order) -> None:
         self._keys = keys
@@ -40,11 +40,20 @@ class _Bucket:
         self.requests += 1
         prefix = call.query["prefix"].removeprefix("root/")
         after = call.query.get("start-after", "").removeprefix("root/")
-        rows = sorted(self._rows(prefix), key=lambda row: self._order(*row))
+        if "delimiter" in call.query:
+            rows = sorted(self._rows(prefix), key=lambda row: self._order(*row))
+        else:
+            rows = [(key.removeprefix(prefix), False) for key in self._in_order(prefix)]
         if after.startswith(prefix):
             rows = [row for row in rows if self._is_after(row, after.removeprefix(prefix))]
         start, size = int(call.query.get("continuation-token", 0)), int(call.query["max-keys"])
         return self._page(prefix, rows[start : start + size], start + size, len(rows))
+
+    def _in_order(self, prefix: str) -> list[str]:
+        """Whole keys: by their bytes, or folder by folder."""
+        is_by_key = self._order is _by_key
+        found = [key for key in self._keys if key.startswith(prefix)]
+        return sorted(found, key=lambda key: [key] if is_by_key else key.split("/"))
 
     def _rows(self, prefix: str) -> set[tuple[str, bool]]:
         rest = (key.removeprefix(prefix) for key in self._keys if key.startswith(prefix))
@@ -117,3 +126,14 @@ async def test_a_flat_folder_costs_more_than_its_pages() -> None:
     later = [stat async for stat in listing.walk("versions/", "versions/v00000037.json")]
     assert [stat.key for stat in later] == ["versions/v00000038.json", "versions/v00000039.json"]
     assert bucket.requests == 1
+
+
+@given(keys=st.sets(KEY, max_size=15), page=st.integers(1, 5))
+async def test_a_scan_asks_for_each_folder(keys: set[str], page: int) -> None:
+    """Without an order, both kinds of server are asked for their pages, however many folders there are."""
+    keys = {key for key in keys if not any(other.startswith(f"{key}/") for other in keys)}
+    for order in (_by_key, _by_name):
+        bucket = _Bucket(keys, order)
+        found = [stat.key async for stat in Listing(bucket, page).scan("")]  # type: ignore[arg-type]
+        assert sorted(found) == sorted(keys)
+        assert bucket.requests == max(1, -(-len(keys) // page))

@@ -84,6 +84,9 @@ class FolderStore(InChunks, PutsWhole):
         async for stat in self._pump(walk(self._root, prefix, start_after)):
             yield stat
 
+    def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        return self.list(prefix)
+
     async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         async for name in self._pump(walk_folders(self._root, prefix)):
             yield name

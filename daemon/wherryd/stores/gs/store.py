@@ -162,6 +162,9 @@ class GsStore(OneByOne, ListsNoUploads):
         async for stat in self._listing.walk(prefix, start_after):
             yield stat
 
+    def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        return self.list(prefix)
+
     async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         async for name in self._listing.folders(prefix):
             yield name

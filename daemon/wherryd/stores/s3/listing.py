@@ -8,12 +8,15 @@ AWS lists by the bytes of whole keys. Servers that keep folders (SeaweedFS) walk
 one request a page, as without folders, where there are none below the prefix, and where there are, one more
 for each. In a level both kinds of server differ only in where the name of a folder stands among those that
 begin with it.
+
+Who needs no order (``scan``) asks for whole keys at once: of ten thousand folders with an object each, ten
+pages and not ten thousand. From page to page such a server goes on where it was, in its own order.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from xml.etree import ElementTree as ET
 
@@ -61,10 +64,20 @@ class Listing:
                 async for stat in self.walk(f"{key}/", start_after):
                     yield stat
 
+    async def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        """The objects below ``prefix``, in the server's own order."""
+        async for page in self._pages(prefix, {}):
+            for item in page:
+                if item.stat:
+                    yield item.stat
+
     async def level(self, prefix: str, start_after: str = "") -> AsyncGenerator[Item, None]:
         """What is right below ``prefix``, in the order of the keys; some before ``start_after``, too."""
         waiting: list[Item] = []
-        async for page in self._pages(prefix, _before(prefix, start_after)):
+        in_level = {"delimiter": "/"}
+        if before := _before(prefix, start_after):
+            in_level["start-after"] = self._sender.prefix + before
+        async for page in self._pages(prefix, in_level):
             for item in page:
                 insort(waiting, item, key=lambda known: known.order)
             # whatever comes has a name after all of this page's
@@ -74,10 +87,11 @@ class Listing:
         for item in waiting:
             yield item
 
-    async def _pages(self, prefix: str, start_after: str) -> AsyncGenerator[list[Item], None]:
+    async def _pages(
+        self, prefix: str, more: Mapping[str, str]
+    ) -> AsyncGenerator[list[Item], None]:
         root = self._sender.prefix
-        query = {"list-type": "2", "delimiter": "/", "prefix": root + prefix}
-        query |= {"start-after": root + start_after} if start_after else {}
+        query = {"list-type": "2", "prefix": root + prefix, **more}
         query |= {"max-keys": str(self._page)} if self._page else {}
         while True:
             call = Call(method="GET", key=None, query=query)

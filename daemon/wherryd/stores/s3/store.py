@@ -143,6 +143,10 @@ class S3Store(OneByOne):
         async for stat in self._listing.walk(prefix, start_after):
             yield stat
 
+    async def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+        async for stat in self._listing.scan(prefix):
+            yield stat
+
     async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         async for item in self._listing.level(prefix):
             if item.stat is None:
