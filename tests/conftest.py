@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.soak import SOAK
+from tests.support.apart import lay_apart
 from tests.support.fixtures import gcs, google, moto, rclone, seaweed
 from tests.support.skips import pytest_runtest_makereport
 
@@ -53,11 +55,29 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("soak")
 
 
-@pytest.fixture(autouse=True)
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the test a ``WHERRY_HOME`` of its own; end what it left running there."""
+def pytest_collection_finish() -> None:
+    """Let the collector pass over thousands of tests and their modules, which stay to the end.
+
+    A child that a test forks, and a test that collects, would else go through half a gigabyte each time.
+    """
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where all homes of a session are; these and the tests' folders lie apart from each other."""
+    lay_apart(tmp_path_factory.getbasetemp())
     # Not below tmp_path, whose length would move the socket out of the home.
-    root = Path(tempfile.mkdtemp(prefix="wherry-"))
+    with tempfile.TemporaryDirectory(prefix="wherry-", ignore_cleanup_errors=True) as folder:
+        lay_apart(Path(folder))
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def home(_homes: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a ``WHERRY_HOME`` of its own; end what it left running there."""
+    before = _processes()
+    root = Path(tempfile.mkdtemp(prefix="", dir=_homes))
     _clear_environment(monkeypatch)
     home = root / "home"
     monkeypatch.setenv("HOME", str(root / "user"))
@@ -68,7 +88,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     (root / "user").mkdir()
     yield home
-    _kill_processes_of(root)
+    # What was there before the home was does not know it; to look at all takes as long as a small test.
+    _kill_processes_of(root, _processes() - before)
     shutil.rmtree(root, ignore_errors=True)
 
 
@@ -93,9 +114,13 @@ def _clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def _kill_processes_of(root: Path) -> None:
-    for process in Path("/proc").glob("[0-9]*"):
+def _processes() -> set[str]:
+    return {name for name in os.listdir("/proc") if name.isdigit()}
+
+
+def _kill_processes_of(root: Path, processes: Iterable[str]) -> None:
+    for process in processes:
         # It may end, or belong to somebody else, while it is looked at.
         with contextlib.suppress(OSError):
-            if os.fsencode(root) in (process / "environ").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
+            if os.fsencode(root) in Path("/proc", process, "environ").read_bytes():
+                os.kill(int(process), signal.SIGKILL)

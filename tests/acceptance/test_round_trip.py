@@ -66,7 +66,7 @@ with wherry.init(project="p") as run:
 # The digest was made by another program, from the same zeros and word.
 SPARSE = """
 import hashlib, os, wherry
-size = 3 * 2**30
+size = 2**31 + 2**20  # more than 31 bits hold
 with open("sparse", "wb") as f:
     f.truncate(size)
     f.seek(size // 2); f.write(b"middle")
@@ -81,7 +81,7 @@ with wherry.init(project="p") as run:
         f.seek(size // 2)
         assert f.read(6) == b"middle"
         f.seek(0)
-        assert hashlib.file_digest(f, "sha256").hexdigest() == "3876404c63d983c8ce5369168f4b94b24f9b3c2653066b84342187f462d80af1"
+        assert hashlib.file_digest(f, "sha256").hexdigest() == "4782b805478a539d138d42d7e55f3da6065a47f667672bd0c8cffdde1fc7b64b"
 """
 
 
@@ -162,7 +162,7 @@ def _check_many(machine: Machine) -> None:
     assert record["entries"] == 10_000
 
 
-@pytest.mark.timeout(600)  # it reads and writes 3 GiB several times
+@pytest.mark.timeout(600)  # it reads and writes 2 GiB several times
 def test_a_big_sparse_file_comes_back_changed(machine: Machine) -> None:
-    """A 3 GiB sparse file comes back with every byte."""
+    """A sparse file of more than 2 GiB comes back with every byte."""
     machine.start(SPARSE).wait_done(580)

@@ -72,7 +72,7 @@ def _deleted_base() -> Applied:
         yield
 
 
-@mutation("the record before the manifest", "a manifest that is not there", **_RACE)
+@mutation("the record before the manifest", "a manifest that is not there", first=14, **_RACE)
 def _no_manifest() -> Applied:
     async def apply(
         self: Applier,
@@ -95,7 +95,9 @@ def _no_manifest() -> Applied:
         yield
 
 
-@mutation("the base's objects are not looked at", "names bytes that are not there", **_HOLES)
+@mutation(
+    "the base's objects are not looked at", "names bytes that are not there", first=8, **_HOLES
+)
 def _not_looked_at() -> Applied:
     async def look(self: Wanted, *_: Any, **__: Any) -> None:
         pass
@@ -104,7 +106,7 @@ def _not_looked_at() -> Applied:
         yield
 
 
-@mutation("a draft brings back a deleted version", "other changes", **_BURIED)
+@mutation("a draft brings back a deleted version", "other changes", first=23, **_BURIED)
 def _deleted_draft() -> Applied:
     def named_base(memory: Memory, request: Request, base: Base) -> Apply:
         return Apply(base.version, base.manifest)

@@ -83,7 +83,10 @@ def _late_mark() -> Applied:
 
 
 @mutation(
-    "the finisher does not wait for earlier parts", "came before .*, and is not in", **_WRITERS
+    "the finisher does not wait for earlier parts",
+    "came before .*, and is not in",
+    first=52,
+    **_WRITERS,
 )
 def _no_waiting() -> Applied:
     async def await_parts(self: Finisher, request: Request) -> None:
@@ -93,7 +96,7 @@ def _no_waiting() -> Applied:
         yield
 
 
-@mutation("the finisher waits for the ends of earlier upserts", "not at rest", first=135, **_RACE)
+@mutation("the finisher waits for the ends of earlier upserts", "not at rest", first=429, **_RACE)
 def _waits_for_ends() -> Applied:
     async def missing(self: SqliteQueue, row: int) -> int:
         finish = await self.get(row)
@@ -115,7 +118,7 @@ def _waits_for_ends() -> Applied:
 @mutation(
     "sealed.json not in the queue before it is sent",
     "has sealed the draft and is cancelled",
-    first=45,
+    first=97,
     **_WRITERS | {"homes": 1, "writers": 1, "cancels": 2, "lives": 0, "spread_s": 3.0},
     faults={"latency_s": 1.0},
 )
@@ -150,14 +153,14 @@ def _loser_keeps(change: Callable[[Sealed, Sealed], Sealed]) -> Applied:
         yield
 
 
-mutation("a loser goes on with its own list", "another content|became", first=30, **_RACE)(
+mutation("a loser goes on with its own list", "another content|became", first=65, **_RACE)(
     lambda: _loser_keeps(lambda _, own: own)
 )
-mutation("a loser goes on with its own from", "became", first=30, **_RACE)(
+mutation("a loser goes on with its own from", "became", first=65, **_RACE)(
     lambda: _loser_keeps(lambda there, own: msgspec.structs.replace(there, start=own.start))
 )
 mutation(
-    "a loser goes on with its own look at the number below", "was told|became", first=82, **_RACE
+    "a loser goes on with its own look at the number below", "was told|became", first=127, **_RACE
 )(lambda: _loser_keeps(lambda there, own: msgspec.structs.replace(there, same=own.same)))
 
 
@@ -199,7 +202,7 @@ def _asks_latest() -> Applied:
 @mutation(
     "from is the number kept and not a listing's",
     "was not the highest|another content",
-    first=85,
+    first=169,
     **_WRITERS | {"drafts": 4, "clashes": 1.0, "writers": 1, "logs": 3, "spread_s": 6.0},
 )
 def _from_kept() -> Applied:

@@ -27,7 +27,7 @@ from wherryd.doubts import Doubts
 from wherryd.log import get_logger
 from wherryd.model import NoteKind, RunFacts, RunRecord
 from wherryd.news import News
-from wherryd.nudge import Nudge
+from wherryd.nudge import Nudge, Patience
 from wherryd.queue.base import RUNS, KeptRecord, Note, Queue, RunPlace
 from wherryd.registry.base import Registry
 from wherryd.registry.records import FORMAT, decode_run, encode
@@ -161,12 +161,13 @@ class Recorder:
         if kept:
             await all_of(*(partial(self._put, record) for record in kept))
             return True
+        arrived = Patience(self._arrived, self._clock)  # what comes while notes are read counts
         notes = await self._queue.open_notes(address, place, _NOTES)
         if not notes:
             return False
         wait_s = min(_due(note) for _, note in notes) - self._clock.now()
         if 0 < wait_s <= GATHER_S:  # more: the clock was set back
-            await self._arrived.wait_nudged(self._clock, wait_s)
+            await arrived.wait(wait_s)
             return True
         await self._for_writing(address)  # else records would pile up that can't be sent
         for run, noted in [*_by_run(notes).items()][:_AT_ONCE]:

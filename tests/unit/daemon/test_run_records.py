@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -94,6 +95,27 @@ async def test_the_end_waits_for_more(writing: Writing) -> None:
     """That a run has ended is written at once, with all that was noted before."""
     await writing.bench.queue.note_run([_facts(), _used("cats/pets:v0")])
     await writing.bench.queue.note_run([_facts("2026-11-23T15:00:00.000Z")])
+    await writing.until(writing.is_idle, step_s=0.0)
+    (record,) = await writing.written()
+    assert (record.used, record.ended) == (["cats/pets:v0"], "2026-11-23T15:00:00.000Z")
+
+
+async def test_an_end_that_comes_while_notes_are_read_waits(
+    writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a run has ended is written at once as well where it is noted while others are read."""
+    queue, news = writing.bench.queue, [_facts("2026-11-23T15:00:00.000Z")]
+    open_notes = queue.open_notes
+
+    async def read(*where: Any) -> list[tuple[int, Note]]:
+        found = await open_notes(*where)
+        while news:
+            await queue.note_run([news.pop()])
+            await anyio.wait_all_tasks_blocked()
+        return found
+
+    monkeypatch.setattr(queue, "open_notes", read)
+    await queue.note_run([_facts(), _used("cats/pets:v0")])
     await writing.until(writing.is_idle, step_s=0.0)
     (record,) = await writing.written()
     assert (record.used, record.ended) == (["cats/pets:v0"], "2026-11-23T15:00:00.000Z")
