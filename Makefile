@@ -1,8 +1,8 @@
 # Everything runs in .venv, which `make setup` makes and each other target makes sure of.
 
 PYTHON ?= python3
-# How many tests run at once: twice as many as there are cores, as many only wait, for a server's time-out or a process.
-JOBS ?= 4
+# How many tests run at once: one more than there are cores, as some only wait for a server's time-out.
+JOBS ?= 3
 # Further arguments for pytest or the benchmarks: make test ARGS="-k lane"
 ARGS ?=
 

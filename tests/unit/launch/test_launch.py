@@ -113,7 +113,8 @@ def test_root_starts_another_users_daemon(home: Path) -> None:
     """
     if os.geteuid() != 0:
         pytest.skip("only root can give a home away")
-    home.parent.chmod(0o755)
+    for folder in (home.parent, home.parent.parent):
+        folder.chmod(0o755)
     home.mkdir(mode=0o777)
     home.chmod(0o777)
 
