@@ -17,11 +17,14 @@ from pathlib import Path
 from benchmarks.bench_uploads import BUCKET, FILES, KIB, MIB, Load, Ours
 from benchmarks.peers import PEERS, Cost, Peer, Race, race
 from benchmarks.table import Figures, median, times
+from tests.support.apart import lay_apart
 from tests.support.servers import Seaweed
 
 _ROUNDS = times(3, 1)
 _LOADS = (Load(times(10_000, 10), 4 * KIB), Load(1, times(2048, 20) * MIB))
 _MOST = (0.2, 1.1)
+#: Where all is downloaded to.
+_ROOMS = Path("rooms")
 
 
 def main() -> None:
@@ -29,6 +32,8 @@ def main() -> None:
     root = Path(os.environ["WHERRY_HOME"]).parent
     with tempfile.TemporaryDirectory(dir=root) as folder:
         os.chdir(folder)
+        _ROOMS.mkdir()
+        lay_apart(_ROOMS)
         with Seaweed(Path(folder, "server")) as server:
             server.make_bucket(BUCKET)
             os.environ.update(server.credentials)
@@ -52,12 +57,13 @@ def _measure(figures: Figures, ours: Ours, server: Seaweed, load: Load, most: fl
         first = ours.download(_new("ours"))
         second = ours.download(_new("again"))
         again.append(second.time_s / first.time_s)
-        copied.append(second.time_s / _copy("again"))
+        copied.append(second.time_s / _copy(_ROOMS / "again"))
         return first
 
     def theirs(peer: Peer) -> Cost:
-        cost = peer.download(server, BUCKET, prefix, _new("theirs"))
-        assert sum(1 for _ in Path("theirs").iterdir()) == load.count
+        target = _new("theirs")
+        cost = peer.download(server, BUCKET, prefix, target)
+        assert sum(1 for _ in target.iterdir()) == load.count
         return cost
 
     found: Race = race(mine, theirs, _ROUNDS, [peer for peer in PEERS if peer.back])
@@ -68,19 +74,22 @@ def _measure(figures: Figures, ours: Ours, server: Seaweed, load: Load, most: fl
     figures.add("the daemon's peak of memory", peak_mib, "MiB", 200)
 
 
-def _copy(name: str) -> float:
+def _copy(source: Path) -> float:
     """Seconds that ``cp`` needs for a folder."""
     target = _new("copied") / "files"
     begin = time.perf_counter()
-    subprocess.run(["cp", "-r", name, target], check=True)
+    subprocess.run(["cp", "-r", source, target], check=True)
     return time.perf_counter() - begin
 
 
 def _new(name: str) -> Path:
-    shutil.rmtree(name, ignore_errors=True)
-    os.mkdir(name)
+    """A folder that is empty, and whose files have nothing to do with those of its predecessor."""
+    target = _ROOMS / name
+    if target.exists():
+        shutil.rmtree(target)
+    target.mkdir()
     os.sync()
-    return Path(name)
+    return target
 
 
 if __name__ == "__main__":
