@@ -79,6 +79,8 @@ class Upheaval:
     #: (home, lane) that must not write before the user said so; and those that may stop.
     frozen: set[tuple[str, str]]
     doubtful: set[tuple[str, str]]
+    #: Of those that must not write, where the store is the same: number and request of the highest they know.
+    tops: dict[tuple[str, str], tuple[int, str]]
 
 
 @dataclass
@@ -103,6 +105,7 @@ class Promises:
     #: Each home's queue.
     rows: dict[str, sqlite3.Connection] = field(default_factory=dict)
     frozen: set[tuple[str, str]] = field(default_factory=set)
+    tops: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     doubtful: set[tuple[str, str]] = field(default_factory=set)
     #: Requests that ended before the store was changed: their versions may be gone.
     forgotten: set[str] = field(default_factory=set)
@@ -144,6 +147,11 @@ class Promises:
         lives = self.lives[lane]
         if number == len(lives):
             lives.append(Life(record["request"], record["content"], change.at))
+            # Its own home did not know that it was there, and writes it again: all is as others know it.
+            top = (number, record["request"])
+            self.frozen -= {
+                pair for pair in self.frozen if pair[1] == lane and self.tops.get(pair) == top
+            }
             self._watch_named(lane, record, change)
             claimed = self._claimed(lane)
             require(claimed == record["type"], f"{change.key} is there before its type is claimed")
@@ -206,6 +214,7 @@ class Promises:
         for request in upheaval.ended & self.logged.keys():
             del self.logged[request]
         self.frozen |= upheaval.frozen
+        self.tops = upheaval.tops
         self.doubtful |= upheaval.doubtful
         self.names.clear()
         self.world.puts.clear()

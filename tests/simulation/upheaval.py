@@ -173,7 +173,13 @@ class Upheavals:
         }
         pairs = {(home.name, _folder(lane)) for home in self._homes for lane in self._lanes}
         by_folder = {_folder(lane): number for lane, number in keep.items()}
-        self._promises.changed(Upheaval(by_folder, foreign, ended, frozen, pairs))
+        tops = {
+            (home.name, _folder(lane)): self._top(home, lane)
+            for home in self._homes
+            for lane in self._lanes
+            if self._known_id(home) == self._id_there()
+        }
+        self._promises.changed(Upheaval(by_folder, foreign, ended, frozen, pairs, tops))
 
     def _lose(self, lane: Lane, kind: str) -> int:
         """Lose the newest versions of a lane; return how many are left."""
@@ -224,11 +230,16 @@ class Upheavals:
         known_id = self._known_id(home)
         if not known_id or known_id != self._id_there():
             return bool(known_id)
-        found = home.connection.execute(
-            "SELECT highest FROM artifacts WHERE store_id = ? AND name = ?", (known_id, lane.name)
-        ).fetchone()
-        highest = found[0] if found else -1
+        highest, _ = self._top(home, lane)
         return highest >= left or (overwritten and highest == left - 1 >= 0)
+
+    def _top(self, home: Home, lane: Lane) -> tuple[int, str]:
+        """Number and request of the highest version that the home knows."""
+        found = home.connection.execute(
+            "SELECT highest, highest_request FROM artifacts WHERE store_id = ? AND name = ?",
+            (self._known_id(home), lane.name),
+        ).fetchone()
+        return (found[0], found[1]) if found else (-1, "")
 
     def _known_id(self, home: Home) -> str:
         found = home.connection.execute(
