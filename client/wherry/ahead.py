@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, suppress
-from types import TracebackType
 from typing import Self
 
 from wherry import messages as pb
@@ -32,12 +31,7 @@ class Ahead:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._drop()
 
     def follow(self, coming: pb.ComingFile) -> None:

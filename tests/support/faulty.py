@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from enum import Enum, auto
 from typing import TypeVar
 
@@ -94,27 +94,22 @@ class FaultyStore(InChunks):
             "put_if_match", lambda: self._inner.put_if_match(key, body, etag), writes=True
         )
 
-    async def list(self, prefix: str, start_after: str = "") -> AsyncGenerator[ObjectStat, None]:
+    def list(self, prefix: str, start_after: str = "") -> AsyncGenerator[ObjectStat, None]:
         """A fault breaks the listing off after its first object."""
-        fault = self._next("list")
-        async for stat in self._inner.list(prefix, start_after):
-            yield stat
-            if fault:
-                raise StoreUnavailable("broken off")
+        return self._listed("list", self._inner.list(prefix, start_after))
 
-    async def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
+    def scan(self, prefix: str) -> AsyncGenerator[ObjectStat, None]:
         """A fault breaks the listing off after its first object."""
-        fault = self._next("scan")
-        async for stat in self._inner.scan(prefix):
-            yield stat
-            if fault:
-                raise StoreUnavailable("broken off")
+        return self._listed("scan", self._inner.scan(prefix))
 
-    async def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
+    def list_folders(self, prefix: str) -> AsyncGenerator[str, None]:
         """A fault breaks the listing off after its first name."""
-        fault = self._next("list_folders")
-        async for name in self._inner.list_folders(prefix):
-            yield name
+        return self._listed("list_folders", self._inner.list_folders(prefix))
+
+    async def _listed(self, verb: str, items: AsyncIterator[_T]) -> AsyncGenerator[_T, None]:
+        fault = self._next(verb)
+        async for item in items:
+            yield item
             if fault:
                 raise StoreUnavailable("broken off")
 

@@ -9,6 +9,7 @@ An object's ETag is here its generation: a number that no object of the bucket h
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from anyio import to_thread
 
@@ -105,11 +106,7 @@ class GsStore(OneByOne, ListsNoUploads):
         if size == 0:
             await self.head(key)
             return
-        headers = range_header(offset, size)
-        call = Call(method="GET", key=key, query={"alt": "media"}, headers=headers, streamed=True)
-        async with self._sender.open(call) as answer:
-            if answer.response is None and answer.status != 416:
-                raise await self._why_not(call, answer)
+        async with self._range(key, offset, size) as answer:
             async for chunk in ranged(key, answer.status, answer.response, offset, size):
                 yield chunk
 
@@ -117,17 +114,7 @@ class GsStore(OneByOne, ListsNoUploads):
         if size == 0:
             await self.head(key)
             return
-        call = Call(
-            method="GET",
-            key=key,
-            query={"alt": "media"},
-            headers=range_header(offset, size),
-            streamed=True,
-            is_large=True,
-        )
-        async with self._sender.open(call) as answer:
-            if answer.response is None and answer.status != 416:
-                raise await self._why_not(call, answer)
+        async with self._range(key, offset, size, is_large=True) as answer:
             await poured(key, answer.status, answer.response, offset, size, sink)
 
     async def head(self, key: str) -> ObjectStat:
@@ -180,6 +167,24 @@ class GsStore(OneByOne, ListsNoUploads):
 
     async def aclose(self) -> None:
         await self._sender.aclose()
+
+    @asynccontextmanager
+    async def _range(
+        self, key: str, offset: int, size: int | None, *, is_large: bool = False
+    ) -> AsyncGenerator[Answer, None]:
+        """Ask for a part of an object; the answer has it, or says that it begins behind the end (416)."""
+        call = Call(
+            method="GET",
+            key=key,
+            query={"alt": "media"},
+            headers=range_header(offset, size),
+            streamed=True,
+            is_large=is_large,
+        )
+        async with self._sender.open(call) as answer:
+            if answer.response is None and answer.status != 416:
+                raise await self._why_not(call, answer)
+            yield answer
 
     async def _why_not(self, call: Call, answer: Answer) -> Exception:
         """Ask what the server says of the object: not every one's 404 to its bytes bears a sign."""

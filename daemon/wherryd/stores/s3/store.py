@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from wherry.errors import StoreUnavailable
 from wherry.wire.failpoints import failpoint
@@ -91,11 +92,7 @@ class S3Store(OneByOne):
         if size == 0:
             await self.head(key)
             return
-        headers = range_header(offset, size)
-        call = Call(method="GET", key=key, headers=headers, streamed=True)
-        async with self._sender.open(call) as answer:
-            if answer.response is None and answer.status != 416:
-                raise problem(call, answer)
+        async with self._range(key, offset, size) as answer:
             async for chunk in ranged(key, answer.status, answer.response, offset, size):
                 yield chunk
 
@@ -103,11 +100,7 @@ class S3Store(OneByOne):
         if size == 0:
             await self.head(key)
             return
-        headers = range_header(offset, size)
-        call = Call(method="GET", key=key, headers=headers, streamed=True, is_large=True)
-        async with self._sender.open(call) as answer:
-            if answer.response is None and answer.status != 416:
-                raise problem(call, answer)
+        async with self._range(key, offset, size, is_large=True) as answer:
             await poured(key, answer.status, answer.response, offset, size, sink)
 
     async def head(self, key: str) -> ObjectStat:
@@ -167,6 +160,18 @@ class S3Store(OneByOne):
 
     async def aclose(self) -> None:
         await self._sender.aclose()
+
+    @asynccontextmanager
+    async def _range(
+        self, key: str, offset: int, size: int | None, *, is_large: bool = False
+    ) -> AsyncGenerator[Answer, None]:
+        """Ask for a part of an object; the answer has it, or says that it begins behind the end (416)."""
+        headers = range_header(offset, size)
+        call = Call(method="GET", key=key, headers=headers, streamed=True, is_large=is_large)
+        async with self._sender.open(call) as answer:
+            if answer.response is None and answer.status != 416:
+                raise problem(call, answer)
+            yield answer
 
     async def _why_not_there(self, key: str) -> Exception:
         """Ask for the first byte: only the answer to GET tells the store's 404 from another's."""
